@@ -1,0 +1,126 @@
+"""The contract every backend fulfils, with the generic kernels as its default.
+
+A backend states its array library, makes arrays, and runs kernels on arrays of planes: axis 0
+counts the planes (one for each sample and channel), the other axes are spatial. It overrides the
+kernels it makes faster and inherits the rest. Callers have checked shapes and dtypes.
+"""
+
+from types import ModuleType
+from typing import ClassVar
+
+import numpy as np
+
+from tinyml_backends.arrays import Array
+from tinyml_backends.generic import conv, indices, pool, unpool
+from tinyml_backends.generic.indices import Convention
+from tinyml_backends.geometry import Window
+
+#: Element types of pooling, unpooling and their gradients; the result has the input's.
+DTYPES = tuple(
+    np.dtype(name)
+    for name in (
+        *("float16", "float32", "float64"),
+        *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    )
+)
+
+
+class Backend:
+    """Base class of all backends.
+
+    Attributes
+    ----------
+    name : str
+        The name it is selected by.
+    library : str
+        The array library whose arrays it runs on: "numpy", "cupy", or a third party's own.
+    xp : module
+        That library's array module, with NumPy's interface.
+    has_devices : bool
+        Whether ``"name:1"`` names its second device; the class is then called with ``device=1``.
+    """
+
+    name: str
+    library: str
+    xp: ModuleType
+    has_devices: ClassVar[bool] = False
+
+    # -- arrays ------------------------------------------------------------------------------
+
+    def handles(self, array: object) -> bool:
+        """Whether ``array`` belongs to this backend's library. Imports nothing."""
+        raise NotImplementedError(f"{type(self).__name__}.handles")
+
+    def device(self, array: Array) -> str:
+        """Where ``array`` lives, for example "numpy" or "cupy:0"."""
+        raise NotImplementedError(f"{type(self).__name__}.device")
+
+    def asarray(self, array_like: object) -> Array:
+        """Array of this library with the values of ``array_like``, without a copy if possible."""
+        raise NotImplementedError(f"{type(self).__name__}.asarray")
+
+    def to_numpy(self, array: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
+        """``array`` as a NumPy array, without a copy if it is one."""
+        raise NotImplementedError(f"{type(self).__name__}.to_numpy")
+
+    # -- pooling -----------------------------------------------------------------------------
+
+    def max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:
+        """Values and winners of each window of ``x``.
+
+        Winners are row-major cell numbers in ``window.winner_dtype``. The first maximum wins; the
+        last NaN wins over every number; padding never wins. A value has the bits of its cell.
+        """
+        return pool.max_pool(self.xp, x, window)
+
+    def max_pool_gradient(
+        self, gradient: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
+    ) -> Array:
+        """Sum of the gradients of the windows that each input cell won.
+
+        A sum starts at +0.0 and takes its terms one at a time in row-major order of the windows;
+        float16 is summed in float32 and rounded once; integers wrap.
+        """
+        return pool.max_pool_gradient(self.xp, gradient, winners, window, input_shape)
+
+    def max_unpool(
+        self, y: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
+    ) -> Array:
+        """Each value at its winner's cell of a plane of ``input_shape``, zero elsewhere.
+
+        Of several windows that chose one cell, the last in row-major order writes it.
+        """
+        return unpool.max_unpool(self.xp, y, winners, window, input_shape)
+
+    def max_unpool_gradient(self, gradient: Array, winners: Array, window: Window) -> Array:
+        """Gradient at each winner's cell; 0 for a value that a later window overwrote."""
+        return unpool.max_unpool_gradient(self.xp, gradient, winners, window)
+
+    def winners_from_indices(
+        self,
+        indices_: Array,
+        convention: Convention,
+        window: Window,
+        input_shape: tuple[int, ...],
+    ) -> tuple[Array, int]:
+        """Winners from indices of any integer dtype, and the flat position of the first bad one.
+
+        The position is -1 where every index names an input cell of its own window.
+        """
+        return indices.winners_from_indices(self.xp, indices_, convention, window, input_shape)
+
+    def indices_from_winners(
+        self, winners: Array, convention: Convention, window: Window, input_shape: tuple[int, ...]
+    ) -> Array:
+        """Int64 indices of ``convention``, shaped like ``winners``."""
+        return indices.indices_from_winners(self.xp, winners, convention, window, input_shape)
+
+    # -- convolution -------------------------------------------------------------------------
+
+    def im2col(self, x: Array, window: Window) -> Array:
+        """Columns (C·cells, outputs·N) of ``x`` (N, C, …), sample index fastest; padding is 0."""
+        return conv.im2col(self.xp, x, window)
+
+    def col2im(self, cols: Array, x_shape: tuple[int, ...], window: Window, *, add: bool) -> Array:
+        """Columns back to ``x_shape``; overlaps are summed, or the last row wins."""
+        return conv.col2im(self.xp, cols, x_shape, window, add=add)

@@ -1,0 +1,46 @@
+"""Selection by bit arithmetic, and the chunks that keep it inside the cache.
+
+``xp.where`` on a random mask costs a mispredicted branch at every other element, five to ten times
+the price of the bit operations below. They also keep what a comparison forgets: the sign of a zero
+and the payload of a NaN.
+"""
+
+from math import prod
+from types import ModuleType
+
+import numpy as np
+
+from tinyml_backends.arrays import Array
+
+#: Input bytes worked on at a time: with its temporaries a chunk stays inside a core's L2 cache.
+CHUNK_BYTES = 1 << 19
+
+
+def chunks(planes: Array) -> list[slice]:
+    """Slices of axis 0 that hold about `CHUNK_BYTES` each, and at least one plane."""
+    plane_bytes = max(1, prod(planes.shape[1:]) * planes.dtype.itemsize)
+    step = max(1, CHUNK_BYTES // plane_bytes)
+    return [slice(start, start + step) for start in range(0, len(planes), step)]
+
+
+def as_bits(array: Array) -> Array:
+    """View the elements as signed integers of their size."""
+    return array.view(np.dtype(f"i{array.dtype.itemsize}"))
+
+
+def keep(take: Array, new: Array) -> Array:
+    """Return ``new`` where ``take`` is true, all bits zero elsewhere."""
+    return (as_bits(new) & _mask(take, new)).view(new.dtype)
+
+
+def replace(xp: ModuleType, old: Array, take: Array, new: Array) -> None:
+    """Write ``new`` over ``old`` where ``take`` is true, in place; ``old`` may be any view."""
+    old_bits = as_bits(old)
+    difference = as_bits(new) ^ old_bits
+    difference &= _mask(take, new)
+    xp.bitwise_xor(old_bits, difference, out=old_bits)
+
+
+def _mask(take: Array, like: Array) -> Array:
+    """All bits set where ``take`` is true, none elsewhere, as integers of ``like``'s size."""
+    return (-take.view(np.int8)).astype(f"i{like.dtype.itemsize}", copy=False)

@@ -1,0 +1,331 @@
+"""All shape arithmetic of pooling and convolution, for any number of spatial axes.
+
+Along one axis, cell ``k`` of the window at output position ``i`` stands at input position
+
+    i · stride − padding_before + k · dilation
+
+and everything below follows from this line. Cells of a window are numbered in row-major order.
+"""
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+IntPerAxis = int | Sequence[int]
+PaddingPerAxis = int | Sequence[int] | Sequence[tuple[int, int]]
+
+
+class Cell(NamedTuple):
+    """One cell of the window, and where it meets an array of planes."""
+
+    number: int
+    """Row-major number inside the window."""
+    outputs: tuple[slice, ...]
+    """The pooled positions whose cell ``number`` lies inside the input; axis 0 is the planes."""
+    inputs: tuple[slice, ...]
+    """The input cells there, one for each of ``outputs``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The geometry of a pooling or a convolution; build it with `Window.of`.
+
+    Attributes
+    ----------
+    size, stride, dilation : tuple of int
+        One number of cells for each spatial axis.
+    padding : tuple of (int, int)
+        Cells before and after, for each spatial axis.
+    ceil_mode : bool
+        Whether the number of outputs is rounded up; a last window that would start in the
+        padding after the input is then left out.
+    """
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    ceil_mode: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        axes: int,
+        size: IntPerAxis,
+        stride: IntPerAxis | None = None,
+        padding: PaddingPerAxis = 0,
+        dilation: IntPerAxis = 1,
+        ceil_mode: bool = False,
+    ) -> "Window":
+        """Window for ``axes`` spatial axes from the arguments a user writes.
+
+        Parameters
+        ----------
+        axes : int
+            Number of spatial axes.
+        size, stride, dilation : int or sequence of int
+            One value, or one for each axis, at least 1. ``stride=None`` means ``size``.
+        padding : int, sequence of int, or sequence of (before, after)
+            One value, one for each axis, or one pair for each axis, at least 0.
+        ceil_mode : bool
+            Round the number of outputs up instead of down.
+
+        Raises
+        ------
+        TypeError
+            If a value is no integer.
+        ValueError
+            If a value is too small or there are too few or too many.
+
+        Examples
+        --------
+        >>> window = Window.of(2, size=3, stride=2, padding=1)
+        >>> window.output_shape((5, 6))
+        (3, 3)
+        >>> print(window)
+        size (3, 3), stride (2, 2), padding ((1, 1), (1, 1))
+        """
+        sizes = per_axis("size", size, axes, minimum=1)
+        return cls(
+            size=sizes,
+            stride=sizes if stride is None else per_axis("stride", stride, axes, minimum=1),
+            padding=_padding_per_axis(padding, axes),
+            dilation=per_axis("dilation", dilation, axes, minimum=1),
+            ceil_mode=bool(ceil_mode),
+        )
+
+    def __str__(self) -> str:
+        """Size and stride, and the rest where it is not the default."""
+        text = f"size {self.size}, stride {self.stride}"
+        if any(self.padding_before) or any(after for _, after in self.padding):
+            text += f", padding {self.padding}"
+        if any(step != 1 for step in self.dilation):
+            text += f", dilation {self.dilation}"
+        return text + (", ceil_mode" if self.ceil_mode else "")
+
+    @property
+    def axes(self) -> int:
+        """Number of spatial axes."""
+        return len(self.size)
+
+    @property
+    def count(self) -> int:
+        """Number of cells in the window."""
+        return prod(self.size)
+
+    @property
+    def padding_before(self) -> tuple[int, ...]:
+        """Padding in front of each axis."""
+        return tuple(before for before, _ in self.padding)
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """Input cells from the window's first to its last, both included, for each axis."""
+        return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.size, strict=True))
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether two windows may hold the same input cell."""
+        return any(s < e for s, e in zip(self.stride, self.extent, strict=True))
+
+    @property
+    def winner_dtype(self) -> "np.dtype[np.unsignedinteger]":
+        """Smallest unsigned dtype that holds every cell number."""
+        return np.min_scalar_type(self.count - 1)
+
+    def output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """Spatial shape of the output.
+
+        Raises
+        ------
+        ValueError
+            If the window is larger than the padded input.
+        """
+        return _output_shape(self, tuple(input_shape))
+
+    def pooled_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """As `output_shape`, for a pooling, which needs an input cell in every window.
+
+        Raises
+        ------
+        ValueError
+            If the window is larger than the padded input, or one would hold only padding.
+        """
+        _check_holds_input(self, tuple(input_shape))
+        return self.output_shape(input_shape)
+
+    def unpooled_shape(self, output_shape: Sequence[int]) -> tuple[int, ...]:
+        """Smallest spatial shape that gives ``output_shape`` without ceil_mode.
+
+        Raises
+        ------
+        ValueError
+            If the padding leaves nothing of some axis.
+        """
+        shape = tuple(
+            (n - 1) * s + e - sum(p)
+            for n, s, e, p in zip(output_shape, self.stride, self.extent, self.padding, strict=True)
+        )
+        if min(shape) < 1:
+            raise ValueError(
+                f"padding {self.padding} leaves an unpooled shape of {shape} for the pooled shape "
+                f"{tuple(output_shape)}: every length must be at least 1"
+            )
+        return shape
+
+    def cells(self, input_shape: Sequence[int]) -> tuple[Cell, ...]:
+        """Return all cells that meet the input, ascending, with the outputs and inputs they join.
+
+        Within one `Cell` no input cell stands twice, so whole slices can be read and written.
+        """
+        return _cells(self, tuple(input_shape), only_first=False)
+
+    def first_cells(self, input_shape: Sequence[int]) -> tuple[Cell, ...]:
+        """As `cells`, but each output only at the first of its cells that lies inside the input."""
+        return _cells(self, tuple(input_shape), only_first=True)
+
+    def starts(self, input_shape: Sequence[int]) -> tuple[range, ...]:
+        """Input position of each window's cell 0, for each axis; negative inside padding."""
+        return tuple(
+            range(-before, n * s - before, s)
+            for n, s, before in zip(
+                self.output_shape(input_shape), self.stride, self.padding_before, strict=True
+            )
+        )
+
+    def offsets(self, input_shape: Sequence[int]) -> list[int]:
+        """Flat distance in a plane of ``input_shape`` from cell 0 to each cell of a window."""
+        steps = [d * p for d, p in zip(self.dilation, pitches(input_shape), strict=True)]
+        return [
+            sum(k * step for k, step in zip(cell, steps, strict=True))
+            for cell in product(*map(range, self.size))
+        ]
+
+
+def pitches(shape: Sequence[int]) -> tuple[int, ...]:
+    """Flat distance between neighbours along each axis of a contiguous plane."""
+    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def per_axis(name: str, value: IntPerAxis, axes: int, minimum: int) -> tuple[int, ...]:
+    """One int for each axis, from one int or a sequence of them, checked."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * axes
+    try:
+        checked = tuple(_integer(v) for v in values)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; it must be an int or {axes} ints") from None
+    if len(checked) != axes:
+        raise ValueError(
+            f"{name} is {value!r}; it must be an int or one int for each of {axes} axes"
+        )
+    if min(checked) < minimum:
+        raise ValueError(f"{name} is {value!r}; every value must be at least {minimum}")
+    return checked
+
+
+def _integer(value: object) -> int:
+    if isinstance(value, bool | np.bool):
+        raise TypeError("a truth value is no length")
+    return operator.index(value)
+
+
+def _padding_per_axis(padding: PaddingPerAxis, axes: int) -> tuple[tuple[int, int], ...]:
+    if isinstance(padding, Sequence) and any(isinstance(p, Sequence) for p in padding):
+        if len(padding) != axes or not all(
+            isinstance(p, Sequence) and len(p) == 2 for p in padding
+        ):
+            raise ValueError(
+                f"padding is {padding!r}; it must be an int, one int for each of {axes} axes, "
+                f"or one (before, after) pair for each"
+            )
+        pairs = (per_axis("padding", pair, 2, minimum=0) for pair in padding)  # type: ignore[arg-type]
+        return tuple((before, after) for before, after in pairs)
+    return tuple((p, p) for p in per_axis("padding", padding, axes, minimum=0))  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=1024)
+def _output_shape(window: Window, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(input_shape) != window.axes:
+        raise ValueError(
+            f"the input has {len(input_shape)} spatial axes {input_shape}; "
+            f"a window of {window} needs {window.axes}"
+        )
+    return tuple(_output_length(window, axis, length) for axis, length in enumerate(input_shape))
+
+
+def _output_length(window: Window, axis: int, length: int) -> int:
+    before, after = window.padding[axis]
+    stride, extent, step = window.stride[axis], window.extent[axis], window.dilation[axis]
+    free = length + before + after - extent
+    if free < 0:
+        raise ValueError(
+            f"a window of {window} spans {extent} cells of spatial axis {axis}, "
+            f"more than the padded input's {length + before + after}"
+        )
+    n = (free + (stride - 1 if window.ceil_mode else 0)) // stride + 1
+    if window.ceil_mode and (n - 1) * stride >= length + before:
+        n -= 1
+    return n
+
+
+@lru_cache(maxsize=1024)
+def _check_holds_input(window: Window, input_shape: tuple[int, ...]) -> None:
+    outputs = window.output_shape(input_shape)
+    for axis, (n, length) in enumerate(zip(outputs, input_shape, strict=True)):
+        (before, _), stride = window.padding[axis], window.stride[axis]
+        # Only windows that start in front of the input, or behind it, can miss it.
+        in_front = range(min(n, -(-before // stride)))
+        for i in (*in_front, n - 1):
+            start = i * stride - before
+            first = _first_inside(start, window.dilation[axis])
+            if first >= window.size[axis] or start + first * window.dilation[axis] >= length:
+                raise ValueError(
+                    f"padding {window.padding[axis]} of spatial axis {axis} is too large: "
+                    f"with {window} on {length} input cells the window at output position {i} "
+                    f"would hold none of them"
+                )
+
+
+def _first_inside(start: int, dilation: int) -> int:
+    """Number of the first cell at position 0 or later of a window that starts at ``start``."""
+    return max(0, -(start // dilation))
+
+
+@lru_cache(maxsize=256)
+def _cells(window: Window, input_shape: tuple[int, ...], only_first: bool) -> tuple[Cell, ...]:
+    per_axis = [
+        [
+            _meeting(window, axis, number, outputs, length, only_first)
+            for number in range(window.size[axis])
+        ]
+        for axis, (outputs, length) in enumerate(
+            zip(window.output_shape(input_shape), input_shape, strict=True)
+        )
+    ]
+    everything = slice(None)
+    return tuple(
+        Cell(number, (everything, *(o for o, _ in slices)), (everything, *(i for _, i in slices)))
+        for number, slices in enumerate(product(*per_axis))
+        if all(o.start < o.stop for o, _ in slices)
+    )
+
+
+def _meeting(
+    window: Window, axis: int, number: int, outputs: int, length: int, only_first: bool
+) -> tuple[slice, slice]:
+    """Outputs whose cell ``number`` lies inside the input, along one axis, and the input cells."""
+    stride, step = window.stride[axis], window.dilation[axis]
+    offset = number * step - window.padding_before[axis]
+    first = max(0, -(offset // stride))
+    stop = min(outputs, (length - 1 - offset) // stride + 1)
+    if only_first and number > 0:  # cell number - 1 must lie in front of the input
+        stop = min(stop, -((offset - step) // stride))
+    return slice(first, stop), slice(
+        first * stride + offset, (stop - 1) * stride + offset + 1, stride
+    )

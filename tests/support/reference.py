@@ -1,0 +1,93 @@
+"""What every kernel must equal: plain loops over samples, channels, pixels and window cells.
+
+Written from the definitions, without any of the library's geometry. Arrays are (planes, *spatial);
+a geometry is a dict of per-axis tuples ``size, stride, padding, dilation`` and ``ceil_mode``.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+
+def output_shape(shape, size, stride, padding, dilation, ceil_mode):
+    """Pooled spatial shape, or None where the window does not fit or would hold no input cell."""
+    lengths = []
+    for n, k, s, (before, after), d in zip(shape, size, stride, padding, dilation, strict=True):
+        free = n + before + after - d * (k - 1) - 1
+        if free < 0:
+            return None
+        count = (math.ceil(free / s) if ceil_mode else free // s) + 1
+        if ceil_mode and (count - 1) * s >= n + before:
+            count -= 1
+        for i in range(count):
+            if not any(0 <= i * s - before + c * d < n for c in range(k)):
+                return None
+        lengths.append(count)
+    return tuple(lengths)
+
+
+def windows(shape, size, stride, padding, dilation, ceil_mode):
+    """For each output position in row-major order: its cells inside the input, (number, place)."""
+    for output in np.ndindex(output_shape(shape, size, stride, padding, dilation, ceil_mode)):
+        cells = []
+        for number, cell in enumerate(itertools.product(*map(range, size))):
+            place = tuple(
+                i * s - before + c * d
+                for i, s, (before, _), c, d in zip(
+                    output, stride, padding, cell, dilation, strict=True
+                )
+            )
+            if all(0 <= p < n for p, n in zip(place, shape, strict=True)):
+                cells.append((number, place))
+        yield output, cells
+
+
+def max_pool(x, **geometry):
+    """Values, winners, and plane indices of the maxima."""
+    shape = x.shape[1:]
+    pooled = (len(x), *output_shape(shape, **geometry))
+    values = np.empty(pooled, x.dtype)
+    winners = np.empty(pooled, np.int64)
+    planes = np.empty(pooled, np.int64)
+    for p in range(len(x)):
+        for output, cells in windows(shape, **geometry):
+            best = None
+            for number, place in cells:
+                candidate = x[p][place]
+                if best is None or candidate > x[p][best[1]] or candidate != candidate:
+                    best = (number, place)
+            values[p][output] = x[p][best[1]]
+            winners[p][output] = best[0]
+            planes[p][output] = np.ravel_multi_index(best[1], shape)
+    return values, winners, planes
+
+
+def max_unpool(y, winners, shape, **geometry):
+    out = np.zeros((len(y), *shape), y.dtype)
+    for p in range(len(y)):
+        for output, cells in windows(shape, **geometry):
+            out[p][dict(cells)[int(winners[p][output])]] = y[p][output]
+    return out
+
+
+def max_unpool_gradient(gradient, winners, **geometry):
+    out = np.zeros(winners.shape, gradient.dtype)
+    for p in range(len(gradient)):
+        written_by = {}
+        for output, cells in windows(gradient.shape[1:], **geometry):
+            written_by[dict(cells)[int(winners[p][output])]] = output
+        for place, output in written_by.items():
+            out[p][output] = gradient[p][place]
+    return out
+
+
+def max_pool_gradient(gradient, winners, shape, **geometry):
+    wide = np.dtype(np.float32) if gradient.dtype == np.float16 else gradient.dtype
+    out = np.zeros((len(gradient), *shape), wide)
+    with np.errstate(all="ignore"):
+        for p in range(len(gradient)):
+            for output, cells in windows(shape, **geometry):
+                place = dict(cells)[int(winners[p][output])]
+                out[p][place] = out[p][place] + wide.type(gradient[p][output])
+        return out.astype(gradient.dtype)

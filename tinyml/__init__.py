@@ -1,0 +1,40 @@
+"""A small deep-learning library that reads like its mathematics.
+
+Every layer runs unchanged on all array backends, and max-unpooling has one exact meaning on each.
+"""
+
+from tinyml.arrays import asarray, to_numpy
+from tinyml.pooling import max_pool, max_pool_gradient, max_unpool, max_unpool_gradient
+from tinyml.switches import Switches
+from tinyml_backends import (
+    BackendUnavailableError,
+    MixedBackendError,
+    SwitchIndexError,
+    TinymlError,
+    backends,
+    current_backend,
+    register_backend,
+    set_backend,
+    use_backend,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendUnavailableError",
+    "MixedBackendError",
+    "SwitchIndexError",
+    "Switches",
+    "TinymlError",
+    "asarray",
+    "backends",
+    "current_backend",
+    "max_pool",
+    "max_pool_gradient",
+    "max_unpool",
+    "max_unpool_gradient",
+    "register_backend",
+    "set_backend",
+    "to_numpy",
+    "use_backend",
+]

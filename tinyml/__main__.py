@@ -1,0 +1,6 @@
+"""``python -m tinyml`` is ``tinyml``."""
+
+from tinyml.cli import main
+
+if __name__ == "__main__":
+    main()

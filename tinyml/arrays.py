@@ -1,0 +1,74 @@
+"""Arrays in and out, and the checks on them that every operation shares."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tinyml_backends import DTYPES, Backend, backend_for, current_backend, resolve
+from tinyml_backends.arrays import Array
+
+
+def asarray(a: object, backend: str | Backend | None = None) -> Array:
+    """Array of a backend's library from anything array-like; no copy where none is needed.
+
+    Parameters
+    ----------
+    a : array-like
+        A number, a nested sequence, an array, or an object that offers DLPack (a CPU tensor of
+        another library shares its memory).
+    backend : str, Backend or None
+        Where the array is to live; None means the selected backend.
+
+    Raises
+    ------
+    TypeError
+        If ``a`` has no numeric array form.
+
+    Examples
+    --------
+    >>> import tinyml
+    >>> tinyml.asarray([[1.0, 2.0]]).shape
+    (1, 2)
+    """
+    chosen = current_backend() if backend is None else resolve(backend)
+    try:
+        array = chosen.asarray(a)
+    except (ValueError, TypeError, BufferError) as error:
+        raise TypeError(f"a is a {type(a).__name__} with no array form: {error}") from error
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"a has dtype {array.dtype}; it must hold numbers or truth values")
+    return array
+
+
+def to_numpy(a: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
+    """NumPy array with the values of ``a``; ``a`` itself if it is one.
+
+    Raises
+    ------
+    TypeError
+        If ``a`` is no array of a known library.
+
+    Examples
+    --------
+    >>> import numpy, tinyml
+    >>> tinyml.to_numpy(numpy.arange(3))
+    array([0, 1, 2])
+    """
+    return backend_for(a).to_numpy(a)
+
+
+def check_dtype(name: str, array: Array) -> None:
+    """Refuse element types that pooling does not define."""
+    if array.dtype not in DTYPES:
+        allowed = ", ".join(map(str, DTYPES))
+        raise TypeError(f"{name} has dtype {array.dtype}; allowed are {allowed}")
+
+
+def check_shape(name: str, array: Array, expected: Sequence[int | str]) -> None:
+    """Refuse another shape; a word stands for a length that is free."""
+    shape = tuple(array.shape)
+    if len(shape) != len(expected) or any(
+        isinstance(e, int) and e != n for n, e in zip(shape, expected, strict=True)
+    ):
+        wanted = ", ".join(map(str, expected))
+        raise ValueError(f"{name} has shape {shape}; it must be ({wanted})")

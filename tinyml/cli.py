@@ -1,0 +1,38 @@
+"""The command line: ``tinyml --help`` says what it does."""
+
+import platform
+import sys
+
+import click
+import numpy as np
+
+import tinyml
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(tinyml.__version__, prog_name="tinyml")
+def main() -> None:
+    """Exact max-pooling and max-unpooling, the same on every device.
+
+    The backend is chosen by the environment variable TINYML_BACKEND, for example
+    TINYML_BACKEND=numpy; `tinyml info` lists those known here.
+    """
+
+
+@main.command()
+def info() -> None:
+    """Show versions, all backends, and why one cannot run here.
+
+    Exits with 2 if the backend that TINYML_BACKEND asks for is unknown or cannot run.
+    """
+    click.echo(f"tinyml {tinyml.__version__}, NumPy {np.__version__}")
+    click.echo(f"Python {platform.python_version()} on {platform.platform()}")
+    click.echo("backends:")
+    for status in tinyml.backends():
+        state = "available" if status.available else f"not available: {status.reason}"
+        click.echo(f"  {status.name:<8} {state}")
+    try:
+        click.echo(f"selected: {tinyml.current_backend().name}")
+    except (ValueError, tinyml.BackendUnavailableError) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,93 @@
+"""Max-pooling layers. The mathematics is on the page docs/max_unpooling.md."""
+
+from tinyml.layers.base import Layer
+from tinyml.pooling import max_pool, max_pool_gradient
+from tinyml.switches import Switches
+from tinyml_backends import Window
+from tinyml_backends.arrays import Array
+from tinyml_backends.geometry import IntPerAxis, PaddingPerAxis
+
+
+class MaxPool2D(Layer):
+    """Maximum of each window of an image.
+
+    Parameters
+    ----------
+    name : str
+    input_dim : (int, int, int)
+        Channels, height and width of the input.
+    size, stride : int or (int, int)
+        As for `tinyml.max_pool`. Rows and columns that fill no whole window are left out.
+    return_index : bool
+        Whether ``forward`` returns the indices too.
+    padding, dilation, ceil_mode
+        As for `tinyml.max_pool`.
+
+    Attributes
+    ----------
+    out_height, out_width : int
+    out_dim : (int, int, int)
+        Channels, height and width of the output.
+    num_of_entries : int
+        Samples in the last forward pass.
+    switches : Switches or None
+        Winners of the last forward pass, for an unpool layer.
+
+    Raises
+    ------
+    ValueError
+        If the window does not fit the input.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.layers import MaxPool2D
+    >>> pool = MaxPool2D("pool", (1, 4, 4), (2, 2), 2, return_index=True)
+    >>> y, indices = pool(np.arange(16.0).reshape(1, 1, 4, 4))
+    >>> y, indices
+    (array([[[[ 5.,  7.],
+             [13., 15.]]]]), array([[[[3, 3],
+             [3, 3]]]]))
+    """
+
+    def __init__(
+        self,
+        name: str,
+        input_dim: tuple[int, int, int],
+        size: IntPerAxis,
+        stride: IntPerAxis,
+        return_index: bool = False,
+        *,
+        padding: PaddingPerAxis = 0,
+        dilation: IntPerAxis = 1,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__(name)
+        self.input_dim = input_dim
+        self.input_channel, self.input_height, self.input_width = input_dim
+        self.size = size
+        self.stride = stride
+        self.return_index = return_index
+        self.window = Window.of(2, size, stride, padding, dilation, ceil_mode)
+        self.out_height, self.out_width = self.window.pooled_shape(input_dim[1:])
+        self.out_dim = (self.input_channel, self.out_height, self.out_width)
+        self.num_of_entries = 0
+        self.switches: Switches | None = None
+
+    def forward(self, x: Array) -> Array | tuple[Array, Array]:
+        """Pool ``x`` (samples, channels, height, width).
+
+        Returns the output, and with ``return_index`` also its int64 indices, each the row-major
+        number of the maximum inside its window.
+        """
+        self.check("input", x, self.input_dim)
+        window = self.window
+        y, self.switches = max_pool(
+            x, window.size, window.stride, window.padding, window.dilation, window.ceil_mode
+        )
+        self.num_of_entries = len(x)
+        return (y, self.switches.to("window")) if self.return_index else y
+
+    def backward(self, in_gradient: Array) -> Array:
+        """Send each gradient to the cell that was its window's maximum."""
+        return max_pool_gradient(in_gradient, self.saved(self.switches))
