@@ -261,7 +261,7 @@ def _output_shape(window: Window, input_shape: tuple[int, ...]) -> tuple[int, ..
 
 def _output_length(window: Window, axis: int, length: int) -> int:
     before, after = window.padding[axis]
-    stride, extent, step = window.stride[axis], window.extent[axis], window.dilation[axis]
+    stride, extent = window.stride[axis], window.extent[axis]
     free = length + before + after - extent
     if free < 0:
         raise ValueError(

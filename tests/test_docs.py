@@ -1,0 +1,45 @@
+"""Every example in the documentation runs."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import tinyml
+import tinyml_backends
+from tinyml_backends import registry
+
+pytestmark = pytest.mark.host
+
+ROOT = Path(__file__).parent.parent
+MODULES = [
+    module.name
+    for package in (tinyml, tinyml_backends)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if not module.name.endswith("__main__")
+]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture(autouse=True)
+def leave_no_backend_behind(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page_examples(page):
+    assert doctest.testfile(str(page), module_relative=False).failed == 0
+
+
+@pytest.mark.parametrize("name", [n for n in tinyml.__all__ if not n.endswith("Error")])
+def test_everything_public_has_an_example(name):
+    public = getattr(tinyml, name)
+    assert ">>> " in inspect.getdoc(public)

@@ -1,0 +1,408 @@
+"""Which backend is selected, which runs, and what is said where none can."""
+
+import asyncio
+import re
+import subprocess
+import sys
+import threading
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import tinyml
+from tinyml_backends import Backend, backend_for, registry, resolve
+from tinyml_backends.numpy_backend import NumpyBackend
+
+pytestmark = pytest.mark.host
+
+
+class Second(NumpyBackend):
+    """Another backend of NumPy arrays."""
+
+    name = "second"
+
+
+class FakeArray:
+    """An array of a library of its own, on one of two devices."""
+
+    def __init__(self, device=0):
+        self.device = device
+
+
+class Fake(NumpyBackend):
+    """A backend of `FakeArray`."""
+
+    name = "fake"
+    library = "fake"
+
+    def handles(self, array):
+        return isinstance(array, FakeArray)
+
+    def device(self, array):
+        return f"fake:{array.device}"
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    """Each test starts with nothing registered and nothing selected."""
+    monkeypatch.delenv("TINYML_BACKEND", raising=False)
+    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(registry, "_made", dict(registry._made))
+    registry._from_environment.cache_clear()
+    registry._warn_of_cpu.cache_clear()
+    tinyml.set_backend(None)
+    yield
+    tinyml.set_backend(None)
+    registry._from_environment.cache_clear()
+
+
+@pytest.fixture
+def second():
+    tinyml.register_backend("second", Second)
+    return resolve("second")
+
+
+def current():
+    return tinyml.current_backend().name
+
+
+class TestSelection:
+    def test_numpy_is_the_default(self):
+        assert current() == "numpy"
+
+    def test_order_of_precedence(self, second, monkeypatch):
+        monkeypatch.setenv("TINYML_BACKEND", "second")
+        assert current() == "second"
+        tinyml.set_backend("numpy")
+        assert current() == "numpy"
+        with tinyml.use_backend("second") as backend:
+            assert backend is tinyml.current_backend() is second
+        assert current() == "numpy"
+        tinyml.set_backend(None)
+        assert current() == "second"
+
+    def test_an_empty_variable_is_no_choice(self, monkeypatch):
+        monkeypatch.setenv("TINYML_BACKEND", "")
+        assert current() == "numpy"
+
+    def test_the_variable_is_read_at_the_first_look_up(self, second, monkeypatch):
+        monkeypatch.setenv("TINYML_BACKEND", "second")
+        assert current() == "second"
+        monkeypatch.setenv("TINYML_BACKEND", "numpy")
+        assert current() == "second"
+
+    def test_blocks_nest_and_restore_on_exceptions(self, second):
+        def fail_inside():
+            with tinyml.use_backend("numpy"):
+                assert current() == "numpy"
+                raise KeyError
+
+        with tinyml.use_backend("second"):
+            with pytest.raises(KeyError):
+                fail_inside()
+            assert current() == "second"
+        assert current() == "numpy"
+
+    def test_a_refused_choice_changes_nothing(self, second):
+        tinyml.set_backend("second")
+        with pytest.raises(ValueError, match="unknown backend"):
+            tinyml.set_backend("secnod")
+        with pytest.raises(tinyml.BackendUnavailableError):
+            tinyml.set_backend("cupy")
+        with pytest.raises(tinyml.BackendUnavailableError), tinyml.use_backend("numba"):
+            pass
+        assert current() == "second"
+
+    def test_threads_see_the_process_but_no_others_block(self, second):
+        seen = {}
+
+        def look(key):
+            seen[key] = current()
+
+        def in_thread(key):
+            thread = threading.Thread(target=look, args=(key,))
+            thread.start()
+            thread.join()
+
+        with tinyml.use_backend("second"):
+            in_thread("block")
+        tinyml.set_backend("second")
+        in_thread("process")
+        assert seen == {"block": "numpy", "process": "second"}
+
+    def test_two_threads_select_independently(self, second):
+        barrier = threading.Barrier(2, timeout=30)
+        seen = {}
+
+        def run(name):
+            with tinyml.use_backend(name):
+                barrier.wait()
+                seen[name] = current()
+                barrier.wait()
+
+        threads = [threading.Thread(target=run, args=(n,)) for n in ("numpy", "second")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert seen == {"numpy": "numpy", "second": "second"}
+
+    def test_asyncio_tasks_select_independently(self, second):
+        async def task(name, entered, other):
+            with tinyml.use_backend(name):
+                entered.set()
+                await other.wait()
+                await asyncio.sleep(0)
+                return current()
+
+        async def main():
+            first, last = asyncio.Event(), asyncio.Event()
+            names = await asyncio.gather(task("second", first, last), task("numpy", last, first))
+            return names, current()
+
+        assert asyncio.run(main()) == (["second", "numpy"], "numpy")
+
+    def test_a_backend_object_is_selected_as_it_is(self):
+        mine = Second()
+        with tinyml.use_backend(mine):
+            assert tinyml.current_backend() is mine
+
+    def test_auto_takes_what_there_is(self):
+        with tinyml.use_backend("auto") as backend:
+            assert backend.name == "numpy"
+            assert backend_for(np.zeros(1)).name == "numpy"
+
+    def test_the_original_backend_module(self, second):
+        from tinyml.core import Backend as xp
+
+        assert xp.arange is np.arange
+        second.xp = SimpleNamespace(arange="second's", __name__="second")
+        with tinyml.use_backend("second"):
+            assert xp.arange == "second's"
+            assert "arange" in dir(xp)
+            assert "second" in repr(xp)
+        assert xp.arange is np.arange
+
+
+class TestNames:
+    def test_unknown(self):
+        with pytest.raises(ValueError, match="unknown backend 'nunpy'") as caught:
+            tinyml.set_backend("nunpy")
+        assert "'numpy', 'numba', 'cupy', 'auto'" in str(caught.value)
+        assert str(caught.value).endswith("did you mean 'numpy'?")
+
+    def test_no_name(self):
+        with pytest.raises(TypeError, match="a backend is named by a str or is a Backend; got int"):
+            tinyml.set_backend(1)
+
+    @pytest.mark.parametrize("which", ["numpy:", "cupy:x", "cupy:-1"])
+    def test_bad_device(self, which):
+        with pytest.raises(ValueError, match="must end in a device number, for example 'cupy:1'"):
+            tinyml.set_backend(which)
+
+    def test_a_backend_without_devices(self):
+        with pytest.raises(ValueError, match="'numpy' has no devices to choose from"):
+            tinyml.set_backend("numpy:1")
+
+    def test_a_device_reaches_the_backend(self):
+        class Devices(NumpyBackend):
+            name = "devices"
+            has_devices = True
+
+            def __init__(self, device=0):
+                self.number = device
+
+        tinyml.register_backend("devices", Devices)
+        assert resolve("devices").number == 0
+        assert resolve("devices:3").number == 3
+        assert resolve("devices:3") is resolve("devices:3")
+
+    def test_registering(self, second):
+        assert resolve("second") is second
+        tinyml.register_backend("second", f"{__name__}:Missing")
+        with pytest.raises(tinyml.BackendUnavailableError, match="cannot run: "):
+            resolve("second")
+        tinyml.register_backend("second", "tinyml_backends.numpy_backend:NumpyBackend")
+        assert type(resolve("second")) is NumpyBackend
+
+    @pytest.mark.parametrize("name", ["numpy", "cupy", "auto", "", "a:b", "a b"])
+    def test_bad_names(self, name):
+        with pytest.raises(ValueError, match="name is "):
+            tinyml.register_backend(name, Second)
+
+    def test_bad_target(self):
+        with pytest.raises(ValueError, match=r"target is 'module'; it must be 'module:Class'"):
+            tinyml.register_backend("mine", "module")
+
+    @pytest.mark.parametrize(
+        ("target", "reason"),
+        [
+            ("no_such_module:Backend", "No module named 'no_such_module'"),
+            ("tinyml_backends.numpy_backend:Nothing", "has no attribute 'Nothing'"),
+            (lambda: 1, "its target made a int, which is no Backend"),
+            (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        ],
+    )
+    def test_a_broken_target_is_unavailable(self, target, reason):
+        tinyml.register_backend("broken", target)
+        with pytest.raises(tinyml.BackendUnavailableError, match=reason):
+            resolve("broken")
+        (status,) = (s for s in tinyml.backends() if s.name == "broken")
+        assert not status.available
+        assert reason in status.reason
+
+    def test_listing(self, second):
+        status = {s.name: s for s in tinyml.backends()}
+        assert list(status) == ["numpy", "numba", "cupy", "second"]
+        assert status["numpy"].available
+        assert status["second"].available
+        assert status["numpy"].reason == ""
+        assert not status["cupy"].available
+        assert "use 'numpy'" in status["cupy"].reason
+
+
+class TestArraysDecide:
+    @pytest.fixture(autouse=True)
+    def fake(self):
+        tinyml.register_backend("fake", Fake)
+        return resolve("fake")
+
+    def test_the_selected_backend_runs_its_own_arrays(self, second):
+        with tinyml.use_backend("second"):
+            assert backend_for(np.zeros(1), np.zeros(2)) is second
+
+    def test_other_arrays_run_on_the_plain_backend_of_their_library(self, second, fake):
+        with tinyml.use_backend("second"):
+            assert backend_for(FakeArray()) is fake
+
+    def test_auto_runs_each_array_at_home(self, fake):
+        with tinyml.use_backend("auto"):
+            assert backend_for(FakeArray()) is fake
+            assert backend_for(np.zeros(1)).name == "numpy"
+
+    def test_numpy_arrays_under_another_library_warn_once(self):
+        with tinyml.use_backend("fake"):
+            with pytest.warns(UserWarning, match=r"'fake' is selected.*tinyml\.asarray") as caught:
+                assert backend_for(np.zeros(1)).name == "numpy"
+            assert len(caught) == 1
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert backend_for(np.zeros(1)).name == "numpy"
+
+    def test_the_warning_points_at_the_callers_line(self):
+        x = np.zeros((1, 1, 2, 2))
+        with tinyml.use_backend("fake"), pytest.warns(UserWarning, match="selected") as caught:
+            tinyml.max_pool(x, 2)
+        assert caught[0].filename == __file__
+
+    @pytest.mark.parametrize("selected", ["numpy", "fake", "auto"])
+    def test_two_libraries_are_refused(self, selected):
+        message = "arrays live on fake:0 and numpy; .*asarray"
+        with (
+            tinyml.use_backend(selected),
+            pytest.raises(tinyml.MixedBackendError, match=message) as caught,
+        ):
+            backend_for(np.zeros(1), FakeArray())
+        assert isinstance(caught.value, TypeError)
+
+    @pytest.mark.parametrize("selected", ["numpy", "fake"])
+    def test_two_devices_are_refused(self, selected):
+        with (
+            tinyml.use_backend(selected),
+            pytest.raises(tinyml.MixedBackendError, match="fake:0 and fake:1"),
+        ):
+            backend_for(FakeArray(0), FakeArray(1))
+
+    def test_mixing_in_an_operation(self):
+        _, switches = tinyml.max_pool(np.zeros((1, 1, 2, 2)), 2)
+        with pytest.raises(tinyml.MixedBackendError):
+            tinyml.max_unpool(FakeArray(), switches)
+
+    @pytest.mark.parametrize("thing", [[1.0], 2, None, "x", object()])
+    def test_other_things_are_refused(self, thing):
+        with pytest.raises(TypeError, match=r"tinyml\.asarray\(a, backend=None\)"):
+            backend_for(thing)
+
+
+class TestArraysInAndOut:
+    def test_asarray(self, second):
+        x = np.arange(3.0)
+        assert tinyml.asarray(x) is x
+        assert tinyml.asarray(x, "second") is x
+        assert tinyml.asarray(x, second) is x
+        assert tinyml.asarray(x, "auto") is x
+        assert tinyml.asarray([[1, 2]]).tolist() == [[1, 2]]
+        assert tinyml.to_numpy(x) is x
+
+    def test_dlpack_shares_memory(self):
+        class Tensor:
+            def __init__(self, array):
+                self.array = array
+
+            def __dlpack__(self, **arguments):
+                return self.array.__dlpack__(**arguments)
+
+            def __dlpack_device__(self):
+                return self.array.__dlpack_device__()
+
+        x = np.arange(3.0)
+        shared = tinyml.asarray(Tensor(x))
+        x[0] = 7
+        assert shared[0] == 7
+
+    @pytest.mark.parametrize("thing", ["text", object(), [[1], [2, 3]], {"a": 1}, None])
+    def test_what_is_no_array(self, thing):
+        with pytest.raises(TypeError, match=r"^a (is a|has dtype) "):
+            tinyml.asarray(thing)
+
+    def test_to_numpy_refuses_lists(self):
+        with pytest.raises(TypeError, match=r"tinyml\.asarray"):
+            tinyml.to_numpy([1.0])
+
+
+@pytest.mark.parametrize(
+    ("which", "reason"),
+    [
+        ("cupy", "TINYML_BACKEND=cupy: backend 'cupy' cannot run: .* use 'numpy'"),
+        ("cupy:1", "TINYML_BACKEND=cupy:1: backend 'cupy:1' cannot run: .* use 'numpy'"),
+        ("numba", "TINYML_BACKEND=numba: backend 'numba' cannot run: .* use 'numpy'"),
+        ("cupi", "TINYML_BACKEND=cupi: unknown backend 'cupi'; known are .* did you mean 'cupy'"),
+    ],
+)
+def test_a_variable_that_cannot_be_met(monkeypatch, which, reason):
+    monkeypatch.setenv("TINYML_BACKEND", which)
+    error = ValueError if which == "cupi" else tinyml.BackendUnavailableError
+    for _ in range(2):  # not only at the first look-up
+        with pytest.raises(error, match=reason):
+            tinyml.max_pool(np.zeros((1, 1, 2, 2)), 2)
+
+
+@pytest.mark.parametrize(
+    ("cupy", "reason"),
+    [
+        (None, "CuPy is not installed, and this version of tinyml has no CUDA kernels yet"),
+        ("raise RuntimeError('no driver')", r"CuPy finds no CUDA GPU \(no driver\), and "),
+        (
+            "from types import SimpleNamespace as N\ncuda = N(runtime=N(getDeviceCount=lambda: 1))",
+            r"CuPy finds 1 CUDA GPU\(s\), so cupy:1 does not exist",
+        ),
+    ],
+)
+def test_what_a_gpu_run_lacks(tmp_path, cupy, reason):
+    """CuPy missing, CuPy without a driver, CuPy without the device: each says so."""
+    if cupy is not None:
+        (tmp_path / "cupy.py").write_text(cupy)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import tinyml; tinyml.set_backend('cupy:1')"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert "BackendUnavailableError" in run.stderr
+    assert re.search(reason, run.stderr)
+
+
+def test_the_contract_is_a_class():
+    assert issubclass(NumpyBackend, Backend)
