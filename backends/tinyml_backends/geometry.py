@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -232,7 +232,7 @@ def per_axis(name: str, value: IntPerAxis, axes: int, minimum: int) -> tuple[int
 def _integer(value: object) -> int:
     if isinstance(value, bool | np.bool):
         raise TypeError("a truth value is no length")
-    return operator.index(value)
+    return operator.index(value)  # type: ignore[arg-type]  # its TypeError is the check
 
 
 def _padding_per_axis(padding: PaddingPerAxis, axes: int) -> tuple[tuple[int, int], ...]:
@@ -244,9 +244,10 @@ def _padding_per_axis(padding: PaddingPerAxis, axes: int) -> tuple[tuple[int, in
                 f"padding is {padding!r}; it must be an int, one int for each of {axes} axes, "
                 f"or one (before, after) pair for each"
             )
-        pairs = (per_axis("padding", pair, 2, minimum=0) for pair in padding)  # type: ignore[arg-type]
+        pairs = (per_axis("padding", pair, 2, minimum=0) for pair in padding)
         return tuple((before, after) for before, after in pairs)
-    return tuple((p, p) for p in per_axis("padding", padding, axes, minimum=0))  # type: ignore[arg-type]
+    plain = cast("IntPerAxis", padding)
+    return tuple((p, p) for p in per_axis("padding", plain, axes, minimum=0))
 
 
 @lru_cache(maxsize=1024)
