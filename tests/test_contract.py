@@ -15,7 +15,7 @@ METHODS = {
 
 
 def test_the_contract_has_methods(backend):
-    assert len(METHODS) == 12
+    assert len(METHODS) == 14
     assert isinstance(backend, Backend)
 
 

@@ -117,6 +117,18 @@ class Backend:
 
     # -- convolution -------------------------------------------------------------------------
 
+    def conv(
+        self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
+    ) -> Array:
+        """Cross-correlation of ``x`` (N, C, …) and ``weight`` (F, C / groups, …), plus ``bias``."""
+        return conv.conv(self.xp, x, weight, bias, window, groups)
+
+    def conv_gradient(
+        self, gradient: Array, x: Array, weight: Array, window: Window, groups: int
+    ) -> tuple[Array, Array]:
+        """Gradients of `conv` with respect to ``x`` and ``weight``."""
+        return conv.conv_gradient(self.xp, gradient, x, weight, window, groups)
+
     def im2col(self, x: Array, window: Window) -> Array:
         """Columns (C·cells, outputs·N) of ``x`` (N, C, …), sample index fastest; padding is 0."""
         return conv.im2col(self.xp, x, window)

@@ -9,7 +9,7 @@ and everything below follows from this line. Cells of a window are numbered in r
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -198,6 +198,18 @@ class Window:
                 self.output_shape(input_shape), self.stride, self.padding_before, strict=True
             )
         )
+
+    def part(self, outputs: range, length: int) -> tuple[slice, "Window"]:
+        """Rows that some outputs need: what to cut from axis 0, and the window to run on the cut.
+
+        ``outputs`` are neighbouring output positions along axis 0 of an input of ``length``.
+        """
+        start = outputs.start * self.stride[0] - self.padding_before[0]
+        stop = (outputs.stop - 1) * self.stride[0] - self.padding_before[0] + self.extent[0]
+        cut = slice(min(max(start, 0), length), max(min(stop, length), 0))
+        before = min(max(-start, 0), stop - start)
+        after = stop - start - before - (cut.stop - cut.start)
+        return cut, replace(self, padding=((before, after), *self.padding[1:]), ceil_mode=False)
 
     def offsets(self, input_shape: Sequence[int]) -> list[int]:
         """Flat distance in a plane of ``input_shape`` from cell 0 to each cell of a window."""

@@ -1,21 +1,147 @@
-"""Patches to columns and back: im2col and its two inverses."""
+"""Convolution by matrix products of patches, a cache-sized piece of the image at a time.
 
+The patches of a piece are copied into columns (im2col), multiplied and forgotten, so that a large
+image never has its whole column matrix in memory: that matrix is size² times the image.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
 from math import prod
 from types import ModuleType
+from typing import Any, NamedTuple, Protocol
 
 from tinyml_backends.arrays import Array
 from tinyml_backends.geometry import Window
 
+#: Bytes of the columns of one piece. They are written once and read by the matrix product at once.
+PIECE_BYTES = 1 << 21
+
+
+class Each(Protocol):
+    """How pieces are worked on: ``map``, or a thread pool's ``map``."""
+
+    def __call__(self, function: Any, items: Any, /) -> Iterator[Any]:
+        """Results of ``function`` on every item, in the order of the items."""
+
+
+def conv(
+    xp: ModuleType,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    window: Window,
+    groups: int,
+    *,
+    each: Each = map,
+) -> Array:
+    """Cross-correlation of ``x`` (N, C, …) with ``weight`` (F, C / groups, …)."""
+    matrix = weight.reshape(groups, len(weight) // groups, -1)
+    outputs = window.output_shape(x.shape[2:])
+    out = xp.empty((len(x), len(weight), *outputs), xp.result_type(x, weight))
+
+    def run(piece: _Piece) -> None:
+        product = xp.matmul(matrix, _columns(xp, x, piece, groups))
+        if bias is not None:
+            product += bias.reshape(groups, -1, 1)
+        target = out[piece.samples, :, piece.outputs]
+        target[...] = product.reshape(target.shape)
+
+    for _ in each(run, _pieces(x, window)):
+        pass
+    return out
+
+
+def conv_gradient(
+    xp: ModuleType,
+    gradient: Array,
+    x: Array,
+    weight: Array,
+    window: Window,
+    groups: int,
+    *,
+    each: Each = map,
+) -> tuple[Array, Array]:
+    """Gradients of `conv` with respect to ``x`` and ``weight``."""
+    matrix = weight.reshape(groups, len(weight) // groups, -1)
+    transposed = xp.ascontiguousarray(matrix.swapaxes(1, 2))
+    x_gradient = xp.zeros(x.shape, xp.result_type(gradient, weight))
+
+    def run(pieces: list[_Piece]) -> Array:
+        total = xp.zeros(matrix.shape, xp.result_type(gradient, x))
+        for piece in pieces:
+            part = gradient[piece.samples, :, piece.outputs]
+            part = part.reshape(len(part), groups, matrix.shape[1], -1)
+            cols = _columns(xp, x, piece, groups)
+            total += xp.matmul(part, cols.swapaxes(2, 3)).sum(0)
+            target = x_gradient[piece.samples, :, piece.rows]
+            shape = (*target.shape[:2], window.count, *piece.window.output_shape(target.shape[2:]))
+            _add_patches(xp.matmul(transposed, part).reshape(shape), target, piece.window)
+        return total
+
+    # Neighbouring pieces of a sample share rows of the input, so one worker does all of a sample;
+    # the sums over samples are taken in their order, whoever is done first.
+    weight_gradient = xp.zeros(matrix.shape, xp.result_type(gradient, x))
+    of_samples = groupby(_pieces(x, window), key=lambda piece: piece.samples.start)
+    for total in each(run, (list(pieces) for _, pieces in of_samples)):
+        weight_gradient += total
+    return x_gradient, weight_gradient.reshape(weight.shape)
+
+
+class _Piece(NamedTuple):
+    """Some samples and neighbouring rows of outputs, with the input rows they need."""
+
+    samples: slice
+    outputs: slice
+    rows: slice
+    window: Window
+    """What runs on ``rows``."""
+
+
+def _pieces(x: Array, window: Window) -> Iterator[_Piece]:
+    """Cut the outputs so that the columns of each piece take about `PIECE_BYTES`."""
+    samples, channels, length = x.shape[:3]
+    height, *others = window.output_shape(x.shape[2:])
+    row_bytes = max(1, channels * window.count * prod(others) * x.dtype.itemsize)
+    rows = -(-height // -(-height * row_bytes // PIECE_BYTES))  # pieces of about equal height
+    together = max(1, PIECE_BYTES // (row_bytes * height)) if rows == height else 1
+    for sample in range(0, samples, together):
+        for row in range(0, height, rows):
+            outputs = range(row, min(row + rows, height))
+            cut, part = window.part(outputs, length)
+            yield _Piece(
+                slice(sample, sample + together), slice(outputs.start, outputs.stop), cut, part
+            )
+
+
+def _columns(xp: ModuleType, x: Array, piece: _Piece, groups: int) -> Array:
+    """Columns of a piece, (n, groups, C / groups · cells, outputs)."""
+    cols = patches(xp, x[piece.samples, :, piece.rows], piece.window)
+    samples, channels, cells, *outputs = cols.shape
+    return cols.reshape(samples, groups, channels // groups * cells, prod(outputs))
+
+
+def patches(xp: ModuleType, x: Array, window: Window) -> Array:
+    """Every window of ``x`` (N, C, …), as (N, C, cells, *outputs); cells in padding are 0."""
+    samples, channels, *spatial = x.shape
+    outputs = window.output_shape(spatial)
+    make = xp.zeros if any(map(sum, window.padding)) else xp.empty
+    cols = make((samples, channels, window.count, *outputs), x.dtype)
+    for cell in window.cells(spatial):
+        cols[:, :, cell.number, *cell.outputs[1:]] = x[:, *cell.inputs]
+    return cols
+
+
+def _add_patches(cols: Array, out: Array, window: Window) -> None:
+    """Adjoint of `patches`: add every cell to where it came from, in ascending order of cells."""
+    for cell in window.cells(out.shape[2:]):
+        out[:, *cell.inputs] += cols[:, :, cell.number, *cell.outputs[1:]]
+
 
 def im2col(xp: ModuleType, x: Array, window: Window) -> Array:
     """Columns of shape (C·cells, outputs·N), sample index fastest; cells in padding are 0."""
-    samples, channels, *spatial = x.shape
-    outputs = window.output_shape(spatial)
-    cols = xp.zeros((channels, window.count, *outputs, samples), x.dtype)
-    for cell in window.cells(spatial):
-        patch = xp.moveaxis(x[:, *cell.inputs], 0, -1)
-        cols[:, cell.number, *cell.outputs[1:]] = patch
-    return cols.reshape(channels * window.count, prod(outputs) * samples)
+    cols = patches(xp, x, window)
+    samples, channels, cells, *outputs = cols.shape
+    return xp.moveaxis(cols, 0, -1).reshape(channels * cells, prod(outputs) * samples)
 
 
 def col2im(
@@ -28,11 +154,11 @@ def col2im(
     """
     samples, channels, *spatial = x_shape
     cols = cols.reshape(channels, window.count, *window.output_shape(spatial), samples)
+    cols = xp.moveaxis(cols, -1, 0)
     out = xp.zeros(x_shape, cols.dtype)
-    for cell in window.cells(spatial):
-        patch = xp.moveaxis(cols[:, cell.number, *cell.outputs[1:]], -1, 0)
-        if add:
-            out[:, *cell.inputs] += patch
-        else:
-            out[:, *cell.inputs] = patch
+    if add:
+        _add_patches(cols, out, window)
+    else:
+        for cell in window.cells(spatial):
+            out[:, *cell.inputs] = cols[:, :, cell.number, *cell.outputs[1:]]
     return out

@@ -4,10 +4,13 @@ import numpy as np
 
 from tinyml_backends.arrays import Array
 from tinyml_backends.backend import Backend
+from tinyml_backends.generic import conv
+from tinyml_backends.geometry import Window
+from tinyml_backends.numpy_backend.threads import each
 
 
 class NumpyBackend(Backend):
-    """NumPy on the CPU. The generic kernels are written for it; it adds the arrays."""
+    """NumPy on the CPU. The generic kernels are written for it; it adds arrays and threads."""
 
     name = "numpy"
     library = "numpy"
@@ -32,3 +35,15 @@ class NumpyBackend(Backend):
     def to_numpy(self, array: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
         """``array`` itself."""
         return np.asarray(array)
+
+    def conv(
+        self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
+    ) -> Array:
+        """As `Backend.conv`, in threads; the result does not depend on their number."""
+        return conv.conv(np, x, weight, bias, window, groups, each=each)
+
+    def conv_gradient(
+        self, gradient: Array, x: Array, weight: Array, window: Window, groups: int
+    ) -> tuple[Array, Array]:
+        """As `Backend.conv_gradient`, in threads; the result does not depend on their number."""
+        return conv.conv_gradient(np, gradient, x, weight, window, groups, each=each)
