@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import tinyml
 from support import reference
 from support.compare import assert_same_bits, assert_same_sums
+from support.gradients import numerical_gradient
 from support.strategies import FLOATS, arrays, geometries
 
 
@@ -134,17 +135,6 @@ def test_unpool_gradient_is_the_derivative(backend, data, case):
 
     numeric = numerical_gradient(loss, backend.to_numpy(y), 0.25)
     np.testing.assert_allclose(ours, numeric, rtol=1e-9, atol=1e-9)
-
-
-def numerical_gradient(function, x, step):
-    """Central differences; the functions here are linear within a step."""
-    gradient = np.zeros(x.shape)
-    for place in np.ndindex(x.shape):
-        up, down = x.copy(), x.copy()
-        up[place] += step
-        down[place] -= step
-        gradient[place] = (function(up) - function(down)) / (2 * step)
-    return gradient
 
 
 def test_the_last_overlapping_window_writes(backend):

@@ -1,6 +1,7 @@
 """Arrays in and out, and the checks on them that every operation shares."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,11 @@ def to_numpy(a: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
     array([0, 1, 2])
     """
     return backend_for(a).to_numpy(a)
+
+
+def namespace(array: Array) -> Any:
+    """Array module of the library of ``array``, with NumPy's interface."""
+    return backend_for(array).xp
 
 
 def check_dtype(name: str, array: Array) -> None:

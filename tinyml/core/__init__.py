@@ -1,4 +1,4 @@
-"""The array module of the selected backend, under the name the layers have always used.
+"""Parameters, and the array module of the selected backend under its original name.
 
 ``from tinyml.core import Backend as np`` gives NumPy's interface on whatever backend is in force at
 each access:
@@ -10,6 +10,7 @@ array([0, 1, 2])
 
 from typing import Any
 
+from tinyml.core.parameter import Buffer, Parameter
 from tinyml_backends import current_backend
 
 
@@ -28,4 +29,4 @@ class _SelectedModule:
 
 Backend = _SelectedModule()
 
-__all__ = ["Backend"]
+__all__ = ["Backend", "Buffer", "Parameter"]

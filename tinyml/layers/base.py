@@ -1,16 +1,21 @@
 """What all layers share."""
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from tinyml.arrays import check_shape
-from tinyml_backends import backend_for
+from tinyml.core.parameter import Buffer, Parameter
+from tinyml_backends import MixedBackendError, backend_for
 from tinyml_backends.arrays import Array
+from tinyml_backends.geometry import per_axis
 
 T = TypeVar("T")
 
 
 class Layer:
     """One step of a network: ``forward`` computes it, ``backward`` its gradient.
+
+    A layer runs once in a forward pass; a second forward replaces what the first one saved.
+    Parameter gradients accumulate until `zero_gradients`.
 
     Parameters
     ----------
@@ -22,14 +27,38 @@ class Layer:
     name : str
     type : str
         Name of the class.
+    parameters : list of Parameter
+        What is learned.
+    buffers : list of Buffer
+        What is remembered but not learned.
+    training : bool
+        Whether the layer behaves as in training; `train` and `eval` set it.
+    input_dim, out_dim : tuple of int
+        Shapes of one sample, channels first; set by `set_input`.
     """
 
     name: str
     type: str
+    parameters: list[Parameter]
+    buffers: list[Buffer]
+    training: bool
+    input_dim: tuple[int, ...]
+    out_dim: tuple[int, ...]
+
+    #: Attributes that forward sets for backward.
+    saves: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.type = type(self).__name__
+        self.parameters = []
+        self.buffers = []
+        self.training = True
+        self.forget()
+
+    def set_input(self, input_dim: tuple[int, ...]) -> None:
+        """Prepare for samples of another shape; the parameters stay."""
+        self.input_dim = self.out_dim = tuple(input_dim)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Output of the layer; a subclass defines it."""
@@ -46,13 +75,80 @@ class Layer:
     def __repr__(self) -> str:
         return f"{self.type}({self.name!r})"
 
-    def check(self, name: str, array: Array, dimensions: tuple[int, ...]) -> None:
-        """Refuse what is no array of shape (samples, *dimensions)."""
-        backend_for(array)
-        check_shape(f"{self!r}: {name}", array, ("samples", *dimensions))
+    def train(self, training: bool = True) -> Self:
+        """Behave as in training."""
+        self.training = training
+        return self
+
+    def eval(self) -> Self:
+        """Behave as in use: batch norm, for example, takes its running statistics."""
+        return self.train(False)
+
+    def zero_gradients(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters:
+            parameter.zero_gradient()
+
+    def forget(self) -> None:
+        """Drop what forward saved for backward."""
+        for attribute in self.saves:
+            setattr(self, attribute, None)
 
     def saved(self, value: T | None) -> T:
         """What forward kept for backward; RuntimeError before a forward pass."""
         if value is None:
             raise RuntimeError(f"{self!r}: backward needs a forward pass before it")
         return value
+
+    def check(self, name: str, array: Array, dimensions: tuple[int | str, ...]) -> None:
+        """Refuse what is no array of shape (samples, *dimensions) where the parameters live."""
+        place = backend_for(array).device(array)
+        if self.parameters and place != (home := device_of(self.parameters[0].tensor)):
+            raise MixedBackendError(
+                f"{self!r} lives on {home} and its {name} on {place}; move the {name}, "
+                f"model(tinyml.asarray(x, {home!r})), or the model, model.to({place!r})"
+            )
+        check_shape(f"{self!r}: {name}", array, ("samples", *dimensions))
+
+
+class ImageLayer(Layer):
+    """A layer whose samples are images of a fixed shape: (channels, height, width).
+
+    Attributes
+    ----------
+    input_channel, input_height, input_width : int
+    out_height, out_width : int
+    num_of_entries : int
+        Samples in the last forward pass.
+    """
+
+    input_dim: tuple[int, int, int]
+    out_dim: tuple[int, int, int]
+    num_of_entries: int = 0
+
+    def set_input(self, input_dim: tuple[int, ...]) -> None:
+        """Prepare for images of another size; the parameters stay."""
+        channels, height, width = per_axis("input_dim", input_dim, 3, minimum=1)
+        out_dim = self.output_dim((channels, height, width))  # may refuse; then nothing changes
+        self.input_dim = (channels, height, width)
+        self.input_channel, self.input_height, self.input_width = self.input_dim
+        self.set_out(out_dim)
+
+    def check_gradient(self, in_gradient: Array) -> None:
+        """Refuse a gradient that has not the shape of the last output."""
+        self.check("gradient", in_gradient, self.out_dim)
+        check_shape(f"{self!r}: gradient", in_gradient, (self.num_of_entries, *self.out_dim))
+
+    def set_out(self, out_dim: tuple[int, int, int]) -> None:
+        """Note the output's shape."""
+        self.out_dim = out_dim
+        _, self.out_height, self.out_width = out_dim
+
+    def output_dim(self, input_dim: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Shape of the output for an input of another shape."""
+        return input_dim
+
+
+def device_of(array: Array) -> str:
+    """Where an array lives, for example "numpy" or "cupy:0"."""
+    return backend_for(array).device(array)

@@ -1,7 +1,8 @@
-"""Images to columns and back, the two halves of a convolution by matrix product.
+"""Convolution, and the helpers that turn images into columns and back.
 
-A column holds one patch of the image: rows run over channel, kernel row and kernel column, and
-columns over output row, output column and sample, the sample fastest.
+The derivation is on the page docs/convolution.md. A column holds one patch of the image: rows run
+over channel, kernel row and kernel column, and columns over output row, output column and sample,
+the sample fastest.
 """
 
 from math import prod
@@ -9,8 +10,124 @@ from math import prod
 import numpy as np
 
 from tinyml.arrays import check_shape
+from tinyml.core.parameter import Parameter
+from tinyml.layers.base import ImageLayer
 from tinyml_backends import Window, backend_for, current_backend
 from tinyml_backends.arrays import Array
+from tinyml_backends.geometry import IntPerAxis, PaddingPerAxis
+
+
+class Conv2D(ImageLayer):
+    """Two-dimensional convolution (cross-correlation, as everywhere in deep learning).
+
+    Parameters
+    ----------
+    name : str
+    input_dim : (int, int, int)
+        Channels, height and width of the input.
+    n_filters : int
+        Channels of the output.
+    size, stride, dilation : int or (int, int)
+        Of the kernel.
+    padding : int, (int, int), or a (before, after) pair for each axis
+        Zeros around the input.
+    groups : int
+        Groups of channels that see nothing of each other; divides both numbers of channels.
+    bias : bool
+        Whether a learned number is added to each output channel.
+    rng : int, numpy.random.Generator or None
+        Where the first weights come from: normal with variance 2 / fan-in (He et al., "Delving Deep
+        into Rectifiers", ICCV 2015), drawn by NumPy, so that a seed means the same weights on
+        every backend.
+
+    Attributes
+    ----------
+    weight : Parameter, (n_filters, channels / groups, kernel height, kernel width)
+    bias : Parameter, (n_filters,), or None
+
+    Raises
+    ------
+    ValueError
+        If the kernel does not fit the input, or ``groups`` does not divide the channels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.layers import Conv2D
+    >>> conv = Conv2D("conv", (1, 3, 3), 1, 2, rng=0)
+    >>> conv.weight.tensor[:] = 1
+    >>> conv(np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3))
+    array([[[[ 8., 12.],
+             [20., 24.]]]], dtype=float32)
+    """
+
+    saves = ("input",)
+    input: Array | None
+
+    def __init__(
+        self,
+        name: str,
+        input_dim: tuple[int, int, int],
+        n_filters: int,
+        size: IntPerAxis,
+        stride: IntPerAxis = 1,
+        padding: PaddingPerAxis = 0,
+        *,
+        dilation: IntPerAxis = 1,
+        groups: int = 1,
+        bias: bool = True,
+        rng: int | np.random.Generator | None = None,
+    ) -> None:
+        super().__init__(name)
+        channels = input_dim[0]
+        if n_filters < 1 or groups < 1 or channels % groups or n_filters % groups:
+            raise ValueError(
+                f"{self!r}: groups is {groups}; it must divide the {channels} input channels and "
+                f"the {n_filters} filters"
+            )
+        self.n_filters = n_filters
+        self.size = size
+        self.stride = stride
+        self.groups = groups
+        self.window = Window.of(2, size, stride, padding, dilation)
+        shape = (n_filters, channels // groups, *self.window.size)
+        deviation = (2 / prod(shape[1:])) ** 0.5
+        weight = np.random.default_rng(rng).standard_normal(shape, np.float32) * deviation
+        backend = current_backend()
+        self.weight = Parameter(backend.asarray(weight.astype(np.float32)))
+        self.bias = Parameter(backend.xp.zeros(n_filters, np.float32)) if bias else None
+        self.parameters = [p for p in (self.weight, self.bias) if p is not None]
+        self.set_input(input_dim)
+
+    def output_dim(self, input_dim: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Filters, height and width of the output."""
+        if input_dim[0] != self.groups * self.weight.tensor.shape[1]:
+            raise ValueError(
+                f"{self!r}: input_dim is {input_dim}; its weights are for "
+                f"{self.groups * self.weight.tensor.shape[1]} channels"
+            )
+        height, width = self.window.output_shape(input_dim[1:])
+        return self.n_filters, height, width
+
+    def forward(self, x: Array) -> Array:
+        """Convolve ``x`` (samples, channels, height, width)."""
+        self.check("input", x, self.input_dim)
+        self.num_of_entries = len(x)
+        self.input = x
+        bias = None if self.bias is None else self.bias.tensor
+        return backend_for(x).conv(x, self.weight.tensor, bias, self.window, self.groups)
+
+    def backward(self, in_gradient: Array) -> Array:
+        """Gradient with respect to the input; those of weight and bias are added to theirs."""
+        x = self.saved(self.input)
+        self.check_gradient(in_gradient)
+        gradient, weight_gradient = backend_for(x).conv_gradient(
+            in_gradient, x, self.weight.tensor, self.window, self.groups
+        )
+        self.weight.gradient += weight_gradient
+        if self.bias is not None:
+            self.bias.gradient += in_gradient.sum((0, 2, 3))
+        return gradient
 
 
 def get_im2col_indices(

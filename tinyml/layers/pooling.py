@@ -1,6 +1,6 @@
 """Max-pooling layers. The mathematics is on the page docs/max_unpooling.md."""
 
-from tinyml.layers.base import Layer
+from tinyml.layers.base import ImageLayer
 from tinyml.pooling import max_pool, max_pool_gradient
 from tinyml.switches import Switches
 from tinyml_backends import Window
@@ -8,7 +8,7 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.geometry import IntPerAxis, PaddingPerAxis
 
 
-class MaxPool2D(Layer):
+class MaxPool2D(ImageLayer):
     """Maximum of each window of an image.
 
     Parameters
@@ -50,6 +50,9 @@ class MaxPool2D(Layer):
              [3, 3]]]]))
     """
 
+    saves = ("switches",)
+    switches: Switches | None
+
     def __init__(
         self,
         name: str,
@@ -63,16 +66,16 @@ class MaxPool2D(Layer):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__(name)
-        self.input_dim = input_dim
-        self.input_channel, self.input_height, self.input_width = input_dim
         self.size = size
         self.stride = stride
         self.return_index = return_index
         self.window = Window.of(2, size, stride, padding, dilation, ceil_mode)
-        self.out_height, self.out_width = self.window.pooled_shape(input_dim[1:])
-        self.out_dim = (self.input_channel, self.out_height, self.out_width)
-        self.num_of_entries = 0
-        self.switches: Switches | None = None
+        self.set_input(input_dim)
+
+    def output_dim(self, input_dim: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Channels, height and width of the pooled image."""
+        height, width = self.window.pooled_shape(input_dim[1:])
+        return input_dim[0], height, width
 
     def forward(self, x: Array) -> Array | tuple[Array, Array]:
         """Pool ``x`` (samples, channels, height, width).

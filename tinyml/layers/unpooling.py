@@ -1,9 +1,11 @@
 """Max-unpooling layers. The mathematics is on the page docs/max_unpooling.md."""
 
+from dataclasses import replace
 from math import prod
 
-from tinyml.layers.base import Layer
+from tinyml.layers.base import ImageLayer
 from tinyml.layers.convolution import columns_to_image
+from tinyml.layers.pooling import MaxPool2D
 from tinyml.pooling import max_unpool, max_unpool_gradient
 from tinyml.switches import Switches
 from tinyml_backends import Window, backend_for
@@ -11,7 +13,7 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.geometry import IntPerAxis, PaddingPerAxis
 
 
-class MaxUnpool2D(Layer):
+class MaxUnpool2D(ImageLayer):
     """Put values back where the windows of a pooling layer had their maxima; zero elsewhere.
 
     Parameters
@@ -23,6 +25,9 @@ class MaxUnpool2D(Layer):
         Those of the pooling layer.
     padding, dilation
         Those of the pooling layer.
+    pool : MaxPool2D or None
+        The pooling layer whose switches drive this one when ``forward`` is given none, as in a
+        network.
 
     Attributes
     ----------
@@ -38,7 +43,7 @@ class MaxUnpool2D(Layer):
     Raises
     ------
     ValueError
-        If the padding leaves nothing of the output.
+        If the padding leaves nothing of the output, or ``pool`` has another window or size.
 
     Examples
     --------
@@ -51,6 +56,9 @@ class MaxUnpool2D(Layer):
     (1, 1, 5, 5)
     """
 
+    saves = ("switches",)
+    switches: Switches | None
+
     def __init__(
         self,
         name: str,
@@ -60,36 +68,48 @@ class MaxUnpool2D(Layer):
         *,
         padding: PaddingPerAxis = 0,
         dilation: IntPerAxis = 1,
+        pool: MaxPool2D | None = None,
     ) -> None:
         super().__init__(name)
-        self.input_dim = input_dim
-        self.input_channel, self.input_height, self.input_width = input_dim
         self.size = size
         self.stride = stride
+        self.pool = pool
         self.window = Window.of(2, size, stride, padding, dilation)
-        self._plain_shape = self.window.unpooled_shape(input_dim[1:])
-        self._set_out(self._plain_shape)
-        self.num_of_entries = 0
-        self.switches: Switches | None = None
+        if pool is not None:
+            self._check_window(pool.window, f"pool {pool!r} has")
+        self.set_input(input_dim)
 
-    def _set_out(self, shape: tuple[int, ...]) -> None:
-        self.out_height, self.out_width = shape
-        self.out_dim = (self.input_channel, self.out_height, self.out_width)
+    def output_dim(self, input_dim: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Channels, height and width of the image before pooling, if nothing was left over."""
+        if self.pool is None:
+            height, width = self.window.unpooled_shape(input_dim[1:])
+            return input_dim[0], height, width
+        if input_dim != self.pool.out_dim:
+            raise ValueError(
+                f"{self!r}: input_dim is {input_dim}; its {self.pool!r} pools to "
+                f"{self.pool.out_dim}"
+            )
+        return self.pool.input_dim
 
-    def forward(self, x: Array, max_indices: Array | Switches) -> Array:
+    def forward(self, x: Array, max_indices: Array | Switches | None = None) -> Array:
         """Unpool ``x`` (samples, channels, height, width).
 
         ``max_indices`` are a pooling layer's `Switches`, or integers, each the row-major number of
-        the maximum inside its window, in any shape with as many elements as ``x``.
+        the maximum inside its window, in any shape with as many elements as ``x``. None takes
+        those of the last forward pass of ``pool``.
         """
         self.check("input", x, self.input_dim)
+        if max_indices is None:
+            max_indices = self._switches_of_pool()
         if isinstance(max_indices, Switches):
-            switches = self._of_this_window(max_indices)
+            self._check_window(max_indices.window, "max_indices are switches of")
+            switches = max_indices
         else:
             switches = self._from_indices(x, max_indices)
         out = max_unpool(x, switches)
         self.switches = switches
-        self._set_out(switches.input_shape)
+        height, width = switches.input_shape
+        self.set_out((self.input_channel, height, width))
         self.num_of_entries = len(x)
         return out
 
@@ -97,17 +117,22 @@ class MaxUnpool2D(Layer):
         """Take each value's gradient from the cell it was put in."""
         return max_unpool_gradient(in_gradient, self.saved(self.switches))
 
-    def _of_this_window(self, switches: Switches) -> Switches:
-        theirs, ours = switches.window, self.window
-        # How the pooling rounded its output's size does not matter here.
-        if (theirs.size, theirs.stride, theirs.padding, theirs.dilation) != (
-            *(ours.size, ours.stride, ours.padding, ours.dilation),
-        ):
-            raise ValueError(
-                f"{self!r}: max_indices are switches of a window of {theirs}; "
-                f"this layer's is of {ours}"
+    def _switches_of_pool(self) -> Switches:
+        if self.pool is None:
+            raise TypeError(
+                f"{self!r}: max_indices are missing; pass indices or switches, or tie the layer "
+                "to its pooling layer with pool="
             )
-        return switches
+        if self.pool.switches is None:
+            raise RuntimeError(f"{self!r}: its {self.pool!r} needs a forward pass before it")
+        return self.pool.switches
+
+    def _check_window(self, theirs: Window, whose: str) -> None:
+        # How the pooling rounded its output's size does not matter here.
+        if replace(theirs, ceil_mode=False) != self.window:
+            raise ValueError(
+                f"{self!r}: {whose} a window of {theirs}; this layer's is of {self.window}"
+            )
 
     def _from_indices(self, x: Array, indices: Array) -> Switches:
         backend_for(x, indices)
@@ -123,7 +148,7 @@ class MaxUnpool2D(Layer):
             stride=self.window.stride,
             padding=self.window.padding,
             dilation=self.window.dilation,
-            input_shape=self._plain_shape,
+            input_shape=self.window.unpooled_shape(self.input_dim[1:]),
         )
 
 

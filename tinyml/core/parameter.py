@@ -1,0 +1,75 @@
+"""What a network learns, and what it only remembers."""
+
+from typing import Any
+
+from tinyml_backends import Backend, backend_for
+from tinyml_backends.arrays import Array
+
+
+class Buffer:
+    """An array that belongs to a network and moves with it, such as a running statistic.
+
+    Attributes
+    ----------
+    tensor : array
+        The values. Layers that share a buffer share this object, not only the array.
+    """
+
+    tensor: Array
+
+    def __init__(self, tensor: Array) -> None:
+        self.tensor = tensor
+
+    def to(self, backend: Backend) -> None:
+        """Move to a backend's library; nothing happens if it is there."""
+        self.tensor = moved(self.tensor, backend)
+
+
+class Parameter(Buffer):
+    """An array that is learned.
+
+    Attributes
+    ----------
+    tensor : array
+        The values.
+    gradient : array
+        Sum of the gradients since `zero_gradient`, shaped like ``tensor``.
+    state : dict
+        What the optimizer remembers of this parameter, such as its momentum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.core import Parameter
+    >>> weight = Parameter(np.ones(3))
+    >>> weight.gradient += 2.0
+    >>> weight.zero_gradient()
+    >>> weight.gradient
+    array([0., 0., 0.])
+    """
+
+    gradient: Array
+    state: dict[str, Any]
+
+    def __init__(self, tensor: Array) -> None:
+        super().__init__(tensor)
+        self.gradient = backend_for(tensor).xp.zeros_like(tensor)
+        self.state = {}
+
+    def zero_gradient(self) -> None:
+        """Forget the gradients summed so far."""
+        self.gradient.fill(0)
+
+    def to(self, backend: Backend) -> None:
+        """Move values, gradient and state to a backend's library."""
+        super().to(backend)
+        self.gradient = moved(self.gradient, backend)
+        for key, value in self.state.items():
+            self.state[key] = moved(value, backend) if hasattr(value, "dtype") else value
+
+
+def moved(array: Array, backend: Backend) -> Array:
+    """``array`` on another backend; the same object if that backend handles it."""
+    if backend.handles(array):
+        return array
+    return backend.asarray(backend_for(array).to_numpy(array))

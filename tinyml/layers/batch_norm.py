@@ -1,0 +1,129 @@
+"""Batch normalisation. The derivation is on the page docs/batch_norm.md."""
+
+import numpy as np
+
+from tinyml.arrays import namespace
+from tinyml.core.parameter import Buffer, Parameter
+from tinyml.layers.base import ImageLayer
+from tinyml_backends import current_backend
+from tinyml_backends.arrays import Array
+
+AXES = (0, 2, 3)
+
+
+class BatchNorm2D(ImageLayer):
+    """Give each channel mean 0 and variance 1 over the batch, then a learned scale and shift.
+
+    Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
+    Internal Covariate Shift", ICML 2015.
+
+    Parameters
+    ----------
+    name : str
+    input_dim : (int, int, int)
+        Channels, height and width.
+    momentum : float
+        Share of the newest batch in the running statistics.
+    epsilon : float
+        Added to the variance.
+
+    Attributes
+    ----------
+    scale, shift : Parameter, (channels,)
+    running_mean, running_variance : Buffer, (channels,)
+        Taken instead of the batch's own after `eval`. The variance is the unbiased one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.layers import BatchNorm2D
+    >>> norm = BatchNorm2D("norm", (1, 1, 2))
+    >>> norm(np.array([[[[1.0, 3.0]]]])).round(3)
+    array([[[[-1.,  1.]]]])
+    """
+
+    saves = ("normalized", "inverse_deviation")
+    normalized: Array | None
+    inverse_deviation: Array | None
+
+    def __init__(
+        self,
+        name: str,
+        input_dim: tuple[int, int, int],
+        *,
+        momentum: float = 0.1,
+        epsilon: float = 1e-5,
+    ) -> None:
+        super().__init__(name)
+        self.momentum = momentum
+        self.epsilon = epsilon
+        xp, channels = current_backend().xp, input_dim[0]
+        self.scale = Parameter(xp.ones(channels, np.float32))
+        self.shift = Parameter(xp.zeros(channels, np.float32))
+        self.running_mean = Buffer(xp.zeros(channels, np.float32))
+        self.running_variance = Buffer(xp.ones(channels, np.float32))
+        self.parameters = [self.scale, self.shift]
+        self.buffers = [self.running_mean, self.running_variance]
+        self.set_input(input_dim)
+
+    def output_dim(self, input_dim: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Shape of the output: that of the input."""
+        if input_dim[0] != len(self.scale.tensor):
+            raise ValueError(
+                f"{self!r}: input_dim is {input_dim}; its statistics are of "
+                f"{len(self.scale.tensor)} channels"
+            )
+        return input_dim
+
+    def forward(self, x: Array) -> Array:
+        """Normalise ``x`` (samples, channels, height, width)."""
+        self.check("input", x, self.input_dim)
+        self.num_of_entries = len(x)
+        if self.training:
+            mean = x.mean(AXES)
+            normalized = x - _by_channel(mean)
+            variance = _sum_of_products(normalized, normalized) / (x.size // x.shape[1])
+            self._remember(mean, variance, x.size // x.shape[1])
+        else:
+            normalized = x - _by_channel(self.running_mean.tensor)
+            variance = self.running_variance.tensor
+        self.inverse_deviation = 1 / (variance + self.epsilon) ** 0.5
+        normalized *= _by_channel(self.inverse_deviation)
+        self.normalized = normalized
+        y = normalized * _by_channel(self.scale.tensor)
+        y += _by_channel(self.shift.tensor)
+        return y
+
+    def backward(self, in_gradient: Array) -> Array:
+        """Gradient; in training the batch's mean and variance depend on the input too."""
+        normalized = self.saved(self.normalized)
+        self.check_gradient(in_gradient)
+        count = in_gradient.size // in_gradient.shape[1]
+        shift_gradient = in_gradient.sum(AXES)
+        scale_gradient = _sum_of_products(in_gradient, normalized)
+        self.shift.gradient += shift_gradient
+        self.scale.gradient += scale_gradient
+        slope = _by_channel(self.scale.tensor * self.saved(self.inverse_deviation))
+        if not self.training:
+            return in_gradient * slope
+        gradient = normalized * _by_channel(-scale_gradient / count)
+        gradient += in_gradient
+        gradient -= _by_channel(shift_gradient / count)
+        gradient *= slope
+        return gradient
+
+    def _remember(self, mean: Array, variance: Array, count: int) -> None:
+        unbiased = variance * (count / max(1, count - 1))
+        for buffer, newest in ((self.running_mean, mean), (self.running_variance, unbiased)):
+            buffer.tensor *= 1 - self.momentum
+            buffer.tensor += self.momentum * newest
+
+
+def _by_channel(array: Array) -> Array:
+    """One value for each channel, ready to broadcast over images."""
+    return array[:, None, None]
+
+
+def _sum_of_products(a: Array, b: Array) -> Array:
+    """Sum over samples and pixels of ``a · b``, for each channel, without an array of products."""
+    return namespace(a).einsum("nchw,nchw->c", a, b)
