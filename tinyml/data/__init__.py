@@ -16,6 +16,32 @@ class Nuclei(NamedTuple):
     """(512, 512): 0 is background, every other value one of 125 nuclei."""
 
 
+class Digits(NamedTuple):
+    """Handwritten digits."""
+
+    images: NDArray[np.uint8]
+    """(1797, 8, 8) grey values from 0 to 16."""
+    labels: NDArray[np.uint8]
+    """(1797,) digits from 0 to 9."""
+
+
+def load_digits() -> Digits:
+    """Handwritten digits of 8×8 pixels.
+
+    E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
+    Repository, 1998, https://doi.org/10.24432/C50P49. Licence: CC BY 4.0.
+
+    Examples
+    --------
+    >>> from tinyml.data import load_digits
+    >>> images, labels = load_digits()
+    >>> images.shape, labels[:4]
+    ((1797, 8, 8), array([0, 1, 2, 3], dtype=uint8))
+    """
+    with np.load(str(files(__name__) / "digits.npz")) as archive:
+        return Digits(archive["images"], archive["labels"])
+
+
 def load_nuclei() -> Nuclei:
     """Fluorescence microscopy of 125 nuclei, with each pixel's nucleus.
 

@@ -1,0 +1,91 @@
+"""Peak memory of SegNet training steps, tinyml beside PyTorch, each in a process of its own.
+
+Run ``python benchmarks/memory.py``. The figure is the peak resident memory over the steps less the
+resident memory after imports, data and model are there.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+SHAPE = (4, 3, 224, 224)
+CLASSES = 2
+
+
+def data() -> tuple[Any, Any]:
+    """A batch of images and of classes."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(SHAPE, dtype=np.float32)
+    return x, rng.integers(0, CLASSES, (SHAPE[0], *SHAPE[2:]))
+
+
+def step_of_tinyml(channels: int) -> Any:
+    """A training step of `tinyml.models.segnet`."""
+    from tinyml.learner import Learner
+    from tinyml.losses import SoftmaxCrossEntropy
+    from tinyml.models import segnet
+    from tinyml.optims import SGD
+
+    x, y = data()
+    model = segnet(SHAPE[1:], CLASSES, channels=channels)
+    learner = Learner(model, SoftmaxCrossEntropy(), SGD(0.01, 0.9))
+    return lambda: learner.step(x, y)
+
+
+def step_of_pytorch(channels: int) -> Any:
+    """The same step of the same network in PyTorch."""
+    import torch
+
+    from tinyml.models import segnet
+    from torch_segnet import TorchSegNet
+
+    x, y = map(torch.from_numpy, data())
+    model = TorchSegNet(SHAPE[1], CLASSES, channels=channels)
+    model.load(segnet(SHAPE[1:], CLASSES, channels=channels))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return float(loss.item())
+
+    return step
+
+
+def resident(field: str) -> float:
+    """Resident memory in MB from /proc: VmRSS, now, or VmHWM, the peak."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"/proc/self/status has no {field}; this benchmark needs Linux")
+
+
+@click.command()
+@click.option("--library", type=click.Choice(["both", "tinyml", "pytorch"]), default="both")
+@click.option("--channels", default=64, show_default=True)
+@click.option("--steps", default=2, show_default=True)
+def main(library: str, channels: int, steps: int) -> None:
+    """Peak memory of a SegNet's training steps, by library."""
+    if library == "both":
+        shape = "x".join(map(str, SHAPE))
+        click.echo(f"SegNet, 3 levels of {channels} channels, {shape}, {steps} training steps")
+        options = ["--channels", str(channels), "--steps", str(steps)]
+        for each in ("tinyml", "pytorch"):
+            subprocess.run([sys.executable, __file__, "--library", each, *options], check=True)
+        return
+    step = {"tinyml": step_of_tinyml, "pytorch": step_of_pytorch}[library](channels)
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+    losses = [f"{step():.4f}" for _ in range(steps)]
+    peak = resident("VmHWM") - before
+    click.echo(f"{library:<8} {peak:7.0f} MB   losses {', '.join(losses)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Learner: fit, evaluate, predict."""
+
+import numpy as np
+import pytest
+
+from support.compare import assert_same_bits
+from tinyml.data import load_digits
+from tinyml.layers import Conv2D
+from tinyml.learner import Learner
+from tinyml.losses import SoftmaxCrossEntropy
+from tinyml.models import segnet
+from tinyml.net import Sequential
+from tinyml.optims import SGD, Adam
+
+
+def learner(optimizer=None):
+    model = segnet((1, 8, 8), 2, depth=2, channels=4, rng=0)
+    return Learner(model, SoftmaxCrossEntropy(), optimizer or Adam(0.01))
+
+
+def ink(backend, n=48):
+    """Digits, and the pixels that hold ink."""
+    images = load_digits().images[:n, None] / np.float32(16)
+    return backend.asarray(images), backend.asarray((images[:, 0] > 0.5).astype(np.int64))
+
+
+def weights(backend, of):
+    buffers = (*of.model.parameters, *of.model.buffers)
+    return [backend.to_numpy(b.tensor).copy() for b in buffers]
+
+
+def test_it_learns(backend):
+    x, y = ink(backend)
+    ours = learner()
+    before = ours.evaluate((x, y))
+    history = ours.fit((x, y), (x, y), epochs=8, batch_size=20)
+    assert history is ours.history
+    assert len(history["loss"]) == 8 * 3
+    assert len(history["validation"]) == 8
+    assert history["validation"][-1] == ours.evaluate((x, y), batch_size=20)
+    assert set(before) == {"loss", "accuracy"}
+    assert ours.evaluate((x, y))["accuracy"] > before["accuracy"] + 0.2
+
+
+def test_the_same_seed_gives_the_same_bits(backend):
+    runs = []
+    for seed in (1, 1, 2):
+        ours = learner()
+        ours.fit(ink(backend), epochs=2, batch_size=16, seed=seed)
+        runs.append(weights(backend, ours))
+    for one, two in zip(runs[0], runs[1], strict=True):
+        assert_same_bits(one, two)
+    assert any((one != two).any() for one, two in zip(runs[0], runs[2], strict=True))
+
+
+def test_batches_are_taken_as_they_come(backend):
+    x, y = ink(backend)
+    batches = [(x[:16], y[:16]), (x[16:48], y[16:48])]
+    ours, other = learner(), learner()
+    ours.fit(batches, epochs=2)
+    for _ in range(2):
+        for batch in batches:
+            other.step(*batch)
+    for one, two in zip(weights(backend, ours), weights(backend, other), strict=True):
+        assert_same_bits(one, two)
+
+
+def test_evaluate_weighs_batches_by_their_samples(backend):
+    x, y = ink(backend)
+    whole = learner().evaluate((x, y), batch_size=48)
+    parts = learner().evaluate((x, y), batch_size=20)
+    assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+    assert parts["accuracy"] == whole["accuracy"]
+
+
+def test_predict(backend):
+    x, _ = ink(backend)
+    ours = learner()
+    whole = ours.predict(x, batch_size=100)
+    assert backend.handles(whole)
+    assert whole.shape == (48, 2, 8, 8)
+    np.testing.assert_allclose(
+        backend.to_numpy(ours.predict(x, batch_size=7)), backend.to_numpy(whole), atol=1e-5
+    )
+    assert ours.predict(x[:0]).shape == (0, 2, 8, 8)
+
+
+def test_an_interrupt_keeps_the_history(backend):
+    x, y = ink(backend)
+
+    def interrupted():
+        yield x, y
+        yield x, y
+        raise KeyboardInterrupt
+
+    ours = learner()
+    with pytest.raises(KeyboardInterrupt):
+        ours.fit(interrupted())
+    assert len(ours.history["loss"]) == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_model(backend, value):
+    x, y = ink(backend)
+    bad = backend.to_numpy(x).copy()
+    bad[0, 0, 0, 0] = value
+    ours = learner(SGD(0.125))
+    ours.fit((x, y), batch_size=24)
+    before = weights(backend, ours)
+    message = (
+        r"the loss is (nan|inf) at step 2 with learning rate 0.125; the model keeps the weights"
+    )
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.raises(FloatingPointError, match=message),
+    ):
+        ours.fit([(x, y), (backend.asarray(bad), y)])
+    one_more = learner(SGD(0.125))
+    one_more.fit((x, y), batch_size=24)
+    one_more.step(x, y)
+    assert any((a != b).any() for a, b in zip(weights(backend, ours), before, strict=True))
+    for a, b in zip(weights(backend, ours), weights(backend, one_more), strict=True):
+        assert_same_bits(a, b)
+
+
+def test_bad_data(backend):
+    x, y = ink(backend)
+    ours = learner()
+    with pytest.raises(ValueError, match="x has 48 samples and y 20; they must have the same"):
+        ours.fit((x, y[:20]))
+    with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
+        ours.fit((x, y), batch_size=0)
+    with pytest.raises(ValueError, match="train has no batch in epoch 1"):
+        ours.fit([])
+    with pytest.raises(ValueError, match=r"train has no batch in epoch 2; .* such as a list"):
+        ours.fit(iter([(x, y)]), epochs=2)
+    with pytest.raises(ValueError, match="data has no batch"):
+        ours.evaluate([])
+    with pytest.raises(ValueError, match="target holds 2; it must be a class from 0 to 1"):
+        ours.fit((x, y + 1))
+    with pytest.raises(ValueError, match=r"input has shape \(32, 2, 8, 8\)"):
+        ours.fit((backend.xp.concatenate([x, x], 1), y))
+
+
+@pytest.mark.host
+def test_the_bar_is_quiet_without_a_terminal(capfd):
+    model = Sequential([Conv2D("conv", (1, 4, 4), 2, 1, rng=0)])
+    x, y = np.zeros((4, 1, 4, 4), np.float32), np.zeros((4, 4, 4), int)
+    Learner(model, SoftmaxCrossEntropy(), SGD(0.1)).fit((x, y))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.host
+def test_the_bar_shows_loss_and_speed(monkeypatch, capfd):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    model = Sequential([Conv2D("conv", (1, 4, 4), 2, 1, rng=0)])
+    x, y = np.zeros((40, 1, 4, 4), np.float32), np.zeros((40, 4, 4), int)
+    Learner(model, SoftmaxCrossEntropy(), SGD(0.1)).fit((x, y), epochs=2, batch_size=10)
+    shown = capfd.readouterr().err
+    assert "epoch 2/2: 100%" in shown
+    assert "loss 0." in shown
+    assert "images/s" in shown
+    assert "4/4" in shown

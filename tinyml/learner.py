@@ -1,0 +1,215 @@
+"""Training: batches in, losses out."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from tinyml.layers.base import device_of
+from tinyml.net import Sequential
+from tinyml.optims import Optimizer
+from tinyml_backends import backend_for, resolve
+from tinyml_backends.arrays import Array
+
+Batch = tuple[Array, Array]
+Data = Batch | Iterable[Batch]
+
+
+class Loss(Protocol):
+    """What a learner makes small."""
+
+    def forward(self, output: Array, target: Array) -> float:
+        """Loss of a batch."""
+
+    def backward(self) -> Array:
+        """Gradient of the last forward pass with respect to the output."""
+
+
+class Learner:
+    """Fits a model to data.
+
+    Batches are moved to where the model lives, so NumPy data trains a model on a GPU.
+
+    Parameters
+    ----------
+    model : Sequential
+    loss : object with ``forward(output, target)`` and ``backward()``
+    optimizer : object with ``update(parameters)`` and ``learning_rate``
+
+    Attributes
+    ----------
+    history : dict
+        What `fit` returns, also after an interrupt: "loss" has the loss of each step, "validation"
+        a dict of `evaluate` for each epoch that had validation data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.data import load_digits
+    >>> from tinyml.learner import Learner
+    >>> from tinyml.losses import SoftmaxCrossEntropy
+    >>> from tinyml.models import segnet
+    >>> from tinyml.optims import Adam
+    >>> images = load_digits().images[:64, None] / np.float32(16)
+    >>> is_ink = (images[:, 0] > 0.5).astype(int)
+    >>> model = segnet((1, 8, 8), n_classes=2, depth=2, channels=4)
+    >>> learner = Learner(model, SoftmaxCrossEntropy(), Adam(0.01))
+    >>> history = learner.fit((images, is_ink), epochs=4, batch_size=16)
+    >>> len(history["loss"]), history["loss"][-1] < history["loss"][0]
+    (16, True)
+    >>> learner.predict(images).shape
+    (64, 2, 8, 8)
+    """
+
+    def __init__(self, model: Sequential, loss: Loss, optimizer: Optimizer) -> None:
+        self.model = model
+        self.loss = loss
+        self.optimizer = optimizer
+        self.history: dict[str, list[Any]] = {}
+
+    def fit(
+        self,
+        train: Data,
+        validation: Data | None = None,
+        *,
+        epochs: int = 1,
+        batch_size: int = 32,
+        seed: int = 0,
+    ) -> dict[str, list[Any]]:
+        """Train, with a progress bar where the output is a terminal.
+
+        Parameters
+        ----------
+        train : (x, y) or iterable of (x, y) batches
+            A pair of arrays is shuffled anew for each epoch and cut into batches; the batches of an
+            iterable are taken as they come.
+        validation : as ``train``, optional
+            Evaluated after each epoch.
+        epochs, batch_size, seed : int
+            ``seed`` shuffles: the same seed gives the same order on every backend.
+
+        Returns
+        -------
+        dict
+            `history`.
+
+        Raises
+        ------
+        ValueError
+            If there is nothing to train on, or ``x`` and ``y`` have not the same length.
+        FloatingPointError
+            If the loss is no longer finite. The model stays as it was before that step.
+        """
+        rng = np.random.default_rng(seed)
+        self.history = {"loss": []}
+        for epoch in range(1, epochs + 1):
+            batches, count = _batches(train, batch_size, rng)
+            label = f"epoch {epoch}/{epochs}" if epochs > 1 else "training"
+            images, start = 0, time.perf_counter()
+            # tqdm hides itself (disable=None) where its output is no terminal
+            with tqdm(total=count, desc=label, unit="step", disable=None) as progress:
+                for x, y in batches:
+                    self.history["loss"].append(self.step(x, y))
+                    images += len(x)
+                    speed = images / (time.perf_counter() - start)
+                    loss = f"{self.history['loss'][-1]:.4f}"
+                    progress.set_postfix_str(f"loss {loss}, {speed:.0f} images/s", refresh=False)
+                    progress.update()
+            if not images:
+                raise ValueError(
+                    f"train has no batch in epoch {epoch}; it must be (x, y) or an iterable that "
+                    "can be run through once for each epoch, such as a list"
+                )
+            if validation is not None:
+                result = self.evaluate(validation, batch_size=batch_size)
+                self.history.setdefault("validation", []).append(result)
+        return self.history
+
+    def step(self, x: Array, y: Array) -> float:
+        """Train on one batch and return its loss before the step.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is no longer finite. The model stays as it was.
+        """
+        model = self.model.train()
+        remembered = [buffer.tensor.copy() for buffer in model.buffers]
+        model.zero_gradients()
+        loss = self.loss.forward(model(self._here(x)), self._here(y))
+        if not math.isfinite(loss):
+            for buffer, tensor in zip(model.buffers, remembered, strict=True):
+                buffer.tensor = tensor
+            raise FloatingPointError(
+                f"the loss is {loss} at step {len(self.history.get('loss', ())) + 1} with learning "
+                f"rate {self.optimizer.learning_rate}; the model keeps the weights it had before. "
+                "Try a smaller learning rate"
+            )
+        model.backward(self.loss.backward())
+        self.optimizer.update(model.parameters)
+        return loss
+
+    def evaluate(self, data: Data, *, batch_size: int = 32) -> dict[str, float]:
+        """Mean loss and accuracy over data, without learning from it.
+
+        Returns
+        -------
+        dict
+            "loss", the mean over the batches, weighted by their samples, and "accuracy", the share
+            of targets whose class has the largest output.
+        """
+        loss = samples = right = targets = 0.0
+        self.model.eval()
+        for x, y in _batches(data, batch_size, None)[0]:
+            output, target = self.model(self._here(x)), self._here(y)
+            loss += self.loss.forward(output, target) * len(x)
+            samples += len(x)
+            right += int((output.argmax(1) == target).sum())
+            targets += target.size
+        if not samples:
+            raise ValueError("data has no batch; it must be (x, y) or an iterable of batches")
+        return {"loss": loss / samples, "accuracy": right / targets}
+
+    def predict(self, x: Array, *, batch_size: int = 32) -> Array:
+        """Output of the model for each sample, in the library that ``x`` came in."""
+        self.model.eval()
+        home = backend_for(x)
+        parts = [
+            _moved(self.model(self._here(x[start : start + batch_size])), home.device(x))
+            for start in range(0, max(1, len(x)), batch_size)
+        ]
+        return home.xp.concatenate(parts)
+
+    def _here(self, array: Array) -> Array:
+        return _moved(array, self.model.device)
+
+
+def _moved(array: Array, place: str) -> Array:
+    """``array`` on the device of that name; the same object if it is there."""
+    if device_of(array) == place:
+        return array
+    return resolve(place).asarray(backend_for(array).to_numpy(array))
+
+
+def _batches(
+    data: Data, batch_size: int, rng: np.random.Generator | None
+) -> tuple[Iterable[Batch], int | None]:
+    """Batches, and their number where it is known; a pair is cut, in a new order."""
+    if not (isinstance(data, tuple) and len(data) == 2 and hasattr(data[0], "shape")):
+        return data, len(data) if isinstance(data, Sized) else None
+    x, y = data
+    if len(x) != len(y):
+        raise ValueError(f"x has {len(x)} samples and y {len(y)}; they must have the same number")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    order = np.arange(len(x)) if rng is None else rng.permutation(len(x))
+    return _cut(x, y, order, batch_size), -(-len(x) // batch_size)
+
+
+def _cut(x: Array, y: Array, order: Array, batch_size: int) -> Iterator[Batch]:
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        yield x[chosen], y[chosen]

@@ -1,0 +1,87 @@
+"""Losses. The derivation is on the page docs/cross_entropy.md."""
+
+from tinyml.arrays import check_shape
+from tinyml_backends import backend_for
+from tinyml_backends.arrays import Array
+
+
+class SoftmaxCrossEntropy:
+    """Cross-entropy of the softmax over classes, averaged over all counted targets.
+
+    Parameters
+    ----------
+    ignore_index : int
+        Target value that is not counted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.losses import SoftmaxCrossEntropy
+    >>> loss = SoftmaxCrossEntropy()
+    >>> round(loss.forward(np.zeros((1, 2, 3)), np.array([[0, 1, 1]])), 4)
+    0.6931
+    >>> loss.backward()[0, 1].round(4)
+    array([ 0.1667, -0.1667, -0.1667])
+    """
+
+    def __init__(self, ignore_index: int = -100) -> None:
+        self.ignore_index = ignore_index
+        self._gradient: Array | None = None
+
+    def forward(self, logits: Array, target: Array) -> float:
+        """Mean loss; 0 where no target is counted.
+
+        Parameters
+        ----------
+        logits : float array, (samples, classes, *spatial)
+        target : integer array, (samples, *spatial)
+            Class of each sample or pixel, or ``ignore_index``.
+
+        Raises
+        ------
+        TypeError
+            If ``target`` holds no integers.
+        ValueError
+            If the shapes differ, or a target is no class.
+        """
+        xp = backend_for(logits, target).xp
+        check_shape("target", target, (logits.shape[0], *logits.shape[2:]))
+        if target.dtype.kind not in "iu":
+            raise TypeError(f"target has dtype {target.dtype}; it must hold integers")
+        counted = target != self.ignore_index
+        classes = logits.shape[1]
+        wrong = counted & ((target < 0) | (target >= classes))
+        if bool(wrong.any()):
+            first = target.reshape(-1)[int(wrong.reshape(-1).argmax())]
+            raise ValueError(
+                f"target holds {int(first)}; it must be a class from 0 to {classes - 1}, or "
+                f"{self.ignore_index}, which is not counted"
+            )
+        count = max(1, int(counted.sum()))
+        index = xp.expand_dims(xp.where(counted, target, 0), 1)
+
+        shifted = logits - logits.max(1, keepdims=True)
+        chosen = xp.take_along_axis(shifted, index, 1)[:, 0]
+        probability = xp.exp(shifted, out=shifted)
+        total = probability.sum(1, keepdims=True)
+        losses = xp.where(counted, xp.log(total[:, 0]) - chosen, logits.dtype.type(0))
+
+        probability /= total
+        of_target = xp.take_along_axis(probability, index, 1) - 1
+        xp.put_along_axis(probability, index, of_target, 1)
+        probability *= xp.expand_dims(counted, 1)
+        probability /= count
+        self._gradient = probability
+        return float(losses.sum()) / count
+
+    def backward(self) -> Array:
+        """Gradient of the last forward pass with respect to the logits.
+
+        Raises
+        ------
+        RuntimeError
+            Before a forward pass.
+        """
+        if self._gradient is None:
+            raise RuntimeError("SoftmaxCrossEntropy: backward needs a forward pass before it")
+        return self._gradient

@@ -1,0 +1,5 @@
+"""Networks ready to train."""
+
+from tinyml.models.segnet import segnet
+
+__all__ = ["segnet"]

@@ -1,0 +1,87 @@
+"""SegNet: an encoder that pools, and a decoder that unpools with the encoder's switches."""
+
+import numpy as np
+
+from tinyml.layers import BatchNorm2D, Conv2D, Layer, MaxPool2D, MaxUnpool2D, ReLU
+from tinyml.net import Sequential
+
+
+def segnet(
+    input_dim: tuple[int, int, int],
+    n_classes: int,
+    *,
+    depth: int = 3,
+    channels: int = 64,
+    size: int = 3,
+    rng: int | np.random.Generator | None = 0,
+) -> Sequential:
+    """Network that gives every pixel of an image a class.
+
+    Badrinarayanan, Kendall and Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder Architecture
+    for Image Segmentation", IEEE TPAMI 39(12), 2017, in the form of its SegNet-Basic: each encoder
+    is convolution, batch norm, ReLU and 2×2 pooling, each decoder is unpooling with the switches of
+    its encoder, convolution and batch norm, and a 1×1 convolution gives the classes.
+
+    Parameters
+    ----------
+    input_dim : (int, int, int)
+        Channels, height and width of the image. Odd sizes come back as themselves.
+    n_classes : int
+    depth : int
+        Number of encoders, and of decoders.
+    channels : int
+        Filters of each convolution.
+    size : int
+        Height and width of their kernels, odd.
+    rng : int, numpy.random.Generator or None
+        Where the first weights come from; the same seed gives the same weights on every backend.
+
+    Returns
+    -------
+    Sequential
+        Takes (samples, channels, height, width) and gives logits (samples, n_classes, height,
+        width).
+
+    Raises
+    ------
+    ValueError
+        If ``size`` is even, another number is below 1, or the image is too small for ``depth``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.models import segnet
+    >>> model = segnet((1, 21, 30), n_classes=2, depth=2, channels=4)
+    >>> model(np.zeros((1, 1, 21, 30), np.float32)).shape
+    (1, 2, 21, 30)
+    """
+    for name, value in (("n_classes", n_classes), ("depth", depth), ("channels", channels)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"size is {size}; it must be odd, so that a convolution keeps the shape")
+    if min(input_dim[1:]) < 2**depth:
+        raise ValueError(
+            f"input_dim is {input_dim}; {depth} poolings need a height and width of at least "
+            f"{2**depth}"
+        )
+    rng = np.random.default_rng(rng)
+
+    def convolution(name: str, dim: tuple[int, int, int]) -> list[Layer]:
+        conv = Conv2D(f"conv_{name}", dim, channels, size, padding=size // 2, bias=False, rng=rng)
+        return [conv, BatchNorm2D(f"norm_{name}", conv.out_dim)]
+
+    layers: list[Layer] = []
+    pools: list[MaxPool2D] = []
+    dim = input_dim
+    for level in range(1, depth + 1):
+        layers += [*convolution(f"encoder{level}", dim), ReLU(f"relu{level}")]
+        pools.append(MaxPool2D(f"pool{level}", (channels, *dim[1:]), 2, 2))
+        layers.append(pools[-1])
+        dim = pools[-1].out_dim
+    for level in range(depth, 0, -1):
+        unpool = MaxUnpool2D(f"unpool{level}", dim, 2, 2, pool=pools[level - 1])
+        layers += [unpool, *convolution(f"decoder{level}", unpool.out_dim)]
+        dim = unpool.out_dim
+    layers.append(Conv2D("classes", dim, n_classes, 1, rng=rng))
+    return Sequential(layers, name="segnet")

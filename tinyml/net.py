@@ -1,0 +1,197 @@
+"""Networks: layers one after another."""
+
+import copy
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+from tinyml.layers.base import Layer, device_of
+from tinyml_backends import Backend, current_backend, resolve
+from tinyml_backends.arrays import Array
+
+
+class Sequential(Layer):
+    """Layers run one after another; itself a layer.
+
+    An unpool layer that is tied to its pool layer (``pool=``) finds the switches itself.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        In the order of the forward pass.
+    name : str
+
+    Attributes
+    ----------
+    layers : list of Layer
+    parameters : list of Parameter
+        Of all layers, in their order.
+
+    Raises
+    ------
+    ValueError
+        If there is no layer, two share a name, or one does not take what the one before gives.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.layers import Conv2D, ReLU
+    >>> from tinyml.net import Sequential
+    >>> model = Sequential([Conv2D("conv", (1, 4, 4), 2, 3, padding=1, rng=0), ReLU("relu")])
+    >>> model(np.ones((1, 1, 4, 4), np.float32)).shape
+    (1, 2, 4, 4)
+    >>> model.backward(np.ones((1, 2, 4, 4), np.float32)).shape
+    (1, 1, 4, 4)
+    """
+
+    def __init__(self, layers: Sequence[Layer], *, name: str = "model") -> None:
+        super().__init__(name)
+        self.layers = list(layers)
+        names = [layer.name for layer in self.layers]
+        if len(set(names)) != len(names) or not names:
+            raise ValueError(f"layers are named {names}; there must be some, each by its own name")
+        # dict.fromkeys keeps a parameter that two layers share from being updated twice.
+        self.parameters = list(dict.fromkeys(p for layer in layers for p in layer.parameters))
+        self.buffers = list(dict.fromkeys(b for layer in layers for b in layer.buffers))
+        self._running = _OneThread()
+        self._connect()
+
+    def _connect(self) -> None:
+        """Tell layers that fit any shape what they get, and check those that do not."""
+        first = next((i for i, la in enumerate(self.layers) if hasattr(la, "input_dim")), None)
+        if first is None:
+            return
+        dim = self.input_dim = self.layers[first].input_dim  # layers before it keep the shape
+        for layer in self.layers:
+            if getattr(layer, "input_dim", dim) != dim:
+                raise ValueError(
+                    f"{layer!r} takes input_dim {layer.input_dim}; the layer before it gives {dim}"
+                )
+            layer.set_input(dim)
+            dim = layer.out_dim
+        self.out_dim = dim
+
+    def set_input(self, input_dim: tuple[int, ...]) -> None:
+        """Prepare every layer for images of another size; the parameters stay."""
+        dim = tuple(input_dim)
+        for layer in self.layers:
+            layer.set_input(dim)
+            dim = layer.out_dim
+        self.input_dim, self.out_dim = tuple(input_dim), dim
+
+    def forward(self, x: Array) -> Array:
+        """Output of the last layer.
+
+        Raises
+        ------
+        RuntimeError
+            If another thread is running this network.
+        MixedBackendError
+            If ``x`` does not live where the parameters do; nothing is copied silently.
+        """
+        with self._running.by_this_thread(self):
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    def backward(self, in_gradient: Array) -> Array:
+        """Gradient with respect to the network's input; adds to those of all parameters."""
+        with self._running.by_this_thread(self):
+            for layer in reversed(self.layers):
+                in_gradient = layer.backward(in_gradient)
+            return in_gradient
+
+    def train(self, training: bool = True) -> Self:
+        """Let all layers behave as in training."""
+        for layer in self.layers:
+            layer.train(training)
+        return super().train(training)
+
+    def forget(self) -> None:
+        """Drop what the layers saved for backward."""
+        for layer in getattr(self, "layers", ()):
+            layer.forget()
+
+    @property
+    def device(self) -> str:
+        """Where the parameters live, for example "numpy" or "cupy:0"."""
+        if self.parameters:
+            return device_of(self.parameters[0].tensor)
+        backend = current_backend()
+        return backend.device(backend.xp.empty(0))
+
+    def to(self, which: str | Backend) -> Self:
+        """Move all the network keeps to a backend's library, and drop what forward saved.
+
+        Parameters, gradients, the optimizer's state and running statistics move. Nothing is
+        selected: new arrays are made where they were before.
+
+        Raises
+        ------
+        ValueError, BackendUnavailableError
+            If the backend is unknown or cannot run; nothing has then moved.
+
+        Examples
+        --------
+        >>> from tinyml.layers import Conv2D
+        >>> from tinyml.net import Sequential
+        >>> Sequential([Conv2D("conv", (1, 4, 4), 2, 3)]).to("numpy").device
+        'numpy'
+        """
+        backend = resolve(which)
+        self.forget()
+        for buffer in (*self.parameters, *self.buffers):
+            buffer.to(backend)
+        return self
+
+    def replica(self, input_dim: tuple[int, ...] | None = None) -> Self:
+        """Copy that shares all parameters and running statistics and owns its saved state.
+
+        Another thread can run it, and with ``input_dim`` it takes images of another size.
+
+        Examples
+        --------
+        >>> from tinyml.layers import Conv2D
+        >>> from tinyml.net import Sequential
+        >>> model = Sequential([Conv2D("conv", (1, 4, 4), 2, 3)])
+        >>> larger = model.replica((1, 9, 9))
+        >>> larger.out_dim, larger.parameters[0] is model.parameters[0]
+        ((2, 7, 7), True)
+        """
+        memo: dict[int, Any] = {id(b): b for b in (*self.parameters, *self.buffers)}
+        memo.update((id(saved), None) for saved in _saved(self))
+        twin = copy.deepcopy(self, memo)
+        if input_dim is not None:
+            twin.set_input(input_dim)
+        return twin
+
+
+def _saved(layer: Layer) -> Iterator[object]:
+    """Everything that forward passes have saved, so that a copy can leave it out."""
+    for attribute in layer.saves:
+        yield getattr(layer, attribute)
+    for child in getattr(layer, "layers", ()):
+        yield from _saved(child)
+
+
+class _OneThread:
+    """Lets one thread in at a time; a copy of it is free."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _OneThread, ()
+
+    @contextmanager
+    def by_this_thread(self, model: Layer) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                f"{model!r} is being run by another thread, and its layers keep the state of one "
+                "pass; give each thread its own model.replica()"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()

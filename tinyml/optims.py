@@ -1,0 +1,135 @@
+"""Optimizers: how gradients change parameters."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from tinyml.arrays import namespace
+from tinyml.core.parameter import Parameter
+
+
+class Optimizer(Protocol):
+    """Changes parameters by their gradients; keeps what it remembers in ``parameter.state``."""
+
+    learning_rate: float
+
+    def update(self, parameters: Iterable[Parameter]) -> None:
+        """Take one step."""
+
+
+class SGD:
+    """Stochastic gradient descent with momentum.
+
+    ``velocity = momentum · velocity + gradient``, ``tensor −= learning_rate · velocity``
+    (Polyak, 1964, in the form of Sutskever et al., ICML 2013, that PyTorch uses).
+
+    Parameters
+    ----------
+    learning_rate : float
+        More than 0.
+    momentum : float
+        At least 0, less than 1.
+
+    Raises
+    ------
+    ValueError
+        If a value lies outside its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.core import Parameter
+    >>> from tinyml.optims import SGD
+    >>> weight = Parameter(np.array([1.0]))
+    >>> weight.gradient += 2.0
+    >>> SGD(0.25).update([weight])
+    >>> weight.tensor
+    array([0.5])
+    """
+
+    def __init__(self, learning_rate: float, momentum: float = 0.0) -> None:
+        _check("learning_rate", learning_rate, learning_rate > 0, "more than 0")
+        _check("momentum", momentum, 0 <= momentum < 1, "at least 0 and less than 1")
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+
+    def update(self, parameters: Iterable[Parameter]) -> None:
+        """Take one step."""
+        for p in parameters:
+            step = p.gradient
+            if self.momentum:
+                if "velocity" not in p.state:
+                    p.state["velocity"] = namespace(p.tensor).zeros_like(p.tensor)
+                step = p.state["velocity"]
+                step *= self.momentum
+                step += p.gradient
+            p.tensor -= self.learning_rate * step
+
+
+class Adam:
+    """Adam: steps scaled by running moments of the gradient (Kingma and Ba, ICLR 2015).
+
+    Parameters
+    ----------
+    learning_rate : float
+        More than 0.
+    betas : (float, float)
+        Decay of the first and the second moment, each at least 0 and less than 1.
+    epsilon : float
+        Added to the root of the second moment; more than 0.
+
+    Raises
+    ------
+    ValueError
+        If a value lies outside its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.core import Parameter
+    >>> from tinyml.optims import Adam
+    >>> weight = Parameter(np.array([1.0]))
+    >>> weight.gradient += 2.0
+    >>> Adam(0.25).update([weight])
+    >>> weight.tensor.round(6)
+    array([0.75])
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+    ) -> None:
+        _check("learning_rate", learning_rate, learning_rate > 0, "more than 0")
+        _check("epsilon", epsilon, epsilon > 0, "more than 0")
+        for beta in betas:
+            _check("betas", betas, 0 <= beta < 1, "at least 0 and less than 1")
+        self.learning_rate = learning_rate
+        self.betas = betas
+        self.epsilon = epsilon
+
+    def update(self, parameters: Iterable[Parameter]) -> None:
+        """Take one step."""
+        first_decay, second_decay = self.betas
+        for p in parameters:
+            xp = namespace(p.tensor)
+            if "steps" not in p.state:
+                p.state.update(
+                    steps=0, first=xp.zeros_like(p.tensor), second=xp.zeros_like(p.tensor)
+                )
+            p.state["steps"] += 1
+            first, second, steps = p.state["first"], p.state["second"], p.state["steps"]
+            first *= first_decay
+            first += (1 - first_decay) * p.gradient
+            second *= second_decay
+            second += (1 - second_decay) * p.gradient * p.gradient
+            # The moments start at zero; dividing by 1 - decay**steps takes that bias away.
+            deviation = xp.sqrt(second / (1 - second_decay**steps))
+            p.tensor -= (
+                (self.learning_rate / (1 - first_decay**steps)) * first / (deviation + self.epsilon)
+            )
+
+
+def _check(name: str, value: object, good: bool, allowed: str) -> None:
+    if not good:
+        raise ValueError(f"{name} is {value}; it must be {allowed}")
