@@ -1,0 +1,352 @@
+"""``tinyml demo``, shortened, and every way it can be asked wrongly."""
+
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import tinyml
+from support.compare import assert_same_bits
+from tinyml import demo
+from tinyml.cli import main
+from tinyml.data import load_nuclei
+from tinyml.data.pairs import read_pair
+
+pytestmark = pytest.mark.host
+
+matplotlib = pytest.importorskip("matplotlib")
+tifffile = pytest.importorskip("tifffile")
+imagecodecs = pytest.importorskip("imagecodecs")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """The command, run in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(main, ["demo", *map(str, arguments)])
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A small annotated image, 70×140, as arrays."""
+    image, instances = load_nuclei()
+    return image[100:170, 100:240], instances[100:170, 100:240]
+
+
+class TestRun:
+    def test_what_it_prints_and_writes(self, run, tmp_path):
+        result = run("--steps", 3)
+        assert result.exit_code == 0, result.output
+        lines = result.output.splitlines()
+        names = ["image", "backend", "network", "training", "switches", "picture"]
+        assert [line.split()[0] for line in lines[:-1]] == names
+        number = r"0\.\d{3}"
+        assert re.fullmatch(
+            rf"IoU {number} \(threshold 0\.773\), pixel accuracy {number} \(threshold 0\.955\)",
+            lines[-1],
+        )
+        assert lines[1].endswith("numpy")
+        assert "3 steps of 8 crops" in lines[3]
+        # winners are one byte each, over three levels: 1/4 + 1/16 + 1/64 of 16 × 512 × 256 cells
+        assert "688,128 bytes for the right half; int64 indices would take 5,505,024" in lines[4]
+        picture = imagecodecs.png_decode((tmp_path / "tinyml-demo.png").read_bytes())
+        assert picture.shape[0] > 500
+        assert picture.std() > 20
+
+    def test_it_learns_in_a_few_steps(self):
+        data = demo.halves(*demo.nuclei())
+        result = demo.run(data, 60, 0)
+        assert demo.score(result.found, data.mask[:, data.cut :]).iou > 0.8
+
+    def test_the_right_half_does_not_reach_the_weights(self):
+        image, mask = demo.nuclei()
+        noise = np.random.default_rng(0)
+        other, other_mask = image.copy(), mask.copy()
+        other[:, :, 256:] = noise.integers(0, 256, other[:, :, 256:].shape)
+        other_mask[:, 256:] = noise.integers(0, 2, other_mask[:, 256:].shape)
+        one, two = (
+            demo.train(demo.halves(*pair), 5, 0)[0].model
+            for pair in ((image, mask), (other, other_mask))
+        )
+        for a, b in zip(one.parameters + one.buffers, two.parameters + two.buffers, strict=True):
+            assert_same_bits(a.tensor, b.tensor)
+
+    def test_seeds(self):
+        data = demo.halves(*demo.nuclei())
+
+        def losses(seed):
+            return demo.train(data, 3, seed)[0].history["loss"]
+
+        assert losses(1) == losses(1) != losses(2)
+
+    def test_output_seed_and_backend(self, run, tmp_path):
+        (tmp_path / "out").mkdir()
+        result = run("--steps", 1, "--seed", 3, "--backend", "numpy", "--output", "out/a.png")
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / "out/a.png").exists()
+        assert not (tmp_path / "tinyml-demo.png").exists()
+
+    def test_an_interrupt_still_tests_and_draws(self, tmp_path):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tinyml", "demo", "--steps", "100000"],
+            cwd=tmp_path,
+            env={**os.environ, "TINYML_BACKEND": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(6)  # it takes less than two to begin
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert "interrupted before 100000" in out
+        assert out.splitlines()[-1].startswith("IoU 0.")
+        assert (tmp_path / "tinyml-demo.png").exists()
+
+
+class TestScores:
+    def test_score(self):
+        a = np.array([[True, True, False, False]])
+        b = np.array([[True, False, True, False]])
+        assert demo.score(a, b) == (1 / 3, 0.5)
+        assert demo.score(a & False, b & False) == (0.0, 1.0)
+
+    def test_threshold_is_chosen_on_the_left_half(self):
+        image = np.array([[[0, 0, 9, 9, 0, 9, 3, 9]]], np.uint8)
+        mask = np.array([[0, 0, 1, 1, 0, 1, 1, 1]], bool)
+        assert demo.threshold(image, mask, 4) == (1.0, 1.0)  # any level from 0 to 3 is best
+        assert demo.threshold(9 - image, mask, 4).iou == 2 / 3  # dark foreground; 3 is too bright
+
+    def test_crops_show_every_turn_of_the_left_half(self):
+        data = demo.halves(*demo.nuclei())
+        left = data.image[:, :, :256]
+        assert left.mean() == pytest.approx(0, abs=1e-5)
+        assert left.std() == pytest.approx(1, rel=1e-5)
+        batches = list(demo.Crops(data, 20, 0))
+        assert len(batches) == len(demo.Crops(data, 20, 0)) == 20
+        x, y = batches[0]
+        assert x.shape == (8, 1, 64, 64)
+        assert x.dtype == np.float32
+        assert y.shape == (8, 64, 64)
+        assert y.dtype == np.int64
+        # nuclei are bright: the mask was turned with its image
+        assert all(x[:, 0][y == 1].mean() > x[:, 0][y == 0].mean() + 1 for x, y in batches)
+
+
+def png(array):
+    """A PNG file of 16-bit RGB, written by hand: its own header, nothing decoded by our reader."""
+    height, width, _ = array.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+
+    def chunk(kind, data):
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+class TestOwnPair:
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    @pytest.mark.parametrize("colours", [1, 3, 4])
+    @pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF", ".npz"])
+    def test_formats(self, tmp_path, pair, suffix, colours, dtype):
+        image = (pair[0].astype(dtype) * (257 if dtype == np.uint16 else 1))[..., None]
+        image = (image - np.arange(colours, dtype=dtype)).squeeze()
+        file, mask_file = tmp_path / f"image{suffix}", tmp_path / f"mask{suffix}"
+        for path, array in ((file, image), (mask_file, pair[1])):
+            if suffix == ".png":
+                path.write_bytes(imagecodecs.png_encode(array))
+            elif suffix == ".npz":
+                np.savez(path, array)
+            else:
+                tifffile.imwrite(path, array, photometric="rgb" if array.ndim == 3 else None)
+        got, mask = read_pair(file, mask_file)
+        expected = image[None] if image.ndim == 2 else np.moveaxis(image[..., :3], 2, 0)
+        assert_same_bits(got, expected)
+        np.testing.assert_array_equal(mask, pair[1] > 0)
+
+    def test_all_sixteen_bits_of_an_rgb_png(self, tmp_path):
+        image = np.arange(70 * 140 * 3, dtype=np.uint16).reshape(70, 140, 3)
+        (tmp_path / "image.png").write_bytes(png(image))
+        np.savez(tmp_path / "mask.npz", np.ones((70, 140), np.uint8))
+        got, _ = read_pair(tmp_path / "image.png", tmp_path / "mask.npz")
+        assert_same_bits(got, np.ascontiguousarray(np.moveaxis(image, 2, 0)))
+
+    def test_one_archive_for_both(self, tmp_path, pair):
+        np.savez(tmp_path / "both.npz", image=pair[0], mask=pair[1])
+        image, mask = read_pair(tmp_path / "both.npz", tmp_path / "both.npz")
+        assert image.shape == (1, 70, 140)
+        assert mask.shape == (70, 140)
+
+    def test_compressed_and_planar_tiff(self, tmp_path, pair):
+        rgb = np.stack([pair[0]] * 3, -1)
+        np.savez(tmp_path / "mask.npz", pair[1])
+        for options in (
+            {"compression": "lzw"},
+            {"compression": "zlib"},
+            {"planarconfig": "separate"},
+        ):
+            array = np.moveaxis(rgb, 2, 0) if "planarconfig" in options else rgb
+            tifffile.imwrite(tmp_path / "image.tif", array, photometric="rgb", **options)
+            got, _ = read_pair(tmp_path / "image.tif", tmp_path / "mask.npz")
+            assert got.shape == (3, 70, 140)
+
+    def test_the_command(self, run, tmp_path, pair):
+        rgb = np.stack([pair[0]] * 3, -1).astype(np.uint16) * 100
+        tifffile.imwrite(tmp_path / "image.tif", rgb, photometric="rgb")
+        (tmp_path / "mask.png").write_bytes(imagecodecs.png_encode(pair[1]))
+        result = run("--steps", 2, "--image", "image.tif", "--mask", "mask.png")
+        assert result.exit_code == 0, result.output
+        assert result.output.startswith("image     70×140;")
+
+
+class TestBadInput:
+    """One sentence, exit code 2, no traceback, before any training."""
+
+    @pytest.fixture(autouse=True)
+    def no_training(self, monkeypatch):
+        monkeypatch.setattr(demo, "run", lambda *a: pytest.fail("it trained"))
+
+    @pytest.fixture
+    def refused(self, run, tmp_path):
+        def check(message, *arguments):
+            result = run(*arguments)
+            assert result.exit_code == 2, result.output
+            assert "Traceback" not in result.output
+            last = result.output.strip().splitlines()
+            assert message in last[-1], result.output
+            assert isinstance(result.exception, SystemExit)
+            assert not (tmp_path / "tinyml-demo.png").exists()
+
+        return check
+
+    @pytest.fixture
+    def files(self, tmp_path, pair):
+        """Name an array; get the arguments that give it as image or mask beside a good one."""
+
+        def write(image=pair[0], mask=pair[1]):
+            np.savez(tmp_path / "image.npz", image)
+            np.savez(tmp_path / "mask.npz", mask)
+            return "--image", "image.npz", "--mask", "mask.npz"
+
+        return write
+
+    def test_options(self, refused):
+        refused("--image and --mask go together", "--image", "a.png")
+        refused("Invalid value for '--steps': 0 is not in the range x>=1.", "--steps", 0)
+        refused("Invalid value for '--seed'", "--seed", "-1")
+        refused("unknown backend 'nunpy'", "--backend", "nunpy")
+        refused("backend 'cupy' cannot run: ", "--backend", "cupy")
+        refused("No such option '--stepps'", "--stepps", 3)
+
+    def test_output(self, refused, tmp_path):
+        refused("output none/a.png cannot be written: No such file", "--output", "none/a.png")
+        (tmp_path / "folder").mkdir()
+        refused("'folder' is a directory", "--output", "folder")
+        refused("output a.xyz is none of ", "--output", "a.xyz")
+        assert not (tmp_path / "a.xyz").exists()
+
+    def test_an_existing_picture_survives_a_refused_run(self, refused, tmp_path):
+        (tmp_path / "old.png").write_bytes(b"old")
+        refused("go together", "--output", "old.png", "--mask", "a.png")
+        refused("unknown backend", "--output", "old.png", "--backend", "nunpy")
+        assert (tmp_path / "old.png").read_bytes() == b"old"
+
+    def test_sizes(self, refused, files, pair):
+        refused(
+            "image image.npz has 70×140 pixels and mask mask.npz 70×139; they must have the same",
+            *files(mask=pair[1][:, :-1]),
+        )
+        refused(
+            "the image has 63×140 pixels; it must have at least 64×128",
+            *files(*(a[:63] for a in pair)),
+        )
+        refused("70×127 pixels", *files(*(a[:, :127] for a in pair)))
+
+    def test_masks(self, refused, files, pair):
+        mask = pair[1]
+        refused("left half of the mask is all background (0)", *files(mask=mask * 0))
+        refused("left half of the mask is all foreground (not 0)", *files(mask=mask * 0 + 1))
+        right_empty = mask * (np.arange(140) < 70)
+        refused("right half of the mask is all background", *files(mask=right_empty.astype("u1")))
+
+    def test_arrays(self, refused, files, pair):
+        refused("image image.npz has dtype float64; it must be uint8", *files(pair[0] * 1.0))
+        refused("mask mask.npz has dtype int64", *files(mask=pair[1].astype(int)))
+        refused("image image.npz has shape (70, 140, 5)", *files(np.zeros((70, 140, 5), "u1")))
+        refused("image image.npz has shape (70,)", *files(pair[0][:, 0]))
+        refused("has shape (0, 140, 1)", *files(pair[0][:0]))
+
+    def test_files(self, refused, files, tmp_path, pair):
+        _, image, _, mask = files()
+        for name, content in (("a.png", b"text"), ("a.tif", b"text"), ("a.npz", b"text")):
+            (tmp_path / name).write_bytes(content)
+            refused(f"image {name} cannot be read: ", "--image", name, "--mask", mask)
+        good = imagecodecs.png_encode(pair[0])
+        (tmp_path / "cut.png").write_bytes(good[: len(good) // 2])
+        refused("image cut.png cannot be read: ", "--image", "cut.png", "--mask", mask)
+        refused(
+            "mask gone.png cannot be read: No such file", "--image", image, "--mask", "gone.png"
+        )
+        refused(
+            "image a.jpg is none of .png, .tif, .tiff, .npz", "--image", "a.jpg", "--mask", mask
+        )
+        np.savez(tmp_path / "two.npz", a=pair[0], b=pair[0])
+        refused("it holds a, b, but no array named 'image'", "--image", "two.npz", "--mask", mask)
+        np.savez(tmp_path / "object.npz", np.array([{}]))
+        refused("image object.npz cannot be read: ", "--image", "object.npz", "--mask", mask)
+
+    def test_a_diverged_training(self, run, monkeypatch):
+        def diverge(*arguments):
+            raise FloatingPointError("the loss is nan at step 3 with learning rate 0.005")
+
+        monkeypatch.setattr(demo, "run", diverge)
+        result = run()
+        assert result.exit_code == 2
+        assert result.output == "Error: the loss is nan at step 3 with learning rate 0.005\n"
+
+    def test_without_the_extra(self, refused, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        monkeypatch.setattr(
+            "tinyml.cli.find_spec", lambda name: None if name == "matplotlib" else True
+        )
+        refused("the demo needs matplotlib; in the clone of tinyml run: python3 -m pip install")
+
+
+def test_help_is_worth_reading():
+    text = CliRunner().invoke(main, ["demo", "--help"]).output
+    for word in (
+        "nuclei",
+        "--backend",
+        "--steps",
+        "--seed",
+        "--output",
+        "--image",
+        "--mask",
+        "Ctrl-C",
+    ):
+        assert word in text
+
+
+def test_the_environment_chooses_the_backend(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "tinyml", "demo", "--steps", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "TINYML_BACKEND": "cupy"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("Error: TINYML_BACKEND=cupy: backend 'cupy' cannot run: ")
+    assert tinyml.current_backend().name == "numpy"

@@ -1,0 +1,250 @@
+"""``tinyml demo``: train a SegNet on half of an image, and show what it finds in the other half."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyml.data import load_nuclei
+from tinyml.layers import MaxPool2D
+from tinyml.learner import Learner
+from tinyml.losses import SoftmaxCrossEntropy
+from tinyml.models import segnet
+from tinyml.net import Sequential
+from tinyml.optims import Adam
+from tinyml_backends import current_backend
+
+CROP = 64
+BATCH = 8
+DEPTH = 3
+CHANNELS = 16
+LEARNING_RATE = 5e-3
+
+Mask = NDArray[np.bool]
+
+
+class Score(NamedTuple):
+    """How well a mask meets the truth."""
+
+    iou: float
+    """Foreground pixels in both masks, as a share of those in either."""
+    accuracy: float
+    """Share of pixels that agree."""
+
+
+class Halves(NamedTuple):
+    """An annotated image cut in two: the left half trains, the right half tests."""
+
+    image: NDArray[np.float32]
+    """(channels, height, width), standardised by the left half's mean and deviation."""
+    mask: Mask
+    """(height, width), true in the foreground."""
+    cut: int
+    """First column of the right half."""
+
+
+def nuclei() -> tuple[NDArray[Any], Mask]:
+    """The packaged image (1, height, width) and its foreground (height, width)."""
+    image, instances = load_nuclei()
+    return image[None], instances > 0
+
+
+def halves(image: NDArray[Any], mask: Mask) -> Halves:
+    """Cut and standardise an annotated image.
+
+    Raises
+    ------
+    ValueError
+        If the image is too small for a crop, or one half of the mask is constant.
+    """
+    _, height, width = image.shape
+    cut = width // 2
+    if height < CROP or cut < CROP:
+        raise ValueError(
+            f"the image has {height}×{width} pixels; it must have at least {CROP}×{2 * CROP}, "
+            "since one half trains on crops of that size"
+        )
+    for side, half in (("left", mask[:, :cut]), ("right", mask[:, cut:])):
+        if half.all() or not half.any():
+            kind = "foreground (not 0)" if half.all() else "background (0)"
+            raise ValueError(f"the {side} half of the mask is all {kind}; it must hold both")
+    left = image[:, :, :cut].astype(np.float64)
+    mean, deviation = left.mean((1, 2), keepdims=True), left.std((1, 2), keepdims=True)
+    standard = (image - mean) / np.maximum(deviation, 1e-12)
+    return Halves(standard.astype(np.float32), mask, cut)
+
+
+class Crops:
+    """Batches of random crops of the left half, rotated by quarter turns and flipped."""
+
+    def __init__(self, data: Halves, steps: int, seed: int) -> None:
+        self.data = data
+        self.steps = steps
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        rng = np.random.default_rng(self.seed)
+        for _ in range(self.steps):
+            crops = [self._crop(rng) for _ in range(BATCH)]
+            yield np.stack([x for x, _ in crops]), np.stack([y for _, y in crops])
+
+    def _crop(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        row = rng.integers(self.data.mask.shape[0] - CROP + 1)
+        column = rng.integers(self.data.cut - CROP + 1)
+        turns, flip = rng.integers(4), rng.integers(2)
+        window = np.s_[row : row + CROP, column : column + CROP]
+        pictures: tuple[NDArray[Any], ...] = (
+            self.data.image[:, *window],
+            self.data.mask[window].astype(np.int64),
+        )
+        x, y = (np.rot90(picture, int(turns), axes=(-2, -1)) for picture in pictures)
+        return (x[..., ::-1], y[..., ::-1]) if flip else (x, y)
+
+
+def score(found: Mask, truth: Mask) -> Score:
+    """Compare two masks."""
+    return Score(
+        float((found & truth).sum() / max(1, (found | truth).sum())), float((found == truth).mean())
+    )
+
+
+def threshold(image: NDArray[Any], mask: Mask, cut: int) -> Score:
+    """What one grey level can do: the one that is best on the left half, tried on the right.
+
+    The foreground is what is brighter than the level, or darker, whichever is better.
+    """
+    grey = image.mean(0)
+    levels = np.linspace(grey.min(), grey.max(), 257)[:-1]
+    rules = [(sign, level) for sign in (1, -1) for level in levels]
+    sign, level = max(
+        rules,
+        key=lambda rule: score(rule[0] * grey[:, :cut] > rule[0] * rule[1], mask[:, :cut]).iou,
+    )
+    return score(sign * grey[:, cut:] > sign * level, mask[:, cut:])
+
+
+class Result(NamedTuple):
+    """What a run of the demo gives."""
+
+    model: Sequential
+    losses: list[float]
+    seconds: float
+    found: Mask
+    """Foreground found in the right half."""
+    switch_bytes: int
+    index_bytes: int
+    """Bytes of all switches of the right half, and of int64 indices in their place."""
+
+
+def train(data: Halves, steps: int, seed: int) -> tuple[Learner, float]:
+    """Train a SegNet on the left half; Ctrl-C ends the training early and keeps what it learned."""
+    channels = data.image.shape[0]
+    model = segnet((channels, CROP, CROP), 2, depth=DEPTH, channels=CHANNELS, rng=seed)
+    learner = Learner(model, SoftmaxCrossEntropy(), Adam(LEARNING_RATE))
+    start = time.perf_counter()
+    with suppress(KeyboardInterrupt):
+        learner.fit(Crops(data, steps, seed))
+    return learner, time.perf_counter() - start
+
+
+def run(data: Halves, steps: int, seed: int) -> Result:
+    """Train on the left half and look at the right one."""
+    learner, seconds = train(data, steps, seed)
+    right = data.image[None, :, :, data.cut :]
+    whole = learner.model.replica(right.shape[1:])
+    logits = Learner(whole, learner.loss, learner.optimizer).predict(right)
+    pools = [layer for layer in whole.layers if isinstance(layer, MaxPool2D)]
+    switches = [pool.switches for pool in pools if pool.switches is not None]
+    return Result(
+        learner.model,
+        learner.history["loss"],
+        seconds,
+        logits[0].argmax(0) == 1,
+        sum(s.nbytes for s in switches),
+        sum(8 * s.winners.size for s in switches),
+    )
+
+
+def report(data: Halves, result: Result, steps: int) -> str:
+    """What is printed above the last line."""
+    done = len(result.losses)
+    parameters = sum(p.tensor.size for p in result.model.parameters)
+    early = f", interrupted before {steps}" if done < steps else ""
+    height, width = data.mask.shape
+    return "\n".join(
+        (
+            f"image     {height}×{width}; the left half trains, the right half tests",
+            f"backend   {current_backend().name}",
+            f"network   SegNet, {DEPTH} levels of {CHANNELS} channels, {parameters:,} parameters",
+            f"training  {done} steps of {BATCH} crops in {result.seconds:.1f} s{early}",
+            f"switches  {result.switch_bytes:,} bytes for the right half; "
+            f"int64 indices would take {result.index_bytes:,}",
+        )
+    )
+
+
+def draw(output: Path, data: Halves, result: Result, ours: Score, plain: Score) -> None:
+    """Write the picture: image, truth, prediction, errors, and the training curve."""
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    truth, found = data.mask[:, data.cut :], result.found
+    image = data.image[:, :, data.cut :]
+    low, high = np.percentile(image, (0.5, 99.5))
+    grey = np.clip((np.moveaxis(image, 0, 2) - low) / max(high - low, 1e-12), 0, 1)
+    # Okabe and Ito's colours, told apart by people with any colour vision, and in grey too.
+    colours = {"background": "black", "found": "#808080", "missed": "#e69f00", "false": "#56b4e9"}
+    errors = np.where(found, np.where(truth, 1, 3), np.where(truth, 2, 0))
+
+    panels: list[tuple[str, Any, Any]] = [
+        ("the right half,\nnever seen in training", grey.squeeze(), "gray"),
+        ("truth", truth, "gray"),
+        (f"SegNet: IoU {ours.iou:.3f}\n(a plain threshold: {plain.iou:.3f})", found, "gray"),
+        (
+            f"errors, {1 - ours.accuracy:.1%} of pixels\n"
+            f"(a plain threshold: {1 - plain.accuracy:.1%})",
+            errors,
+            ListedColormap(list(colours.values())),
+        ),
+    ]
+    width = min(5 * truth.shape[1] / truth.shape[0], 5)
+    figure = Figure(figsize=(4 * width + 4.5, 6.2), layout="constrained")
+    axes = figure.subplots(1, 5, width_ratios=[width] * 4 + [4.5])
+    for axis, (title, picture, colour_map) in zip(axes, panels, strict=False):
+        top = 3 if picture is errors else 1
+        axis.imshow(picture, cmap=colour_map, vmin=0, vmax=top, interpolation="nearest")
+        axis.set_title(title)
+        axis.set_axis_off()
+    axes[3].legend(
+        handles=[
+            Patch(color=colours["found"], label="found"),
+            Patch(color=colours["missed"], label="missed"),
+            Patch(color=colours["false"], label="false alarm"),
+        ],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        ncols=3,
+        frameon=False,
+        handlelength=1,
+        columnspacing=1,
+    )
+    curve = axes[4]
+    steps = np.arange(1, len(result.losses) + 1)
+    curve.semilogy(steps, result.losses, color="#999999", linewidth=0.8, label="each step")
+    if len(steps) >= 20:
+        smooth = np.convolve(result.losses, np.full(10, 0.1), mode="valid")
+        curve.semilogy(steps[9:], smooth, color="#0072b2", label="mean of 10 steps")
+    curve.set(title="training on the left half", xlabel="step", ylabel="cross-entropy per pixel")
+    curve.yaxis.set_major_formatter("{x:g}")
+    curve.yaxis.set_minor_formatter("{x:g}")
+    curve.grid(alpha=0.3)
+    curve.legend()
+    figure.savefig(output, dpi=100)
