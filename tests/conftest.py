@@ -31,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.pop("TINYML_BACKEND", None)  # the suite, and what it starts, choose their own
     if not config.getoption("--hypothesis-profile"):
         hypothesis.settings.load_profile("ci")
     for name in _names(config):

@@ -73,7 +73,9 @@ def test_indices_gather_the_columns(backend, case):
     shape, geometry = case
     padding = geometry[2]
     x = np.random.default_rng(0).integers(-9, 9, shape)
-    k, i, j = (backend.to_numpy(a) for a in get_im2col_indices(shape, *geometry))
+    arrays = get_im2col_indices(shape, *geometry)
+    assert all(map(backend.handles, arrays))
+    k, i, j = map(backend.to_numpy, arrays)
     assert k.dtype == i.dtype == j.dtype == np.int64
     rows = shape[1] * geometry[0] * geometry[1]
     assert k.shape == (rows, 1)
@@ -112,6 +114,10 @@ def test_bad_arguments(backend):
         col2im_indices(backend.asarray(np.zeros((4, 5))), (1, 1, 3, 3), 2, 2, 0)
     with pytest.raises(ValueError, match=r"x_shape is \(3, 3\)"):
         col2im_no_dup(backend.asarray(np.zeros((4, 4))), (3, 3), 2, 2, 0)
+    with pytest.raises(TypeError, match=r"stride is \(1, 1\)|stride is 1.5"):
+        get_im2col_indices((1, 1, 4, 4), stride=1.5)
+    with pytest.raises(TypeError, match="x_shape is"):
+        get_im2col_indices((1, 1, 4.0, 4.0))
     with pytest.raises(ValueError, match="stride is 0"):
         get_im2col_indices((1, 1, 4, 4), stride=0)
     with pytest.raises(TypeError, match="no array of a known library"):

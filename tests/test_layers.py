@@ -122,6 +122,41 @@ def test_options_and_gradients(backend, options):
     )
 
 
+@pytest.mark.parametrize("dim", [[1, 4, 4], np.array([1, 4, 4])])
+def test_dimensions_of_other_integers(backend, dim):
+    pool = MaxPool2D("pool", dim, 2, 2)
+    assert pool.out_dim == (1, 2, 2)
+    assert all(type(n) is int for n in (*pool.input_dim, *pool.out_dim))
+    with pytest.raises(ValueError, match="input has shape"):
+        pool(image(backend, 1, 1, 5, 9))
+
+
+@pytest.mark.parametrize(
+    ("dim", "error"),
+    [
+        ((1, 4.0, 4.0), TypeError),
+        (4, TypeError),
+        (None, TypeError),
+        ((4, 4), ValueError),
+        ((-1, 4, 4), ValueError),
+    ],
+)
+def test_bad_dimensions(backend, dim, error):
+    for layer in (MaxPool2D, MaxUnpool2D):
+        with pytest.raises(error, match=r"input_dim is .*"):
+            layer("layer", dim, 2, 2)
+    MaxPool2D("pool", (1, 4, 4), 2, 2)  # nothing was half-changed
+
+
+def test_the_original_keyword(backend):
+    pool = MaxPool2D("pool", (1, 4, 4), 2, 2, return_index=True)
+    y, indices = pool.forward(input=image(backend, 2, 1, 4, 4))
+    unpool = MaxUnpool2D("unpool", (1, 2, 2), 2, 2)
+    assert unpool.forward(input=y, max_indices=indices).shape == (2, 1, 4, 4)
+    with pytest.raises(TypeError, match="no array of a known library"):
+        pool([[1.0]])
+
+
 def test_backward_before_forward(backend):
     gradient = image(backend, 1, 1, 2, 2)
     for layer in (MaxPool2D("a", (1, 4, 4), 2, 2), MaxUnpool2D("b", (1, 2, 2), 2, 2)):
@@ -179,6 +214,12 @@ class TestUnpoolInput:
         with pytest.raises(ValueError, match=message):
             unpool(image(backend, 1, 1, 2, 2), switches)
 
+    @pytest.mark.parametrize("options", [{"padding": 1}, {"dilation": 2}])
+    def test_switches_of_other_padding_or_dilation(self, backend, unpool, options):
+        _, switches = tinyml.max_pool(image(backend, 1, 1, 4, 4), 2, 2, **options)
+        with pytest.raises(ValueError, match="max_indices are switches of a window of"):
+            unpool(image(backend, 1, 1, 2, 2), switches)
+
     def test_switches_of_another_size(self, backend, unpool):
         _, switches = tinyml.max_pool(image(backend, 1, 1, 6, 6), 2, 2)
         with pytest.raises(ValueError, match=r"y has shape .*; it must be \(1, 1, 3, 3\)"):
@@ -206,6 +247,8 @@ def test_windows_that_do_not_fit():
         MaxPool2D("pool", (1, 4, 4), 5, 1)
     with pytest.raises(ValueError, match="leaves an unpooled shape of"):
         MaxUnpool2D("unpool", (1, 1, 1), 2, 1, padding=1)
+    with pytest.raises(ValueError, match="would hold none of them"):
+        MaxUnpool2D("unpool", (1, 3, 3), 1, 1, padding=1)
 
 
 @pytest.mark.host

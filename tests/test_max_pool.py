@@ -144,11 +144,24 @@ def test_many_chunks_equal_one(backend, size):
         assert_same_bits(
             backend.to_numpy(switches.winners[sample, 3:4]), backend.to_numpy(ours.winners)
         )
+        gradients = (
+            tinyml.max_unpool_gradient(backend.asarray(g), s)
+            for g, s in ((x, switches), (x[sample, 3:4], ours))
+        )
         for whole, part in (
+            tuple(gradients),
             (tinyml.max_unpool(y, switches), tinyml.max_unpool(one, ours)),
             (tinyml.max_pool_gradient(y, switches), tinyml.max_pool_gradient(one, ours)),
         ):
             assert_same_bits(backend.to_numpy(whole[sample, 3:4]), backend.to_numpy(part))
+
+
+def test_global_pooling_is_a_window_as_large_as_the_image(backend):
+    x = np.random.default_rng(0).integers(0, 50, (2, 3, 61, 47)).astype(np.float32)
+    y, switches = tinyml.max_pool(backend.asarray(x), (61, 47))
+    planes = x.reshape(2, 3, -1)
+    assert_same_bits(backend.to_numpy(y)[..., 0, 0], planes.max(-1))
+    assert_same_bits(backend.to_numpy(switches.to("plane"))[..., 0, 0], planes.argmax(-1))
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.complex64, np.longdouble])
@@ -164,7 +177,8 @@ def test_other_types_are_refused(backend, x):
 
 
 @pytest.mark.parametrize(
-    ("shape", "size"), [((3, 3), (2, 2)), ((1, 3), 2), ((1, 1, 1, 4, 4), (2, 2)), ((4,), 1)]
+    ("shape", "size"),
+    [((3, 3), (2, 2)), ((1, 3), 2), ((1, 1, 1, 4, 4), (2, 2)), ((4,), 1), ((1,) * 6, 1)],
 )
 def test_wrong_rank(backend, shape, size):
     with pytest.raises(ValueError, match=r"x has shape .* must have samples, channels and"):
@@ -191,6 +205,8 @@ def test_wrong_rank(backend, shape, size):
         ({"size": 2, "stride": (1, 1, 1)}, ValueError, r"stride is \(1, 1, 1\); it must be an int"),
         ({"size": 2, "padding": ((1, 1),)}, ValueError, r"\(before, after\) pair"),
         ({"size": 2.0}, TypeError, r"size is 2.0; it must be an int or 2 ints"),
+        ({"size": np.True_}, TypeError, r"size is np.True_; it must be an int"),
+        ({"size": "22"}, TypeError, r"size is '22'; it must be an int or 2 ints"),
         ({"size": True}, TypeError, r"size is True; it must be an int or 2 ints"),
         ({"size": 2, "stride": (1, None)}, TypeError, r"stride is \(1, None\)"),
     ],

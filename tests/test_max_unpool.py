@@ -42,7 +42,6 @@ def test_unpool_gradient_equals_plain_loops(backend, data, case):
 
 
 @given(data=st.data(), case=geometries())
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:overflow:RuntimeWarning")
 def test_pool_gradient_equals_plain_loops(backend, data, case):
     shape, geometry = case
     switches, winners = pooled_case(backend, data, (shape, dict(geometry)))

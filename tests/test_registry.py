@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from types import SimpleNamespace
 
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 import tinyml
-from tinyml_backends import Backend, backend_for, registry, resolve
+from tinyml.layers import MaxPool2D
+from tinyml_backends import Backend, backend_for, registry, resolve, selection
 from tinyml_backends.numpy_backend import NumpyBackend
 
 pytestmark = pytest.mark.host
@@ -50,12 +52,12 @@ def clean(monkeypatch):
     monkeypatch.delenv("TINYML_BACKEND", raising=False)
     monkeypatch.setattr(registry, "_registered", {})
     monkeypatch.setattr(registry, "_made", dict(registry._made))
-    registry._from_environment.cache_clear()
-    registry._warn_of_cpu.cache_clear()
+    selection._from_environment.cache_clear()
+    monkeypatch.setattr(selection, "_warned_of_cpu", False)
     tinyml.set_backend(None)
     yield
     tinyml.set_backend(None)
-    registry._from_environment.cache_clear()
+    selection._from_environment.cache_clear()
 
 
 @pytest.fixture
@@ -253,6 +255,54 @@ class TestNames:
         assert not status.available
         assert reason in status.reason
 
+    def test_other_types(self):
+        with pytest.raises(TypeError, match="name is 1; it must be a str"):
+            tinyml.register_backend(1, Second)
+        with pytest.raises(TypeError, match="target is None; it must be 'module:Class' or a"):
+            tinyml.register_backend("mine", None)
+
+    def test_a_registered_name_hides_an_installed_one_and_a_built_in_hides_both(self, monkeypatch):
+        installed = {"numpy": lambda: Second, "second": lambda: 1 / 0}
+        monkeypatch.setattr(registry, "_entry_points", lambda: installed)
+        tinyml.register_backend("second", Second)
+        assert type(resolve("second")) is Second
+        assert type(resolve("numpy")) is NumpyBackend
+        assert [s.name for s in tinyml.backends()] == ["numpy", "numba", "cupy", "second"]
+
+    def test_an_installed_backend_that_fails_when_imported(self, monkeypatch):
+        def load():
+            raise OSError("no driver")
+
+        monkeypatch.setattr(registry, "_entry_points", lambda: {"broken": load})
+        status = tinyml.backends()[-1]
+        assert (status.name, status.available, status.reason) == (
+            *("broken", False, "OSError: no driver"),
+        )
+        with pytest.raises(TypeError, match="make one with tinyml"):
+            backend_for([1.0])
+
+    def test_threads_that_ask_first_get_one_object(self):
+        made = []
+
+        class Slow(NumpyBackend):
+            def __init__(self):
+                time.sleep(0.05)
+                made.append(self)
+
+        tinyml.register_backend("slow", Slow)
+        threads = [threading.Thread(target=resolve, args=("slow",)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert made == [resolve("slow")]
+
+    def test_a_replaced_backend_stays_where_it_is_selected(self, second):
+        tinyml.set_backend("second")
+        tinyml.register_backend("second", Second)
+        assert tinyml.current_backend() is second
+        assert resolve("second") is not second
+
     def test_listing(self, second):
         status = {s.name: s for s in tinyml.backends()}
         assert list(status) == ["numpy", "numba", "cupy", "second"]
@@ -297,6 +347,24 @@ class TestArraysDecide:
             tinyml.max_pool(x, 2)
         assert caught[0].filename == __file__
 
+    def test_the_warning_points_at_the_callers_line_through_a_layer(self):
+        pool = MaxPool2D("pool", (1, 2, 2), 2, 2)
+        with tinyml.use_backend("fake"), pytest.warns(UserWarning, match="selected") as caught:
+            pool(np.zeros((1, 1, 2, 2)))
+        assert caught[0].filename == __file__
+
+    def test_what_runs_nothing_does_not_warn(self):
+        _, switches = tinyml.max_pool(np.zeros((1, 1, 2, 2)), 2)
+        with tinyml.use_backend("fake"), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            tinyml.to_numpy(np.zeros(1))
+            switches.to("plane")
+
+    def test_cupy_arrays_are_known_without_cupy(self):
+        array = type("ndarray", (), {"__module__": "cupy"})()
+        with pytest.raises(tinyml.BackendUnavailableError, match="backend 'cupy' cannot run"):
+            backend_for(array)
+
     @pytest.mark.parametrize("selected", ["numpy", "fake", "auto"])
     def test_two_libraries_are_refused(self, selected):
         message = "arrays live on fake:0 and numpy; .*asarray"
@@ -319,6 +387,10 @@ class TestArraysDecide:
         _, switches = tinyml.max_pool(np.zeros((1, 1, 2, 2)), 2)
         with pytest.raises(tinyml.MixedBackendError):
             tinyml.max_unpool(FakeArray(), switches)
+        with pytest.raises(tinyml.MixedBackendError):
+            tinyml.max_pool_gradient(FakeArray(), switches)
+        with pytest.raises(tinyml.MixedBackendError):
+            tinyml.max_unpool_gradient(FakeArray(), switches)
 
     @pytest.mark.parametrize("thing", [[1.0], 2, None, "x", object()])
     def test_other_things_are_refused(self, thing):
@@ -356,6 +428,20 @@ class TestArraysInAndOut:
     def test_what_is_no_array(self, thing):
         with pytest.raises(TypeError, match=r"^a (is a|has dtype) "):
             tinyml.asarray(thing)
+
+    def test_masks_are_not_lost(self):
+        masked = np.ma.array([1.0, 2.0], mask=[False, True])
+        with pytest.raises(TypeError, match=r"a masked array would lose its mask"):
+            tinyml.asarray(masked)
+        with pytest.raises(TypeError, match="MaskedArray, which is no array of a known library"):
+            tinyml.max_pool(masked.reshape(1, 1, 2), 2)
+
+    def test_byte_order(self):
+        swapped = np.arange(4, dtype=">f4").reshape(1, 1, 4)
+        with pytest.raises(TypeError, match=r"dtype >f4; .* in the machine's byte order"):
+            tinyml.max_pool(swapped, 2)
+        y, _ = tinyml.max_pool(tinyml.asarray(swapped), 2)
+        assert y.tolist() == [[[1, 3]]]
 
     def test_to_numpy_refuses_lists(self):
         with pytest.raises(TypeError, match=r"tinyml\.asarray"):

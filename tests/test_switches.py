@@ -99,6 +99,54 @@ def test_a_winner_in_padding_is_refused(backend):
         Switches.of(backend.asarray(indices), "window", size=3, padding=1, input_shape=(2, 2))
 
 
+def test_a_winner_in_the_padding_behind_is_refused(backend):
+    indices = np.array([[[[8]]]])
+    with pytest.raises(SwitchIndexError, match=r"is 8; .* whose window indices are 0, 1, 3, 4"):
+        Switches.of(
+            backend.asarray(indices), "window", size=3, padding=((0, 1), (0, 1)), input_shape=(2, 2)
+        )
+
+
+def test_an_index_between_dilated_cells_is_refused(backend):
+    indices = np.array([[[1]]])
+    with pytest.raises(SwitchIndexError, match=r"is 1; .* whose plane indices are 0, 2"):
+        Switches.of(backend.asarray(indices), "plane", size=2, dilation=2, input_shape=(3,))
+
+
+def test_many_allowed_indices_are_elided(backend):
+    indices = backend.asarray(np.full((1, 1, 3, 3), 6))
+    with pytest.raises(SwitchIndexError) as caught:
+        Switches.of(indices, "plane", size=5, input_shape=(15, 15))
+    assert str(caught.value).endswith("indices are 0, 1, 2, 3, 4, 15, 16, 17, …, 61, 62, 63, 64")
+
+
+@pytest.mark.parametrize("shape", [[4, 5], np.array([4, 5])])
+def test_input_shapes_of_other_integers(backend, shape):
+    indices = backend.asarray(np.zeros((1, 1, 2, 2), int))
+    switches = Switches.of(indices, "window", size=2, input_shape=shape)
+    assert switches.input_shape == (4, 5)
+    assert all(type(n) is int for n in switches.input_shape)
+    with pytest.raises(ValueError, match=r"gradient has shape \(1, 1, 2, 10\)"):
+        tinyml.max_unpool_gradient(backend.asarray(np.zeros((1, 1, 2, 10))), switches)
+
+
+@pytest.mark.parametrize(
+    ("shape", "error"),
+    [
+        ((4.0, 4.0), TypeError),
+        (4, TypeError),
+        ((), ValueError),
+        ((0, 4), ValueError),
+        ((4,) * 4, ValueError),
+    ],
+)
+def test_bad_input_shapes(backend, shape, error):
+    indices = backend.asarray(np.zeros((1, 1, 2, 2), int))
+    with pytest.raises(error, match="input_shape is "):
+        Switches.of(indices, "window", size=2, input_shape=shape)
+    Switches.of(indices, "window", size=2, input_shape=(4, 4))  # nothing was half-changed
+
+
 @pytest.mark.parametrize(
     ("indices", "error", "message"),
     [

@@ -1,7 +1,10 @@
 """Window: the one place that knows shapes."""
 
+from math import prod
+
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from support import reference
 from support.strategies import geometries
@@ -10,26 +13,20 @@ from tinyml_backends import Window
 pytestmark = pytest.mark.host
 
 
-@given(case=geometries())
-def test_slices_meet_exactly_the_inside_cells(case):
-    shape, geometry = case
-    window = Window.of(len(shape), **geometry)
-    assert window.output_shape(shape) == reference.output_shape(shape, **geometry)
-    for only_first in (False, True):
-        expected = {}
-        for output, cells in reference.windows(shape, **geometry):
-            for number, place in cells[:1] if only_first else cells:
-                expected[output, number] = place
-        actual = {}
-        for cell in window.first_cells(shape) if only_first else window.cells(shape):
-            assert cell.outputs[0] == cell.inputs[0] == slice(None)
-            boxes = [
-                [range(s.start, s.stop, s.step or 1) for s in slices[1:]]
-                for slices in (cell.outputs, cell.inputs)
+def meetings(cells):
+    """Which input cell each (output, number) of some cells means."""
+    found = {}
+    for cell in cells:
+        boxes = [
+            [
+                range(10**6)[s] if s.stop is None else range(s.start, s.stop, s.step or 1)
+                for s in box
             ]
-            for output, place in zip(*map(_points, boxes), strict=True):
-                actual[output, cell.number] = place
-        assert actual == expected
+            for box in (cell.outputs[1:], cell.inputs[1:])
+        ]
+        for output, place in zip(*map(_points, boxes), strict=True):
+            found[output, cell.number] = place
+    return found
 
 
 def _points(box):
@@ -37,6 +34,96 @@ def _points(box):
     for along in box:
         points = [(*point, i) for point in points for i in along]
     return points
+
+
+@given(case=geometries())
+def test_slices_meet_exactly_the_inside_cells(case):
+    shape, geometry = case
+    window = Window.of(len(shape), **geometry)
+    assert window.output_shape(shape) == reference.output_shape(shape, **geometry)
+    expected = {
+        (output, number): place
+        for output, cells in reference.windows(shape, **geometry)
+        for number, place in cells
+    }
+    assert meetings(window.cells(shape)) == expected
+
+
+@given(case=geometries())
+def test_first_cells_along_an_axis(case):
+    shape, geometry = case
+    window = Window.of(len(shape), **geometry)
+    along = [
+        {
+            (output[-1], cell.number): place[-1]
+            for cell in window.cells_along(axis, shape, only_first=True)
+            for (output, _), place in meetings([_last_axis(cell)]).items()
+        }
+        for axis in range(len(shape))
+    ]
+    for output, cells in reference.windows(shape, **geometry):
+        for axis in range(len(shape)):
+            mine = {n: place for (i, n), place in along[axis].items() if i == output[axis]}
+            assert list(mine.values()) == [cells[0][1][axis]]
+
+
+def _last_axis(cell):
+    return cell._replace(
+        outputs=(slice(None), cell.outputs[-1]), inputs=(slice(None), cell.inputs[-1])
+    )
+
+
+@given(case=geometries(), data=st.data())
+def test_parts_and_regions_are_the_whole(case, data):
+    """Some rows alone meet what they meet in the whole."""
+    shape, geometry = case
+    window = Window.of(len(shape), **geometry)
+    whole = meetings(window.cells(shape))
+    rows = window.output_shape(shape)[0]
+    first = data.draw(st.integers(0, rows - 1))
+    last = data.draw(st.integers(first, rows - 1))
+    cut, part = window.part(range(first, last + 1), shape)
+    inside = meetings(part.cells((cut.stop - cut.start, *shape[1:])))
+    assert {
+        ((o[0] + first, *o[1:]), n): (p[0] + cut.start, *p[1:]) for (o, n), p in inside.items()
+    } == {(o, n): p for (o, n), p in whole.items() if first <= o[0] <= last}
+
+    first = data.draw(st.integers(0, shape[0] - 1))
+    last = data.draw(st.integers(first, shape[0] - 1))
+    outputs, region = window.region(range(first, last + 1), shape)
+    inside = {}
+    if outputs.start < outputs.stop:
+        inside = meetings(region.cells((last + 1 - first, *shape[1:])))
+    assert {
+        ((o[0] + outputs.start, *o[1:]), n): (p[0] + first, *p[1:]) for (o, n), p in inside.items()
+    } == {(o, n): p for (o, n), p in whole.items() if first <= p[0] <= last}
+
+
+@given(case=geometries(valid=False))
+def test_refused_exactly_where_no_pooling_is_defined(case):
+    shape, geometry = case
+    window = Window.of(len(shape), **geometry)
+    expected = reference.output_shape(shape, **geometry)
+    if expected is None:
+        with pytest.raises(ValueError, match=r"more than the padded|would hold none"):
+            window.pooled_shape(shape)
+    else:
+        assert window.pooled_shape(shape) == expected
+
+
+@pytest.mark.parametrize("padding", [((2, 0),), ((0, 2),), ((5, 0),), ((10**8, 10**8),)])
+def test_windows_of_padding_alone_are_refused_at_once(padding):
+    with pytest.raises(ValueError, match="would hold none of them"):
+        Window.of(1, 2, 1, padding).pooled_shape((4,))
+
+
+@given(case=geometries())
+def test_counts(case):
+    shape, geometry = case
+    window = Window.of(len(shape), **geometry)
+    inside = window.counts(shape, padding=False)
+    for output, cells in reference.windows(shape, **geometry):
+        assert prod(inside[axis][i] for axis, i in enumerate(output)) == len(cells)
 
 
 @given(case=geometries())
@@ -66,8 +153,13 @@ def test_unpooled_shape_is_the_smallest_that_pools_back(case):
 def test_huge_images_use_no_memory():
     window = Window.of(2, 2, 2, padding=1)
     assert window.output_shape((2**40, 2**31 + 1)) == (2**39 + 1, 2**30 + 1)
-    assert window.offsets((2**40, 2**31 + 1))[-1] == 2**31 + 2
     assert window.cells((2**40, 2**31 + 1))[0].inputs[1] == slice(1, 2**40, 2)
+
+
+def test_a_window_that_is_mostly_padding_costs_nothing():
+    window = Window.of(2, 2**20 + 1, 1, padding=2**19)
+    assert len(window.cells_along(0, (4, 4))) == 7
+    assert window.pooled_shape((4, 4)) == (4, 4)
 
 
 def test_a_last_window_in_the_padding_is_left_out():

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyml_backends import DTYPES, Backend, backend_for, current_backend, resolve
+from tinyml_backends import DTYPES, Backend, backend_for, current_backend, home_of, resolve
 from tinyml_backends.arrays import Array
 
 
@@ -34,7 +34,7 @@ def asarray(a: object, backend: str | Backend | None = None) -> Array:
     chosen = current_backend() if backend is None else resolve(backend)
     try:
         array = chosen.asarray(a)
-    except (ValueError, TypeError, BufferError) as error:
+    except (ValueError, TypeError, BufferError, RuntimeError) as error:
         raise TypeError(f"a is a {type(a).__name__} with no array form: {error}") from error
     if array.dtype.kind not in "biufc":
         raise TypeError(f"a has dtype {array.dtype}; it must hold numbers or truth values")
@@ -55,7 +55,7 @@ def to_numpy(a: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
     >>> tinyml.to_numpy(numpy.arange(3))
     array([0, 1, 2])
     """
-    return backend_for(a).to_numpy(a)
+    return home_of(a).to_numpy(a)
 
 
 def namespace(array: Array) -> Any:
@@ -67,14 +67,16 @@ def check_dtype(name: str, array: Array) -> None:
     """Refuse element types that pooling does not define."""
     if array.dtype not in DTYPES:
         allowed = ", ".join(map(str, DTYPES))
-        raise TypeError(f"{name} has dtype {array.dtype}; allowed are {allowed}")
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; allowed are {allowed}, in the machine's byte order"
+        )
 
 
 def check_shape(name: str, array: Array, expected: Sequence[int | str]) -> None:
     """Refuse another shape; a word stands for a length that is free."""
     shape = tuple(array.shape)
     if len(shape) != len(expected) or any(
-        isinstance(e, int) and e != n for n, e in zip(shape, expected, strict=True)
+        not isinstance(e, str) and e != n for n, e in zip(shape, expected, strict=True)
     ):
         wanted = ", ".join(map(str, expected))
         raise ValueError(f"{name} has shape {shape}; it must be ({wanted})")

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from tinyml.layers.base import device_of
 from tinyml.net import Sequential
 from tinyml.optims import Optimizer
-from tinyml_backends import backend_for, resolve
+from tinyml_backends import home_of, resolve
 from tinyml_backends.arrays import Array
 
 Batch = tuple[Array, Array]
@@ -176,7 +176,7 @@ class Learner:
     def predict(self, x: Array, *, batch_size: int = 32) -> Array:
         """Output of the model for each sample, in the library that ``x`` came in."""
         self.model.eval()
-        home = backend_for(x)
+        home = home_of(x)
         parts = [
             _moved(self.model(self._here(x[start : start + batch_size])), home.device(x))
             for start in range(0, max(1, len(x)), batch_size)
@@ -191,7 +191,7 @@ def _moved(array: Array, place: str) -> Array:
     """``array`` on the device of that name; the same object if it is there."""
     if device_of(array) == place:
         return array
-    return resolve(place).asarray(backend_for(array).to_numpy(array))
+    return resolve(place).asarray(home_of(array).to_numpy(array))
 
 
 def _batches(

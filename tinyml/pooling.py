@@ -10,8 +10,8 @@ from math import prod
 from tinyml.arrays import check_dtype, check_shape
 from tinyml.switches import Switches, trusted_switches
 from tinyml_backends import Window, backend_for
+from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
 from tinyml_backends.arrays import Array
-from tinyml_backends.geometry import IntPerAxis, PaddingPerAxis
 
 
 def max_pool(

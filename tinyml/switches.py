@@ -6,14 +6,15 @@ Zeiler and Fergus call them switches: the record of which cell of each window wa
 
 from collections.abc import Sequence
 from math import prod
-from typing import NoReturn, Self, get_args
+from typing import Any, NoReturn, Self, get_args
 
 import numpy as np
 
-from tinyml_backends import SwitchIndexError, Window, backend_for
+from tinyml_backends import SwitchIndexError, Window, backend_for, home_of
+from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths
 from tinyml_backends.arrays import Array
 from tinyml_backends.generic.indices import Convention
-from tinyml_backends.geometry import IntPerAxis, PaddingPerAxis, pitches
+from tinyml_backends.geometry import pitches
 
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
@@ -102,9 +103,9 @@ class Switches:
         """
         backend = backend_for(indices)
         _check_convention(convention)
-        shape = tuple(input_shape)
-        window = Window.of(len(shape), size, stride, padding, dilation, ceil_mode)
-        pooled = window.pooled_shape(shape)
+        spatial = lengths("input_shape", input_shape, None)
+        window = Window.of(len(spatial), size, stride, padding, dilation, ceil_mode)
+        pooled = window.pooled_shape(spatial)
         if indices.dtype.kind not in "iu":
             raise TypeError(f"indices have dtype {indices.dtype}; they must be integers")
         if indices.ndim not in (window.axes + 1, window.axes + 2) or (
@@ -113,24 +114,24 @@ class Switches:
             needed = f"(channels, {_listed(pooled)}) or (samples, channels, {_listed(pooled)})"
             raise ValueError(
                 f"indices have shape {tuple(indices.shape)}; a window of {window} on an input of "
-                f"{shape} needs {needed}"
+                f"{spatial} needs {needed}"
             )
         planes = indices.reshape(prod(indices.shape[: -window.axes]), *pooled)
-        winners, first_bad = backend.winners_from_indices(planes, convention, window, shape)
+        winners, first_bad = backend.winners_from_indices(planes, convention, window, spatial)
         if first_bad >= 0:
             value = int(backend.to_numpy(planes.reshape(-1)[first_bad : first_bad + 1])[0])
             position = np.unravel_index(first_bad, indices.shape)
             raise SwitchIndexError(
-                _bad_index(convention, value, tuple(map(int, position)), window, shape)
+                _bad_index(convention, value, tuple(map(int, position)), window, spatial)
             )
-        return trusted_switches(winners.reshape(indices.shape), window, shape)
+        return trusted_switches(winners.reshape(indices.shape), window, spatial)
 
     def to(self, convention: Convention) -> Array:
         """Int64 indices in a convention of `Switches.of`, shaped like the pooled array."""
         _check_convention(convention)
         pooled = self.shape[-self.window.axes :]
         planes = self.winners.reshape(prod(self.shape[: -self.window.axes]), *pooled)
-        indices = backend_for(self.winners).indices_from_winners(
+        indices = home_of(self.winners).indices_from_winners(
             planes, convention, self.window, self.input_shape
         )
         return indices.reshape(self.shape)
@@ -208,7 +209,7 @@ def _bad_index(
     """One sentence: where, what, and which indices that window may have."""
     output = position[-window.axes :]
     covered = []
-    allowed = [0]
+    allowed: list[Any] = [0]
     steps = pitches(window.size) if convention == "window" else pitches(input_shape)
     for axis, starts in enumerate(window.starts(input_shape)):
         cells = [
@@ -221,12 +222,14 @@ def _bad_index(
         covered.append(f"{cells[0][1]} to {cells[-1][1]}")
         ours = [number if convention == "window" else place for number, place in cells]
         allowed = [a + steps[axis] * o for a in allowed for o in ours]
-    named = ", ".join(map(str, allowed)) if len(allowed) <= 16 else f"{allowed[0]} to {allowed[-1]}"
+    if len(allowed) > 16:
+        allowed = [*allowed[:8], "…", *allowed[-4:]]
     return (
         f"indices[{_listed(position)}] is {value}; the window there covers the input cells "
-        f"[{', '.join(covered)}] of {input_shape}, whose {convention} indices are {named}"
+        f"[{', '.join(covered)}] of {input_shape}, whose {convention} indices are "
+        f"{_listed(allowed)}"
     )
 
 
-def _listed(numbers: Sequence[int]) -> str:
+def _listed(numbers: Sequence[object]) -> str:
     return ", ".join(map(str, numbers))

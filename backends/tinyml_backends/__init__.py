@@ -13,11 +13,14 @@ from tinyml_backends.errors import (
 from tinyml_backends.geometry import Window
 from tinyml_backends.registry import (
     BackendStatus,
-    backend_for,
     backends,
-    current_backend,
     register_backend,
     resolve,
+)
+from tinyml_backends.selection import (
+    backend_for,
+    current_backend,
+    home_of,
     set_backend,
     use_backend,
 )
@@ -34,6 +37,7 @@ __all__ = [
     "backend_for",
     "backends",
     "current_backend",
+    "home_of",
     "register_backend",
     "resolve",
     "set_backend",

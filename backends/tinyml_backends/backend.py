@@ -81,7 +81,7 @@ class Backend:
         A sum starts at +0.0 and takes its terms one at a time in row-major order of the windows;
         float16 is summed in float32 and rounded once; integers wrap.
         """
-        return pool.max_pool_gradient(self.xp, gradient, winners, window, input_shape)
+        return unpool.max_pool_gradient(self.xp, gradient, winners, window, input_shape)
 
     def max_unpool(
         self, y: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
@@ -90,11 +90,11 @@ class Backend:
 
         Of several windows that chose one cell, the last in row-major order writes it.
         """
-        return unpool.max_unpool(self.xp, y, winners, window, input_shape)
+        return unpool.max_unpool(self.xp, y, winners, window, input_shape, "last")
 
     def max_unpool_gradient(self, gradient: Array, winners: Array, window: Window) -> Array:
         """Gradient at each winner's cell; 0 for a value that a later window overwrote."""
-        return unpool.max_unpool_gradient(self.xp, gradient, winners, window)
+        return unpool.max_unpool_gradient(self.xp, gradient, winners, window, "last")
 
     def winners_from_indices(
         self,

@@ -7,18 +7,21 @@ Along one axis, cell ``k`` of the window at output position ``i`` stands at inpu
 and everything below follows from this line. Cells of a window are numbered in row-major order.
 """
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import product
+from itertools import chain, product
 from math import prod
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
-IntPerAxis = int | Sequence[int]
-PaddingPerAxis = int | Sequence[int] | Sequence[tuple[int, int]]
+from tinyml_backends.arguments import (
+    IntPerAxis,
+    PaddingPerAxis,
+    padding_per_axis,
+    per_axis,
+)
 
 
 class Cell(NamedTuple):
@@ -95,7 +98,7 @@ class Window:
         return cls(
             size=sizes,
             stride=sizes if stride is None else per_axis("stride", stride, axes, minimum=1),
-            padding=_padding_per_axis(padding, axes),
+            padding=padding_per_axis(padding, axes),
             dilation=per_axis("dilation", dilation, axes, minimum=1),
             ceil_mode=bool(ceil_mode),
         )
@@ -103,7 +106,7 @@ class Window:
     def __str__(self) -> str:
         """Size and stride, and the rest where it is not the default."""
         text = f"size {self.size}, stride {self.stride}"
-        if any(self.padding_before) or any(after for _, after in self.padding):
+        if any(map(any, self.padding)):
             text += f", padding {self.padding}"
         if any(step != 1 for step in self.dilation):
             text += f", dilation {self.dilation}"
@@ -184,11 +187,17 @@ class Window:
 
         Within one `Cell` no input cell stands twice, so whole slices can be read and written.
         """
-        return _cells(self, tuple(input_shape), only_first=False)
+        small = self.count <= 1024  # what is rarely used and large is not kept
+        return (_cells if small else _cells.__wrapped__)(self, tuple(input_shape))
 
-    def first_cells(self, input_shape: Sequence[int]) -> tuple[Cell, ...]:
-        """As `cells`, but each output only at the first of its cells that lies inside the input."""
-        return _cells(self, tuple(input_shape), only_first=True)
+    def cells_along(
+        self, axis: int, input_shape: Sequence[int], *, only_first: bool = False
+    ) -> tuple[Cell, ...]:
+        """As `cells`, along one axis alone, as if the window had size 1 along the others.
+
+        With ``only_first`` each output appears only at the first of its cells inside the input.
+        """
+        return _cells_along(self, axis, input_shape[axis], only_first)
 
     def starts(self, input_shape: Sequence[int]) -> tuple[range, ...]:
         """Input position of each window's cell 0, for each axis; negative inside padding."""
@@ -199,67 +208,76 @@ class Window:
             )
         )
 
-    def part(self, outputs: range, length: int) -> tuple[slice, "Window"]:
-        """Rows that some outputs need: what to cut from axis 0, and the window to run on the cut.
+    def part(self, outputs: range, input_shape: Sequence[int]) -> tuple[slice, "Window"]:
+        """Input rows that some output rows need, and the window to run on those rows alone.
 
-        ``outputs`` are neighbouring output positions along axis 0 of an input of ``length``.
+        Rows are positions along axis 0. The paddings of the new window may be negative, where the
+        windows leave input cells over.
         """
-        start = outputs.start * self.stride[0] - self.padding_before[0]
-        stop = (outputs.stop - 1) * self.stride[0] - self.padding_before[0] + self.extent[0]
+        start, stop = self._span(outputs)
+        length = input_shape[0]
         cut = slice(min(max(start, 0), length), max(min(stop, length), 0))
         before = min(max(-start, 0), stop - start)
         after = stop - start - before - (cut.stop - cut.start)
-        return cut, replace(self, padding=((before, after), *self.padding[1:]), ceil_mode=False)
+        return cut, self._exact(input_shape, (before, after))
 
-    def offsets(self, input_shape: Sequence[int]) -> list[int]:
-        """Flat distance in a plane of ``input_shape`` from cell 0 to each cell of a window."""
-        steps = [d * p for d, p in zip(self.dilation, pitches(input_shape), strict=True)]
-        return [
-            sum(k * step for k, step in zip(cell, steps, strict=True))
-            for cell in product(*map(range, self.size))
-        ]
+    def region(self, inputs: range, input_shape: Sequence[int]) -> tuple[slice, "Window"]:
+        """Output rows whose windows touch some input rows, and the window on those rows alone.
+
+        The opposite of `part`; the output rows may be none.
+        """
+        before, stride = self.padding[0][0], self.stride[0]
+        rows = self.output_shape(input_shape)[0]
+        first = max(0, (inputs.start - self.extent[0] + before) // stride + 1)
+        stop = max(first, min(rows, -(-(inputs.stop + before) // stride)))
+        outputs = slice(first, stop)
+        if first == stop:
+            return outputs, self
+        begin, end = self._span(range(first, stop))
+        return outputs, self._exact(input_shape, (inputs.start - begin, end - inputs.stop))
+
+    def _span(self, outputs: range) -> tuple[int, int]:
+        """First and one past the last input row of the windows of some output rows."""
+        start = outputs.start * self.stride[0] - self.padding[0][0]
+        return start, start + (len(outputs) - 1) * self.stride[0] + self.extent[0]
+
+    def _exact(self, input_shape: Sequence[int], rows: tuple[int, int]) -> "Window":
+        """Same windows, with padding that ends where they do, so that nothing is rounded."""
+        outputs = self.output_shape(input_shape)
+        others = [
+            (before, (n - 1) * stride + extent - before - length)
+            for (before, _), n, stride, extent, length in zip(
+                self.padding, outputs, self.stride, self.extent, input_shape, strict=True
+            )
+        ][1:]
+        return replace(self, padding=(rows, *others), ceil_mode=False)
+
+    def counts(self, input_shape: Sequence[int], *, padding: bool) -> list[list[int]]:
+        """For each axis, the number of cells of each window inside the input, or its padding too.
+
+        Cells beyond the padding, where ceil_mode lets the last window reach, never count.
+        """
+        counts = []
+        for axis, starts in enumerate(self.starts(input_shape)):
+            before, after = self.padding[axis] if padding else (0, 0)
+            low, high = -before, input_shape[axis] + after
+            cells = range(0, self.size[axis] * self.dilation[axis], self.dilation[axis])
+            counts.append([sum(low <= s + c < high for c in cells) for s in starts])
+        return counts
+
+    def stays_inside(self, input_shape: Sequence[int]) -> bool:
+        """Whether every cell of every window lies inside the input."""
+        return all(
+            starts[0] >= 0 and starts[-1] + extent <= length
+            for starts, extent, length in zip(
+                self.starts(input_shape), self.extent, input_shape, strict=True
+            )
+        )
 
 
 def pitches(shape: Sequence[int]) -> tuple[int, ...]:
     """Flat distance between neighbours along each axis of a contiguous plane."""
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
-def per_axis(name: str, value: IntPerAxis, axes: int, minimum: int) -> tuple[int, ...]:
-    """One int for each axis, from one int or a sequence of them, checked."""
-    values = tuple(value) if isinstance(value, Sequence) else (value,) * axes
-    try:
-        checked = tuple(_integer(v) for v in values)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; it must be an int or {axes} ints") from None
-    if len(checked) != axes:
-        raise ValueError(
-            f"{name} is {value!r}; it must be an int or one int for each of {axes} axes"
-        )
-    if min(checked) < minimum:
-        raise ValueError(f"{name} is {value!r}; every value must be at least {minimum}")
-    return checked
-
-
-def _integer(value: object) -> int:
-    if isinstance(value, bool | np.bool):
-        raise TypeError("a truth value is no length")
-    return operator.index(value)  # type: ignore[arg-type]  # its TypeError is the check
-
-
-def _padding_per_axis(padding: PaddingPerAxis, axes: int) -> tuple[tuple[int, int], ...]:
-    if isinstance(padding, Sequence) and any(isinstance(p, Sequence) for p in padding):
-        if len(padding) != axes or not all(
-            isinstance(p, Sequence) and len(p) == 2 for p in padding
-        ):
-            raise ValueError(
-                f"padding is {padding!r}; it must be an int, one int for each of {axes} axes, "
-                f"or one (before, after) pair for each"
-            )
-        pairs = (per_axis("padding", pair, 2, minimum=0) for pair in padding)
-        return tuple((before, after) for before, after in pairs)
-    plain = cast("IntPerAxis", padding)
-    return tuple((p, p) for p in per_axis("padding", plain, axes, minimum=0))
 
 
 @lru_cache(maxsize=1024)
@@ -276,14 +294,14 @@ def _output_length(window: Window, axis: int, length: int) -> int:
     before, after = window.padding[axis]
     stride, extent = window.stride[axis], window.extent[axis]
     free = length + before + after - extent
-    if free < 0:
+    n = (free + (stride - 1 if window.ceil_mode else 0)) // stride + 1
+    if window.ceil_mode and (n - 1) * stride >= length + before:
+        n -= 1
+    if n < 1:
         raise ValueError(
             f"a window of {window} spans {extent} cells of spatial axis {axis}, "
             f"more than the padded input's {length + before + after}"
         )
-    n = (free + (stride - 1 if window.ceil_mode else 0)) // stride + 1
-    if window.ceil_mode and (n - 1) * stride >= length + before:
-        n -= 1
     return n
 
 
@@ -294,7 +312,7 @@ def _check_holds_input(window: Window, input_shape: tuple[int, ...]) -> None:
         (before, _), stride = window.padding[axis], window.stride[axis]
         # Only windows that start in front of the input, or behind it, can miss it.
         in_front = range(min(n, -(-before // stride)))
-        for i in (*in_front, n - 1):
+        for i in chain(in_front, (n - 1,)):  # one by one: the first often tells
             start = i * stride - before
             first = _first_inside(start, window.dilation[axis])
             if first >= window.size[axis] or start + first * window.dilation[axis] >= length:
@@ -311,22 +329,31 @@ def _first_inside(start: int, dilation: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _cells(window: Window, input_shape: tuple[int, ...], only_first: bool) -> tuple[Cell, ...]:
-    per_axis = [
-        [
-            _meeting(window, axis, number, outputs, length, only_first)
-            for number in range(window.size[axis])
-        ]
-        for axis, (outputs, length) in enumerate(
-            zip(window.output_shape(input_shape), input_shape, strict=True)
-        )
-    ]
-    everything = slice(None)
+def _cells(window: Window, input_shape: tuple[int, ...]) -> tuple[Cell, ...]:
+    along = [window.cells_along(axis, input_shape) for axis in range(window.axes)]
     return tuple(
-        Cell(number, (everything, *(o for o, _ in slices)), (everything, *(i for _, i in slices)))
-        for number, slices in enumerate(product(*per_axis))
-        if all(o.start < o.stop for o, _ in slices)
+        Cell(
+            sum(c.number * pitch for c, pitch in zip(cells, pitches(window.size), strict=True)),
+            (slice(None), *(c.outputs[-1] for c in cells)),
+            (slice(None), *(c.inputs[-1] for c in cells)),
+        )
+        for cells in product(*along)
     )
+
+
+@lru_cache(maxsize=256)
+def _cells_along(window: Window, axis: int, length: int, only_first: bool) -> tuple[Cell, ...]:
+    outputs = _output_length(window, axis, length)
+    before, stride, step = window.padding[axis][0], window.stride[axis], window.dilation[axis]
+    # the cells that meet the input in some window; a window may be mostly padding
+    lowest = max(0, -(((outputs - 1) * stride - before) // step))
+    highest = min(window.size[axis] - 1, (length - 1 + before) // step)
+    found = (
+        (number, *_meeting(window, axis, number, outputs, length, only_first))
+        for number in range(lowest, highest + 1)
+    )
+    lead = (slice(None),) * (axis + 1)
+    return tuple(Cell(k, (*lead, o), (*lead, i)) for k, o, i in found if o.start < o.stop)
 
 
 def _meeting(

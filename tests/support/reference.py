@@ -15,11 +15,11 @@ def output_shape(shape, size, stride, padding, dilation, ceil_mode):
     lengths = []
     for n, k, s, (before, after), d in zip(shape, size, stride, padding, dilation, strict=True):
         free = n + before + after - d * (k - 1) - 1
-        if free < 0:
-            return None
         count = (math.ceil(free / s) if ceil_mode else free // s) + 1
         if ceil_mode and (count - 1) * s >= n + before:
             count -= 1
+        if count < 1:
+            return None
         for i in range(count):
             if not any(0 <= i * s - before + c * d < n for c in range(k)):
                 return None

@@ -11,8 +11,8 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 
 
 @st.composite
-def geometries(draw, symmetric=False):
-    """Spatial shape, and a geometry that fits it."""
+def geometries(draw, symmetric=False, valid=True):
+    """Spatial shape, and a geometry; one that fits, unless ``valid`` is false."""
     n = draw(st.sampled_from([1, 2, 2, 2, 3]))
     small = {1: 9, 2: 7, 3: 5}[n]
 
@@ -37,6 +37,8 @@ def geometries(draw, symmetric=False):
         draw(st.integers(max(1, d * (k - 1) + 1 - sum(p)), small + d * (k - 1)))
         for k, d, p in zip(size, dilation, padding, strict=True)
     )
+    if not valid:
+        return tuple(draw(st.integers(1, n)) for n in shape), geometry
     assume(reference.output_shape(shape, **geometry) is not None)
     return shape, geometry
 

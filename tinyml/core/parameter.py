@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tinyml_backends import Backend, backend_for
+from tinyml_backends import Backend, home_of
 from tinyml_backends.arrays import Array
 
 
@@ -53,7 +53,7 @@ class Parameter(Buffer):
 
     def __init__(self, tensor: Array) -> None:
         super().__init__(tensor)
-        self.gradient = backend_for(tensor).xp.zeros_like(tensor)
+        self.gradient = home_of(tensor).xp.zeros_like(tensor)
         self.state = {}
 
     def zero_gradient(self) -> None:
@@ -72,4 +72,4 @@ def moved(array: Array, backend: Backend) -> Array:
     """``array`` on another backend; the same object if that backend handles it."""
     if backend.handles(array):
         return array
-    return backend.asarray(backend_for(array).to_numpy(array))
+    return backend.asarray(home_of(array).to_numpy(array))

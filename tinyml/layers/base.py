@@ -4,9 +4,9 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from tinyml.arrays import check_shape
 from tinyml.core.parameter import Buffer, Parameter
-from tinyml_backends import MixedBackendError, backend_for
+from tinyml_backends import MixedBackendError, home_of
+from tinyml_backends.arguments import lengths
 from tinyml_backends.arrays import Array
-from tinyml_backends.geometry import per_axis
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class Layer:
 
     def check(self, name: str, array: Array, dimensions: tuple[int | str, ...]) -> None:
         """Refuse what is no array of shape (samples, *dimensions) where the parameters live."""
-        place = backend_for(array).device(array)
+        place = device_of(array)
         if self.parameters and place != (home := device_of(self.parameters[0].tensor)):
             raise MixedBackendError(
                 f"{self!r} lives on {home} and its {name} on {place}; move the {name}, "
@@ -128,7 +128,7 @@ class ImageLayer(Layer):
 
     def set_input(self, input_dim: tuple[int, ...]) -> None:
         """Prepare for images of another size; the parameters stay."""
-        channels, height, width = per_axis("input_dim", input_dim, 3, minimum=1)
+        channels, height, width = lengths("input_dim", input_dim, 3)
         out_dim = self.output_dim((channels, height, width))  # may refuse; then nothing changes
         self.input_dim = (channels, height, width)
         self.input_channel, self.input_height, self.input_width = self.input_dim
@@ -151,4 +151,4 @@ class ImageLayer(Layer):
 
 def device_of(array: Array) -> str:
     """Where an array lives, for example "numpy" or "cupy:0"."""
-    return backend_for(array).device(array)
+    return home_of(array).device(array)

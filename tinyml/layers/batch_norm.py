@@ -6,6 +6,7 @@ from tinyml.arrays import namespace
 from tinyml.core.parameter import Buffer, Parameter
 from tinyml.layers.base import ImageLayer
 from tinyml_backends import current_backend
+from tinyml_backends.arguments import lengths
 from tinyml_backends.arrays import Array
 
 AXES = (0, 2, 3)
@@ -57,7 +58,7 @@ class BatchNorm2D(ImageLayer):
         super().__init__(name)
         self.momentum = momentum
         self.epsilon = epsilon
-        xp, channels = current_backend().xp, input_dim[0]
+        xp, channels = current_backend().xp, lengths("input_dim", input_dim, 3)[0]
         self.scale = Parameter(xp.ones(channels, np.float32))
         self.shift = Parameter(xp.zeros(channels, np.float32))
         self.running_mean = Buffer(xp.zeros(channels, np.float32))

@@ -5,6 +5,7 @@ over channel, kernel row and kernel column, and columns over output row, output 
 the sample fastest.
 """
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -13,8 +14,8 @@ from tinyml.arrays import check_shape
 from tinyml.core.parameter import Parameter
 from tinyml.layers.base import ImageLayer
 from tinyml_backends import Window, backend_for, current_backend
+from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths, per_axis
 from tinyml_backends.arrays import Array
-from tinyml_backends.geometry import IntPerAxis, PaddingPerAxis
 
 
 class Conv2D(ImageLayer):
@@ -79,7 +80,7 @@ class Conv2D(ImageLayer):
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__(name)
-        channels = input_dim[0]
+        channels = lengths("input_dim", input_dim, 3)[0]
         if n_filters < 1 or groups < 1 or channels % groups or n_filters % groups:
             raise ValueError(
                 f"{self!r}: groups is {groups}; it must divide the {channels} input channels and "
@@ -109,13 +110,13 @@ class Conv2D(ImageLayer):
         height, width = self.window.output_shape(input_dim[1:])
         return self.n_filters, height, width
 
-    def forward(self, x: Array) -> Array:
-        """Convolve ``x`` (samples, channels, height, width)."""
-        self.check("input", x, self.input_dim)
-        self.num_of_entries = len(x)
-        self.input = x
+    def forward(self, input: Array) -> Array:
+        """Convolve ``input`` (samples, channels, height, width)."""
+        self.check("input", input, self.input_dim)
+        self.num_of_entries = len(input)
+        self.input = input
         bias = None if self.bias is None else self.bias.tensor
-        return backend_for(x).conv(x, self.weight.tensor, bias, self.window, self.groups)
+        return backend_for(input).conv(input, self.weight.tensor, bias, self.window, self.groups)
 
     def backward(self, in_gradient: Array) -> Array:
         """Gradient with respect to the input; those of weight and bias are added to theirs."""
@@ -166,9 +167,11 @@ def get_im2col_indices(
     >>> k.shape, i.shape, j.shape
     ((18, 1), (18, 4), (18, 4))
     """
-    window = _dividing_window(x_shape, (field_height, field_width), padding, stride)
-    channels = x_shape[1]
-    out_height, out_width = window.output_shape(x_shape[2:])
+    _, channels, *spatial = lengths("x_shape", x_shape, 4, minimum=0)
+    window = _dividing_window(spatial, (field_height, field_width), padding, stride)
+    out_height, out_width = window.output_shape(spatial)
+    field_height, field_width = window.size
+    (stride, _) = window.stride
     xp = current_backend().xp
     k, cell_row, cell_column = (
         a.reshape(-1, 1) for a in xp.indices((channels, field_height, field_width), np.int64)
@@ -203,7 +206,7 @@ def im2col_indices(
     """
     backend = backend_for(x)
     check_shape("x", x, ("samples", "channels", "height", "width"))
-    window = _dividing_window(x.shape, (field_height, field_width), padding, stride)
+    window = _dividing_window(x.shape[2:], (field_height, field_width), padding, stride)
     return backend.im2col(x, window)
 
 
@@ -246,27 +249,26 @@ def columns_to_image(
 ) -> Array:
     """Both inverses of `im2col_indices`: sum where columns overlap, or let the last row win."""
     backend = backend_for(cols)
-    window = _dividing_window(x_shape, size, padding, stride)
-    samples, channels, *spatial = x_shape
+    shape = lengths("x_shape", x_shape, 4, minimum=0)
+    samples, channels, *spatial = shape
+    window = _dividing_window(spatial, size, padding, stride)
     columns = prod(window.output_shape(spatial)) * samples
     check_shape("cols", cols, (channels * window.count, columns))
-    return backend.col2im(cols, tuple(x_shape), window, add=add)
+    return backend.col2im(cols, shape, window, add=add)
 
 
 def _dividing_window(
-    x_shape: tuple[int, ...], size: tuple[int, int], padding: int, stride: int
+    spatial: Sequence[int], size: tuple[int, int], padding: int, stride: int
 ) -> Window:
     """Window of the patches, refused where the stride leaves a remainder."""
-    if len(x_shape) != 4:
-        raise ValueError(
-            f"x_shape is {tuple(x_shape)}; it must be (samples, channels, height, width)"
-        )
+    (stride,) = per_axis("stride", stride, 1, minimum=1)
+    (padding,) = per_axis("padding", padding, 1, minimum=0)
     window = Window.of(2, size, stride, padding)
-    for name, length, field in zip(("height", "width"), x_shape[2:], size, strict=True):
+    for name, length, field in zip(("height", "width"), spatial, window.size, strict=True):
         if (length + 2 * padding - field) % stride:
             raise ValueError(
                 f"a {name} of {length} with padding {padding} and field {field} is not a multiple "
                 f"of stride {stride}: {length + 2 * padding - field} cells remain to be strided"
             )
-    window.output_shape(x_shape[2:])
+    window.output_shape(spatial)
     return window

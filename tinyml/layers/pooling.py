@@ -4,8 +4,8 @@ from tinyml.layers.base import ImageLayer
 from tinyml.pooling import max_pool, max_pool_gradient
 from tinyml.switches import Switches
 from tinyml_backends import Window
+from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
 from tinyml_backends.arrays import Array
-from tinyml_backends.geometry import IntPerAxis, PaddingPerAxis
 
 
 class MaxPool2D(ImageLayer):
@@ -77,18 +77,18 @@ class MaxPool2D(ImageLayer):
         height, width = self.window.pooled_shape(input_dim[1:])
         return input_dim[0], height, width
 
-    def forward(self, x: Array) -> Array | tuple[Array, Array]:
-        """Pool ``x`` (samples, channels, height, width).
+    def forward(self, input: Array) -> Array | tuple[Array, Array]:
+        """Pool ``input`` (samples, channels, height, width).
 
         Returns the output, and with ``return_index`` also its int64 indices, each the row-major
         number of the maximum inside its window.
         """
-        self.check("input", x, self.input_dim)
+        self.check("input", input, self.input_dim)
         window = self.window
         y, self.switches = max_pool(
-            x, window.size, window.stride, window.padding, window.dilation, window.ceil_mode
+            input, window.size, window.stride, window.padding, window.dilation, window.ceil_mode
         )
-        self.num_of_entries = len(x)
+        self.num_of_entries = len(input)
         return (y, self.switches.to("window")) if self.return_index else y
 
     def backward(self, in_gradient: Array) -> Array:

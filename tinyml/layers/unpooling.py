@@ -9,8 +9,8 @@ from tinyml.layers.pooling import MaxPool2D
 from tinyml.pooling import max_unpool, max_unpool_gradient
 from tinyml.switches import Switches
 from tinyml_backends import Window, backend_for
+from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
 from tinyml_backends.arrays import Array
-from tinyml_backends.geometry import IntPerAxis, PaddingPerAxis
 
 
 class MaxUnpool2D(ImageLayer):
@@ -83,6 +83,7 @@ class MaxUnpool2D(ImageLayer):
         """Channels, height and width of the image before pooling, if nothing was left over."""
         if self.pool is None:
             height, width = self.window.unpooled_shape(input_dim[1:])
+            self.window.pooled_shape((height, width))  # refuses windows of padding alone
             return input_dim[0], height, width
         if input_dim != self.pool.out_dim:
             raise ValueError(
@@ -91,26 +92,26 @@ class MaxUnpool2D(ImageLayer):
             )
         return self.pool.input_dim
 
-    def forward(self, x: Array, max_indices: Array | Switches | None = None) -> Array:
-        """Unpool ``x`` (samples, channels, height, width).
+    def forward(self, input: Array, max_indices: Array | Switches | None = None) -> Array:
+        """Unpool ``input`` (samples, channels, height, width).
 
         ``max_indices`` are a pooling layer's `Switches`, or integers, each the row-major number of
-        the maximum inside its window, in any shape with as many elements as ``x``. None takes
+        the maximum inside its window, in any shape with as many elements as ``input``. None takes
         those of the last forward pass of ``pool``.
         """
-        self.check("input", x, self.input_dim)
+        self.check("input", input, self.input_dim)
         if max_indices is None:
             max_indices = self._switches_of_pool()
         if isinstance(max_indices, Switches):
             self._check_window(max_indices.window, "max_indices are switches of")
             switches = max_indices
         else:
-            switches = self._from_indices(x, max_indices)
-        out = max_unpool(x, switches)
+            switches = self._from_indices(input, max_indices)
+        out = max_unpool(input, switches)
         self.switches = switches
         height, width = switches.input_shape
         self.set_out((self.input_channel, height, width))
-        self.num_of_entries = len(x)
+        self.num_of_entries = len(input)
         return out
 
     def backward(self, in_gradient: Array) -> Array:

@@ -1,26 +1,15 @@
-"""Selection by bit arithmetic, and the chunks that keep it inside the cache.
+"""Selection by bit arithmetic.
 
 ``xp.where`` on a random mask costs a mispredicted branch at every other element, five to ten times
 the price of the bit operations below. They also keep what a comparison forgets: the sign of a zero
 and the payload of a NaN.
 """
 
-from math import prod
 from types import ModuleType
 
 import numpy as np
 
 from tinyml_backends.arrays import Array
-
-#: Input bytes worked on at a time: with its temporaries a chunk stays inside a core's L2 cache.
-CHUNK_BYTES = 1 << 19
-
-
-def chunks(planes: Array) -> list[slice]:
-    """Slices of axis 0 that hold about `CHUNK_BYTES` each, and at least one plane."""
-    plane_bytes = max(1, prod(planes.shape[1:]) * planes.dtype.itemsize)
-    step = max(1, CHUNK_BYTES // plane_bytes)
-    return [slice(start, start + step) for start in range(0, len(planes), step)]
 
 
 def as_bits(array: Array) -> Array:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from tinyml_backends.arrays import Array
+from tinyml_backends.generic.blocks import blocks, slice_of
 from tinyml_backends.geometry import Window
 
 #: Bytes of the columns of one piece. They are written once and read by the matrix product at once.
@@ -99,18 +100,12 @@ class _Piece(NamedTuple):
 
 def _pieces(x: Array, window: Window) -> Iterator[_Piece]:
     """Cut the outputs so that the columns of each piece take about `PIECE_BYTES`."""
-    samples, channels, length = x.shape[:3]
+    samples, channels = x.shape[:2]
     height, *others = window.output_shape(x.shape[2:])
-    row_bytes = max(1, channels * window.count * prod(others) * x.dtype.itemsize)
-    rows = -(-height // -(-height * row_bytes // PIECE_BYTES))  # pieces of about equal height
-    together = max(1, PIECE_BYTES // (row_bytes * height)) if rows == height else 1
-    for sample in range(0, samples, together):
-        for row in range(0, height, rows):
-            outputs = range(row, min(row + rows, height))
-            cut, part = window.part(outputs, length)
-            yield _Piece(
-                slice(sample, sample + together), slice(outputs.start, outputs.stop), cut, part
-            )
+    row_bytes = channels * window.count * prod(others) * x.dtype.itemsize
+    for some, outputs in blocks(samples, height, row_bytes, PIECE_BYTES):
+        rows, part = window.part(outputs, x.shape[2:])
+        yield _Piece(some, slice_of(outputs), rows, part)
 
 
 def _columns(xp: ModuleType, x: Array, piece: _Piece, groups: int) -> Array:
@@ -124,8 +119,8 @@ def patches(xp: ModuleType, x: Array, window: Window) -> Array:
     """Every window of ``x`` (N, C, …), as (N, C, cells, *outputs); cells in padding are 0."""
     samples, channels, *spatial = x.shape
     outputs = window.output_shape(spatial)
-    make = xp.zeros if any(map(sum, window.padding)) else xp.empty
-    cols = make((samples, channels, window.count, *outputs), x.dtype)
+    padded = any(p > 0 for pair in window.padding for p in pair)
+    cols = (xp.zeros if padded else xp.empty)((samples, channels, window.count, *outputs), x.dtype)
     for cell in window.cells(spatial):
         cols[:, :, cell.number, *cell.outputs[1:]] = x[:, *cell.inputs]
     return cols

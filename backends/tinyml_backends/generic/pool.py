@@ -1,61 +1,76 @@
-"""Max-pooling: values, winners and their gradient."""
+"""Max-pooling: values and winners."""
 
 from types import ModuleType
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.generic.bits import chunks, keep, replace
-from tinyml_backends.generic.unpool import scatter
-from tinyml_backends.geometry import Window
+from tinyml_backends.generic.bits import replace
+from tinyml_backends.generic.blocks import blocks_of, slice_of
+from tinyml_backends.geometry import Window, pitches
 
 
 def max_pool(xp: ModuleType, x: Array, window: Window) -> tuple[Array, Array]:
     """Maximum of each window, and the number of the cell that holds it."""
-    shape = (len(x), *window.output_shape(x.shape[1:]))
+    spatial, channels = x.shape[1 : window.axes + 1], x.shape[window.axes + 1 :]
+    shape = (len(x), *window.output_shape(spatial), *channels)
     values = xp.empty(shape, x.dtype)
     winners = xp.empty(shape, window.winner_dtype)
-    for part in chunks(x):
-        _contest(xp, x[part], window, values[part], winners[part])
+    for planes, outputs in blocks_of(x, shape[1]):
+        rows, part = window.part(outputs, spatial)
+        here = planes, slice_of(outputs)
+        _pool(xp, x[planes, rows], part, values[here], winners[here])
     return values, winners
 
 
-def _contest(xp: ModuleType, x: Array, window: Window, values: Array, winners: Array) -> None:
-    """Let a window's cells compete in ascending order, so that the first maximum wins a tie."""
-    may_be_nan = x.dtype.kind == "f"
-    for cell in window.first_cells(x.shape[1:]):
+def _pool(xp: ModuleType, x: Array, window: Window, values: Array, winners: Array) -> None:
+    """Pool along one axis after the other, the last one first.
+
+    The first maximum of each row, and then the first row that has the maximum, is the first maximum
+    in row-major order; so is the last NaN.
+    """
+    leaders, numbers = x, None
+    for axis in reversed(range(window.axes)):
+        shape = list(leaders.shape)
+        shape[axis + 1] = values.shape[axis + 1]
+        to = (values, winners)
+        if axis > 0:
+            to = xp.empty(shape, values.dtype), xp.empty(shape, winners.dtype)
+        _contest(xp, leaders, numbers, window, axis, *to)
+        leaders, numbers = to
+
+
+def _contest(
+    xp: ModuleType,
+    x: Array,
+    numbers: Array | None,
+    window: Window,
+    axis: int,
+    values: Array,
+    winners: Array,
+) -> None:
+    """Let a window's cells along one axis compete in ascending order: the first wins a tie.
+
+    ``numbers`` say which cell of the axes behind each value of ``x`` won there.
+    """
+    pitch = pitches(window.size)[axis]
+    number_of = winners.dtype.type
+    spatial = x.shape[1 : window.axes + 1]
+    for cell in window.cells_along(axis, spatial, only_first=True):
         values[cell.outputs] = x[cell.inputs]
-        winners[cell.outputs] = cell.number
-    for cell in window.cells(x.shape[1:]):
+        winners[cell.outputs] = cell.number * pitch
+        if numbers is not None:
+            winners[cell.outputs] += numbers[cell.inputs]
+    for cell in window.cells_along(axis, spatial):
         if cell.number == 0:  # where it lies inside the input, it was the first
             continue
         candidate = x[cell.inputs].copy()
         leader = values[cell.outputs]
         take = candidate > leader
-        if may_be_nan:
-            take |= candidate != candidate
+        if x.dtype.kind == "f":
+            take |= candidate != candidate  # NaN wins, the last one over the others
         replace(xp, leader, take, candidate)
         winner = winners[cell.outputs]
-        # Numbers ascend, so the newest taker has the largest.
-        xp.maximum(winner, take * winners.dtype.type(cell.number), out=winner)
-
-
-def max_pool_gradient(
-    xp: ModuleType, gradient: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
-) -> Array:
-    """Sum, for each input cell, of the gradients of the windows it won.
-
-    The terms of a cell are added one at a time to +0.0, in row-major order of the windows: a
-    later window holds the cell under a smaller number, hence the descending loop.
-    """
-    if not window.overlaps:
-        return scatter(xp, gradient + gradient.dtype.type(0), winners, window, input_shape)
-    half = gradient.dtype.kind == "f" and gradient.dtype.itemsize == 2
-    out = xp.zeros((len(gradient), *input_shape), gradient.dtype)
-    for part in chunks(out):
-        terms = gradient[part].astype("f4") if half else gradient[part]
-        total = xp.zeros(out[part].shape, "f4") if half else out[part]
-        for cell in reversed(window.cells(input_shape)):
-            won = winners[part][cell.outputs] == cell.number
-            total[cell.inputs] += keep(won, terms[cell.outputs])
-        if half:
-            out[part] = total
-    return out
+        number = number_of(cell.number * pitch)
+        if numbers is None:  # numbers ascend, so the newest taker has the largest
+            xp.maximum(winner, take * number, out=winner)
+        else:
+            replace(xp, winner, take, numbers[cell.inputs] + number)

@@ -1,98 +1,200 @@
-"""Max-unpooling, its gradient, and the two ways to write an index.
+"""Max-unpooling, the gradients of pooling and unpooling, and the ways to write an index.
 
 Windows that do not overlap make every target cell unique, so one flat scatter through a 1-D index
-does the work. Where windows overlap, cells of the window are written slice by slice in descending
-order; no slice holds a target twice, so the result is the same in every array library.
+does the work. Where windows overlap, cells of the window are written or added slice by slice in
+descending order, which visits the windows of each input cell in row-major order; no slice holds a
+target twice, so the result is the same in every array library.
 """
 
 from math import prod
 from types import ModuleType
+from typing import Literal
 
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.generic.bits import chunks, replace
-from tinyml_backends.geometry import Window, pitches
+from tinyml_backends.generic.bits import keep, replace
+from tinyml_backends.generic.blocks import blocks_of, slice_of
+from tinyml_backends.geometry import Cell, Window, pitches
+
+Duplicates = Literal["last", "sum"]
 
 
 def max_unpool(
-    xp: ModuleType, y: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
+    xp: ModuleType,
+    y: Array,
+    winners: Array,
+    window: Window,
+    input_shape: tuple[int, ...],
+    duplicates: Duplicates,
 ) -> Array:
-    """Each value at its winner's cell, zero elsewhere; the last window to write a cell keeps it."""
+    """Each value at its winner's cell, zero elsewhere.
+
+    Of several windows that chose one cell the last writes it, or their values are summed.
+    """
+    if duplicates == "sum":
+        return _sum(xp, y, winners, window, input_shape)
     if not window.overlaps:
-        return scatter(xp, y, winners, window, input_shape)
-    out = xp.zeros((len(y), *input_shape), y.dtype)
-    for part in chunks(out):
-        target = out[part]
-        for cell in reversed(window.cells(input_shape)):
-            won = winners[part][cell.outputs] == cell.number
-            replace(xp, target[cell.inputs], won, y[part][cell.outputs])
+        return _scatter(xp, y, winners, window, input_shape)
+    out = xp.zeros((len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype)
+    for planes, rows in blocks_of(out, input_shape[0]):
+        outputs, part = window.region(rows, input_shape)
+        target, values = out[planes, slice_of(rows)], y[planes, outputs]
+        chosen = winners[planes, outputs]
+        for cell in reversed(_cells(part, target, outputs)):
+            won = chosen[cell.outputs] == cell.number
+            replace(xp, target[cell.inputs], won, values[cell.outputs])
     return out
 
 
-def max_unpool_gradient(xp: ModuleType, gradient: Array, winners: Array, window: Window) -> Array:
-    """Gradient at each winner's cell; zero for a value that a later window overwrote."""
-    input_shape = gradient.shape[1:]
+def max_pool_gradient(
+    xp: ModuleType, gradient: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
+) -> Array:
+    """Sum, for each input cell, of the gradients of the windows it won."""
+    return _sum(xp, gradient, winners, window, input_shape)
+
+
+def max_unpool_gradient(
+    xp: ModuleType, gradient: Array, winners: Array, window: Window, duplicates: Duplicates
+) -> Array:
+    """Gradient at each winner's cell; with "last", zero for a value that was overwritten."""
+    input_shape = gradient.shape[1 : window.axes + 1]
+    if duplicates == "last" and window.overlaps:
+        return _gather_last(xp, gradient, winners, window, input_shape)
     out = xp.empty(winners.shape, gradient.dtype)
-    if window.overlaps:
-        for part in chunks(gradient):
-            _gather_kept(xp, gradient[part], winners[part], window, out[part])
-    else:
-        positions = FlatPositions(xp, window, input_shape)
-        for part in chunks(gradient):
-            flat = gradient[part].reshape(-1)
-            out[part] = flat[positions(winners[part])].reshape(out[part].shape)
+    positions = FlatPositions(xp, window, gradient.shape)
+    for planes, rows in blocks_of(out, out.shape[1]):
+        here = planes, slice_of(rows)
+        flat = gradient[planes].reshape(-1)
+        out[here] = flat[positions(winners[here], rows)].reshape(out[here].shape)
     return out
 
 
-def _gather_kept(
-    xp: ModuleType, gradient: Array, winners: Array, window: Window, out: Array
-) -> None:
-    owner = xp.zeros(gradient.shape, winners.dtype)
-    cells = window.cells(gradient.shape[1:])
-    for cell in reversed(cells):
-        won = winners[cell.outputs] == cell.number
-        replace(xp, owner[cell.inputs], won, winners[cell.outputs])
-    out.fill(0)
-    for cell in cells:
-        kept = winners[cell.outputs] == cell.number
-        kept &= owner[cell.inputs] == cell.number
-        replace(xp, out[cell.outputs], kept, gradient[cell.inputs])
+def _gather_last(
+    xp: ModuleType, gradient: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
+) -> Array:
+    out = xp.zeros(winners.shape, gradient.dtype)
+    for planes, outputs in blocks_of(out, out.shape[1]):
+        rows, part = window.part(outputs, input_shape)
+        source = gradient[planes, rows]
+        # who wrote each cell of these rows, under which number: later windows are among them
+        all_outputs, whole = window.region(range(rows.start, rows.stop), input_shape)
+        owner = xp.zeros(source.shape, winners.dtype)
+        chosen = winners[planes, all_outputs]
+        for cell in reversed(_cells(whole, owner, all_outputs)):
+            won = chosen[cell.outputs] == cell.number
+            replace(xp, owner[cell.inputs], won, chosen[cell.outputs])
+        chosen = winners[planes, slice_of(outputs)]
+        target = out[planes, slice_of(outputs)]
+        for cell in _cells(part, source, slice_of(outputs)):
+            kept = chosen[cell.outputs] == cell.number
+            kept &= owner[cell.inputs] == cell.number
+            replace(xp, target[cell.outputs], kept, source[cell.inputs])
+    return out
 
 
-def scatter(
+def _sum(
     xp: ModuleType, y: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
 ) -> Array:
-    """Each value at its winner's cell, zero elsewhere, for windows that do not overlap."""
-    out = xp.zeros((len(y), *input_shape), y.dtype)
-    positions = FlatPositions(xp, window, input_shape)
-    for part in chunks(out):
-        out[part].reshape(-1)[positions(winners[part])] = y[part].reshape(-1)
+    """Sum of the values that chose each cell, one at a time from +0.0, float16 in float32."""
+    if not window.overlaps:
+        return _scatter(xp, y, winners, window, input_shape, start=y.dtype.type(0))
+    half = y.dtype.kind == "f" and y.dtype.itemsize == 2
+    out = xp.zeros((len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype)
+    for planes, rows in blocks_of(out, input_shape[0]):
+        outputs, part = window.region(rows, input_shape)
+        target, chosen = out[planes, slice_of(rows)], winners[planes, outputs]
+        terms = y[planes, outputs].astype("f4") if half else y[planes, outputs]
+        total = xp.zeros(target.shape, "f4") if half else target
+        for cell in reversed(_cells(part, target, outputs)):
+            won = chosen[cell.outputs] == cell.number
+            total[cell.inputs] += keep(won, terms[cell.outputs])
+        if half:
+            target[...] = total
     return out
+
+
+def _scatter(
+    xp: ModuleType,
+    y: Array,
+    winners: Array,
+    window: Window,
+    input_shape: tuple[int, ...],
+    start: Array | None = None,
+) -> Array:
+    """Each value, added to ``start``, at its winner's cell, for windows that do not overlap."""
+    out = xp.zeros((len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype)
+    positions = FlatPositions(xp, window, out.shape)
+    for planes, rows in blocks_of(y, y.shape[1]):
+        values = y[planes, slice_of(rows)].reshape(-1)
+        values = values if start is None else values + start
+        out[planes].reshape(-1)[positions(winners[planes, slice_of(rows)], rows)] = values
+    return out
+
+
+def first_duplicate(
+    xp: ModuleType, winners: Array, window: Window, input_shape: tuple[int, ...]
+) -> tuple[int, int, int] | None:
+    """First cell that two windows chose: flat in the whole unpooled array, and the two windows.
+
+    The windows are flat positions in the pooled array, the first two that chose the cell.
+    """
+    if not window.overlaps:
+        return None
+    shape = (len(winners), *input_shape, *winners.shape[window.axes + 1 :])
+    for planes, rows in blocks_of(winners, input_shape[0]):
+        outputs, part = window.region(rows, input_shape)
+        chosen = winners[planes, outputs]
+        count = xp.zeros((len(chosen), len(rows), *shape[2:]), np.uint32)
+        for cell in _cells(part, count, outputs):
+            count[cell.inputs] += chosen[cell.outputs] == cell.number
+        twice = (count > 1).reshape(-1)
+        if bool(twice.any()):
+            local = int(twice.argmax())
+            inside = prod(count.shape[1:])
+            plane, rest = planes.start + local // inside, local % inside
+            cell_position = plane * prod(shape[1:]) + rows.start * prod(shape[2:]) + rest
+            positions = FlatPositions(xp, window, shape)(winners[plane : plane + 1])
+            hits = xp.nonzero(positions == cell_position - plane * prod(shape[1:]))[0]
+            before = plane * prod(winners.shape[1:])
+            return cell_position, before + int(hits[0]), before + int(hits[1])
+    return None
+
+
+def _cells(window: Window, inputs: Array, outputs: slice) -> tuple[Cell, ...]:
+    """Cells of the windows of some output rows, or none if there are no such rows."""
+    if outputs.start == outputs.stop:
+        return ()
+    return window.cells(inputs.shape[1 : window.axes + 1])
 
 
 class FlatPositions:
-    """Where winners stand in the flat memory of a stack of planes."""
+    """Where winners stand in the flat memory of a stack of planes of ``shape``."""
 
-    def __init__(self, xp: ModuleType, window: Window, input_shape: tuple[int, ...]) -> None:
+    def __init__(self, xp: ModuleType, window: Window, shape: tuple[int, ...]) -> None:
         self.xp = xp
-        self.plane = prod(input_shape)
-        self.offsets = xp.asarray(window.offsets(input_shape), dtype=np.intp)
-        start = xp.zeros((), np.intp)
-        for starts, pitch in zip(window.starts(input_shape), pitches(input_shape), strict=True):
-            along = xp.arange(starts.start, starts.stop, starts.step, dtype=np.intp) * pitch
-            start = start[..., None] + along
-        self.start = start
+        self.plane = prod(shape[1:])
+        spatial, channels = shape[1 : window.axes + 1], shape[window.axes + 1 :]
+        step = prod(channels)
+        offsets = start = xp.zeros((), np.intp)
+        for axis, pitch in enumerate(pitches(spatial)):
+            cells = xp.arange(window.size[axis], dtype=np.intp) * window.dilation[axis]
+            starts = window.starts(spatial)[axis]
+            along = xp.arange(starts.start, starts.stop, starts.step, dtype=np.intp)
+            offsets = offsets[..., None] + cells * (pitch * step)
+            start = start[..., None] + along * (pitch * step)
+        self.offsets = offsets.reshape(-1)
+        self.start = start[..., None] + xp.arange(step, dtype=np.intp) if channels else start
 
-    def in_plane(self, winners: Array) -> Array:
+    def in_plane(self, winners: Array, rows: range | None = None) -> Array:
         """Flat position inside the winner's own plane, shaped like ``winners``."""
         position = self.offsets[winners]
-        position += self.start
+        position += self.start if rows is None else self.start[rows.start : rows.stop]
         return position
 
-    def __call__(self, winners: Array) -> Array:
-        """Flat position in the whole stack, one-dimensional."""
-        position = self.in_plane(winners)
+    def __call__(self, winners: Array, rows: range | None = None) -> Array:
+        """Flat position in the stack of the winners' planes, one-dimensional."""
+        position = self.in_plane(winners, rows)
         planes = self.xp.arange(len(winners), dtype=np.intp) * self.plane
         position += planes.reshape(-1, *[1] * (winners.ndim - 1))
         return position.reshape(-1)

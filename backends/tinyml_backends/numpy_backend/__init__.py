@@ -17,17 +17,22 @@ class NumpyBackend(Backend):
     xp = np
 
     def handles(self, array: object) -> bool:
-        """Whether ``array`` is a NumPy array."""
-        return isinstance(array, np.ndarray)
+        """Whether ``array`` is a NumPy array, and not a masked one, whose mask would be lost."""
+        return isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
 
     def device(self, array: Array) -> str:
         """Return "numpy": all NumPy arrays share the host's memory."""
         return "numpy"
 
     def asarray(self, array_like: object) -> Array:
-        """NumPy array from a nested sequence, a number, or an array that offers DLPack."""
+        """NumPy array from a nested sequence, a number, or an array that offers DLPack.
+
+        An array of the other byte order is converted.
+        """
+        if isinstance(array_like, np.ma.MaskedArray):
+            raise TypeError("a masked array would lose its mask; fill it: a.filled(value)")
         if isinstance(array_like, np.ndarray):
-            return array_like
+            return array_like.astype(array_like.dtype.newbyteorder("="), copy=False)
         if hasattr(array_like, "__dlpack__"):
             return np.from_dlpack(array_like)
         return np.asarray(array_like)
@@ -35,6 +40,13 @@ class NumpyBackend(Backend):
     def to_numpy(self, array: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
         """``array`` itself."""
         return np.asarray(array)
+
+    def max_pool_gradient(
+        self, gradient: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
+    ) -> Array:
+        """As `Backend.max_pool_gradient`; a sum that overflows or has no value does not warn."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return super().max_pool_gradient(gradient, winners, window, input_shape)
 
     def conv(
         self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int

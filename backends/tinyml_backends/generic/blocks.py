@@ -1,0 +1,35 @@
+"""Cutting a stack of planes into blocks that fit the cache."""
+
+from collections.abc import Iterator
+
+from tinyml_backends.arrays import Array
+
+#: Bytes worked on at a time: with its temporaries a block stays inside a core's L2 cache.
+BLOCK_BYTES = 1 << 19
+
+
+def blocks(
+    count: int, rows: int, row_bytes: float, limit: int | None = None
+) -> Iterator[tuple[slice, range]]:
+    """Cut ``count`` planes of ``rows`` rows into blocks of about ``limit`` bytes.
+
+    A block is some whole planes, or some neighbouring rows of one plane if a plane is too large.
+    The blocks of a plane come in the order of its rows and are of about equal height.
+    """
+    limit = BLOCK_BYTES if limit is None else limit
+    plane_bytes = max(1, int(rows * row_bytes))
+    height = max(1, -(-rows // -(-plane_bytes // limit)))
+    together = max(1, limit // plane_bytes) if height >= rows else 1
+    for plane in range(0, count, together):
+        for row in range(0, rows, height):
+            yield slice(plane, plane + together), range(row, min(row + height, rows))
+
+
+def blocks_of(array: Array, rows: int) -> Iterator[tuple[slice, range]]:
+    """Blocks of some other array's ``rows``, each with about `BLOCK_BYTES` of ``array``."""
+    return blocks(len(array), rows, array.nbytes / max(1, len(array) * rows))
+
+
+def slice_of(rows: range) -> slice:
+    """The rows as a slice."""
+    return slice(rows.start, rows.stop)

@@ -1,0 +1,208 @@
+"""Which backend is selected, and which one runs an operation.
+
+The selection is looked up at every operation: the innermost `use_backend` of this context, then
+`set_backend` of the process, then ``TINYML_BACKEND``, then "numpy". The arrays have the last word:
+an operation runs where they live.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+
+from tinyml_backends.arrays import Array
+from tinyml_backends.backend import Backend
+from tinyml_backends.errors import BackendUnavailableError, MixedBackendError
+from tinyml_backends.registry import fastest, owner_of, resolve
+
+VARIABLE = "TINYML_BACKEND"
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    backend: Backend | None
+    """None stands for ``auto``."""
+
+
+_scoped: ContextVar[_Selection | None] = ContextVar("tinyml_backend", default=None)
+_process_wide: _Selection | None = None
+
+
+@contextmanager
+def use_backend(which: str | Backend) -> Iterator[Backend]:
+    """Select a backend inside a ``with`` block, for this thread or asyncio task only.
+
+    Blocks nest, and the outer selection returns however the block ends. Do not put the block around
+    a ``yield`` of a generator: the caller would run under the generator's selection.
+
+    Parameters
+    ----------
+    which : str or Backend
+        "numpy", "numba", "cupy", "cupy:1", "auto", a registered name, or a backend itself.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    BackendUnavailableError
+        If the backend cannot run here.
+
+    Examples
+    --------
+    >>> import tinyml
+    >>> with tinyml.use_backend("numpy") as backend:
+    ...     tinyml.current_backend() is backend
+    True
+    """
+    selection = _select(which)
+    token = _scoped.set(selection)
+    try:
+        yield _for_new_arrays(selection)
+    finally:
+        _scoped.reset(token)
+
+
+def set_backend(which: str | Backend | None) -> None:
+    """Select a backend for the whole process: all threads, tasks and notebook cells see it.
+
+    Parameters
+    ----------
+    which : str, Backend or None
+        As for `use_backend`; None takes an earlier choice back.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    BackendUnavailableError
+        If the backend cannot run here. The earlier choice then stays.
+
+    Examples
+    --------
+    >>> import tinyml
+    >>> tinyml.set_backend("numpy")
+    >>> tinyml.set_backend(None)
+    """
+    global _process_wide
+    _process_wide = None if which is None else _select(which)
+
+
+def current_backend() -> Backend:
+    """Return the backend in force here, on which new arrays are made.
+
+    Raises
+    ------
+    ValueError, BackendUnavailableError
+        If ``TINYML_BACKEND`` names an unknown backend, or one that cannot run here.
+
+    Examples
+    --------
+    >>> import tinyml
+    >>> tinyml.current_backend().name
+    'numpy'
+    """
+    return _for_new_arrays(_selection())
+
+
+def _selection() -> _Selection:
+    return _scoped.get() or _process_wide or _from_environment()
+
+
+@cache
+def _from_environment() -> _Selection:
+    which = os.environ.get(VARIABLE, "") or "numpy"
+    try:
+        return _select(which)
+    except (ValueError, BackendUnavailableError) as error:
+        raise type(error)(f"{VARIABLE}={which}: {error}") from None
+
+
+def _select(which: str | Backend) -> _Selection:
+    return _Selection(None if which == "auto" else resolve(which))
+
+
+def _for_new_arrays(selection: _Selection) -> Backend:
+    return resolve("auto") if selection.backend is None else selection.backend
+
+
+def backend_for(*arrays: Array) -> Backend:
+    """Return the backend that runs an operation on ``arrays``.
+
+    The selected one if it handles them; otherwise the plain backend of their library.
+
+    Raises
+    ------
+    TypeError
+        If one of them is no array of a known library.
+    MixedBackendError
+        If they are of different libraries or devices.
+    """
+    selected = _selection().backend
+    if selected is not None and all(map(selected.handles, arrays)):
+        backend = selected
+    else:
+        backend = _of_library(selected, arrays)
+    if len(arrays) > 1:
+        places = sorted({backend.device(array) for array in arrays})
+        if len(places) > 1:
+            raise MixedBackendError(_mixed(places))
+    return backend
+
+
+def home_of(array: Array) -> Backend:
+    """Return a backend that handles ``array``, to move or describe it: nothing runs, nothing warns.
+
+    Raises
+    ------
+    TypeError
+        If it is no array of a known library.
+    """
+    selected = _selection().backend
+    return selected if selected is not None and selected.handles(array) else owner_of(array)
+
+
+def _of_library(selected: Backend | None, arrays: tuple[Array, ...]) -> Backend:
+    owners = [owner_of(array) for array in arrays]
+    places = sorted({owner.device(a) for owner, a in zip(owners, arrays, strict=True)})
+    if len({owner.library for owner in owners}) > 1:
+        raise MixedBackendError(_mixed(places))
+    if selected is None:
+        return fastest(owners[0].library)
+    if owners[0].library == "numpy":
+        _warn_of_cpu(selected.name)
+    return owners[0]
+
+
+def _mixed(places: list[str]) -> str:
+    return (
+        f"arrays live on {' and '.join(places)}; one operation needs them in one place: "
+        "move them with tinyml.asarray(a, backend) or tinyml.to_numpy(a)"
+    )
+
+
+_warned_of_cpu = False
+
+
+def _warn_of_cpu(name: str) -> None:
+    """Warn, once in a process, that a selected GPU is not what runs; at the user's line."""
+    global _warned_of_cpu
+    if _warned_of_cpu:
+        return
+    _warned_of_cpu = True
+    frame, level = sys._getframe(), 1
+    while frame.f_back and _is_ours(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(
+        f"backend {name!r} is selected, but this operation got NumPy arrays and runs on the CPU; "
+        "make its arrays with tinyml.asarray(a)",
+        UserWarning,
+        stacklevel=level,
+    )
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("tinyml", "tinyml_backends")
