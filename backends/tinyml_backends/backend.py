@@ -1,7 +1,8 @@
 """The contract every backend fulfils, with the generic kernels as its default.
 
-A backend states its array library, makes arrays, and runs kernels on arrays of planes: axis 0
-counts the planes (one for each sample and channel), the other axes are spatial. It overrides the
+A backend states its array library, makes arrays, and runs kernels on stacks of planes: axis 0
+counts the planes (one for each sample and channel), and the spatial axes follow. Where channels
+come last, axis 0 counts the samples and one more axis holds the channels. A backend overrides the
 kernels it makes faster and inherits the rest. Callers have checked shapes and dtypes.
 """
 
@@ -11,8 +12,9 @@ from typing import ClassVar
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.generic import conv, indices, pool, unpool
+from tinyml_backends.generic import adaptive, average, conv, indices, pool, unpool
 from tinyml_backends.generic.indices import Convention
+from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
 
 #: Element types of pooling, unpooling and their gradients; the result has the input's.
@@ -84,17 +86,80 @@ class Backend:
         return unpool.max_pool_gradient(self.xp, gradient, winners, window, input_shape)
 
     def max_unpool(
-        self, y: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
+        self,
+        y: Array,
+        winners: Array,
+        window: Window,
+        input_shape: tuple[int, ...],
+        duplicates: Duplicates,
     ) -> Array:
         """Each value at its winner's cell of a plane of ``input_shape``, zero elsewhere.
 
-        Of several windows that chose one cell, the last in row-major order writes it.
+        Of several windows that chose one cell, the last in row-major order writes it ("last"), or
+        they are summed as in `max_pool_gradient` ("sum").
         """
-        return unpool.max_unpool(self.xp, y, winners, window, input_shape, "last")
+        return unpool.max_unpool(self.xp, y, winners, window, input_shape, duplicates)
 
-    def max_unpool_gradient(self, gradient: Array, winners: Array, window: Window) -> Array:
-        """Gradient at each winner's cell; 0 for a value that a later window overwrote."""
-        return unpool.max_unpool_gradient(self.xp, gradient, winners, window, "last")
+    def max_unpool_gradient(
+        self, gradient: Array, winners: Array, window: Window, duplicates: Duplicates
+    ) -> Array:
+        """Gradient at each winner's cell; with "last", 0 for a value that was overwritten."""
+        return unpool.max_unpool_gradient(self.xp, gradient, winners, window, duplicates)
+
+    def first_duplicate(
+        self, winners: Array, window: Window, input_shape: tuple[int, ...]
+    ) -> tuple[int, int, int] | None:
+        """First cell that two windows chose, flat, and the first two that did, flat; or None."""
+        return unpool.first_duplicate(self.xp, winners, window, input_shape)
+
+    def unpool_plane_indices(
+        self, y: Array, indices: Array, input_shape: tuple[int, ...]
+    ) -> tuple[Array, int]:
+        """Each value at any cell of its plane, by flat index; the last writer of a cell wins.
+
+        The second result is the flat position of the first bad index, or -1.
+        """
+        return unpool.unpool_plane_indices(self.xp, y, indices, input_shape)
+
+    def avg_pool(
+        self, x: Array, window: Window, count_include_pad: bool, divisor: int | None
+    ) -> Array:
+        """Mean of each window, its cells added one at a time in row-major order, then divided.
+
+        float16 is summed in float32; integers in 64 bits, and the mean is truncated toward zero.
+        """
+        return average.avg_pool(self.xp, x, window, count_include_pad, divisor)
+
+    def avg_pool_gradient(
+        self,
+        gradient: Array,
+        window: Window,
+        input_shape: tuple[int, ...],
+        count_include_pad: bool,
+        divisor: int | None,
+    ) -> Array:
+        """Each window's gradient, divided, added to all of its cells."""
+        return average.avg_pool_gradient(
+            self.xp, gradient, window, input_shape, count_include_pad, divisor
+        )
+
+    def adaptive_max_pool(self, x: Array, output_shape: tuple[int, ...]) -> tuple[Array, Array]:
+        """Maxima of adaptive windows, and their int64 positions in the plane."""
+        return adaptive.adaptive_max_pool(self.xp, x, output_shape)
+
+    def adaptive_max_pool_gradient(
+        self, gradient: Array, indices: Array, input_shape: tuple[int, ...]
+    ) -> tuple[Array, int]:
+        """Sum of the gradients of the windows that each cell won; the first bad index, or -1."""
+        return adaptive.adaptive_max_pool_gradient(self.xp, gradient, indices, input_shape)
+
+    def adaptive_avg_pool(self, x: Array, output_shape: tuple[int, ...]) -> Array:
+        """Mean of each adaptive window."""
+        return adaptive.adaptive_avg_pool(self.xp, x, output_shape)
+
+    def adaptive_avg_pool_gradient(self, gradient: Array, input_shape: tuple[int, ...]) -> Array:
+        """Each window's gradient, divided by its size, added to all of its cells."""
+        return adaptive.adaptive_avg_pool_gradient(self.xp, gradient, input_shape)
 
     def winners_from_indices(
         self,

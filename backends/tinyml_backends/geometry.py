@@ -252,18 +252,20 @@ class Window:
         ][1:]
         return replace(self, padding=(rows, *others), ceil_mode=False)
 
-    def counts(self, input_shape: Sequence[int], *, padding: bool) -> list[list[int]]:
-        """For each axis, the number of cells of each window inside the input, or its padding too.
+    def counts(
+        self, axis: int, starts: range, input_shape: Sequence[int], *, padding: bool
+    ) -> list[int]:
+        """Cells inside the input, or its padding too, of the windows that start at ``starts``.
 
         Cells beyond the padding, where ceil_mode lets the last window reach, never count.
         """
-        counts = []
-        for axis, starts in enumerate(self.starts(input_shape)):
-            before, after = self.padding[axis] if padding else (0, 0)
-            low, high = -before, input_shape[axis] + after
-            cells = range(0, self.size[axis] * self.dilation[axis], self.dilation[axis])
-            counts.append([sum(low <= s + c < high for c in cells) for s in starts])
-        return counts
+        before, after = self.padding[axis] if padding else (0, 0)
+        step, last = self.dilation[axis], self.size[axis] - 1
+        end = input_shape[axis] + after - 1
+        return [
+            min(last, (end - start) // step) - max(0, -((start + before) // step)) + 1
+            for start in starts
+        ]
 
     def stays_inside(self, input_shape: Sequence[int]) -> bool:
         """Whether every cell of every window lies inside the input."""

@@ -26,8 +26,12 @@ def blocks(
 
 
 def blocks_of(array: Array, rows: int) -> Iterator[tuple[slice, range]]:
-    """Blocks of some other array's ``rows``, each with about `BLOCK_BYTES` of ``array``."""
-    return blocks(len(array), rows, array.nbytes / max(1, len(array) * rows))
+    """Blocks of ``rows``, each with about `BLOCK_BYTES` of ``array``.
+
+    Elements count as four bytes at least: small ones are worked on in wider temporaries.
+    """
+    size = array.size * max(4, array.dtype.itemsize)
+    return blocks(len(array), rows, size / max(1, len(array) * rows))
 
 
 def slice_of(rows: range) -> slice:

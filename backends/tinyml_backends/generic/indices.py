@@ -1,8 +1,16 @@
-"""Max-pooling indices of either convention, to winners and back.
+"""Max-pooling indices of every convention, to winners and back.
 
 Data from outside is checked here, in the pass that converts it, and nowhere else.
+
+All conventions but "window" say where a maximum stands in some flat memory:
+
+    index = offset + pitch · (position in the plane)
+
+"plane" has offset 0 and pitch 1; "tensor" counts the planes in front; "nhwc" has the channels as
+its pitch and the channel as its offset, and the images in front where it includes the batch.
 """
 
+from dataclasses import dataclass
 from math import prod
 from types import ModuleType
 from typing import Literal
@@ -11,10 +19,54 @@ import numpy as np
 
 from tinyml_backends.arrays import Array
 from tinyml_backends.generic.blocks import blocks_of, slice_of
-from tinyml_backends.generic.unpool import FlatPositions
-from tinyml_backends.geometry import Window
+from tinyml_backends.geometry import Window, pitches
 
-Convention = Literal["window", "plane"]
+ConventionName = Literal["window", "plane", "tensor", "nhwc"]
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """How an index array is meant.
+
+    Attributes
+    ----------
+    name : {"window", "plane", "tensor", "nhwc"}
+    order : {"C", "F"}
+        Whether the last or the first spatial axis is the fastest; "tensor" only.
+    include_batch : bool
+        Whether the images in front count; "nhwc" only.
+    """
+
+    name: ConventionName
+    order: Literal["C", "F"] = "C"
+    include_batch: bool = False
+
+    def limit(self, shape: tuple[int, ...], window: Window) -> int:
+        """One more than the largest index in a stack of planes of ``shape``."""
+        if self.name == "window":
+            return window.count
+        front = self.name == "tensor" or self.include_batch
+        return prod(shape[1:] if self.name != "plane" else shape[1 : window.axes + 1]) * (
+            shape[0] if front else 1
+        )
+
+    def pitch(self, shape: tuple[int, ...], axes: int) -> int:
+        """Distance of neighbours in the plane."""
+        return prod(shape[axes + 1 :]) if self.name == "nhwc" else 1
+
+    def offsets(self, xp: ModuleType, shape: tuple[int, ...], axes: int, planes: range) -> Array:
+        """What is added for each of some planes, and each channel, shaped to broadcast."""
+        offset = xp.zeros([1] * len(shape), np.int64)
+        if self.name == "tensor" or self.include_batch:
+            numbers = xp.arange(planes.start, planes.stop, dtype=np.int64) * prod(shape[1:])
+            offset = offset + numbers.reshape(-1, *[1] * (len(shape) - 1))
+        if self.name == "nhwc":
+            offset = offset + xp.arange(shape[-1], dtype=np.int64)
+        return offset
+
+    def plane_pitches(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
+        """Distance of neighbours along each axis, inside the plane."""
+        return pitches(spatial) if self.order == "C" else pitches(spatial[::-1])[::-1]
 
 
 def winners_from_indices(
@@ -26,53 +78,29 @@ def winners_from_indices(
 ) -> tuple[Array, int]:
     """Winners, and the flat position of the first bad index, or -1 where all are good."""
     winners = xp.empty(indices.shape, window.winner_dtype)
-    per_row = prod(indices.shape[1:]) // max(1, indices.shape[1])
-    to_winners = _from_window if convention == "window" else _from_plane
-    for planes, rows in blocks_of(winners, indices.shape[1]):
+    rows_in_all = indices.shape[1]
+    per_row = prod(indices.shape[2:])
+    for planes, rows in blocks_of(winners, rows_in_all):
         here = planes, slice_of(rows)
-        found, bad = to_winners(xp, indices[here], rows, window, input_shape)
+        part = indices[here]
+        limit = convention.limit((len(indices), *input_shape, *_channels(indices, window)), window)
+        bad = (part < 0) | (part >= limit)
+        if convention.name == "window" and window.stays_inside(input_shape):
+            found = part
+        else:
+            index = xp.where(bad, 0, part).astype(np.int64)
+            starts = _starts(xp, window, input_shape, rows, part.ndim)
+            if convention.name == "window":
+                found = index
+                _check_inside(index, bad, starts, window, input_shape)
+            else:
+                first = range(planes.start, planes.start + len(part))
+                found = _from_flat(xp, index, bad, starts, convention, window, input_shape, first)
         if bool(bad.any()):
-            first = int(bad.reshape(-1).argmax())
-            plane, rest = divmod(first, len(rows) * per_row)
-            plane += planes.start
-            return winners, plane * indices.shape[1] * per_row + rows.start * per_row + rest
-        winners[here] = found
+            plane, rest = divmod(int(bad.reshape(-1).argmax()), len(rows) * per_row)
+            return winners, ((planes.start + plane) * rows_in_all + rows.start) * per_row + rest
+        winners[here] = found.astype(winners.dtype)
     return winners, -1
-
-
-def _from_window(
-    xp: ModuleType, indices: Array, rows: range, window: Window, input_shape: tuple[int, ...]
-) -> tuple[Array, Array]:
-    bad = (indices < 0) | (indices >= window.count)
-    if window.stays_inside(input_shape):
-        return indices.astype(window.winner_dtype), bad
-    index = xp.where(bad, 0, indices).astype(np.int64)
-    digits = _digits(index, window.size)
-    for start, cell, step, length in zip(
-        _starts(xp, window, input_shape, rows), digits, window.dilation, input_shape, strict=True
-    ):
-        position = cell * step + start
-        bad |= (position < 0) | (position >= length)
-    return index.astype(window.winner_dtype), bad
-
-
-def _from_plane(
-    xp: ModuleType, indices: Array, rows: range, window: Window, input_shape: tuple[int, ...]
-) -> tuple[Array, Array]:
-    bad = (indices < 0) | (indices >= prod(input_shape))
-    index = xp.where(bad, 0, indices).astype(np.int64)
-    winners = xp.zeros(index.shape, np.int64)
-    digits = _digits(index, input_shape)
-    for start, position, step, size in zip(
-        _starts(xp, window, input_shape, rows), digits, window.dilation, window.size, strict=True
-    ):
-        distance = position - start
-        cell = distance // step if step > 1 else distance
-        bad |= (distance < 0) | (cell >= size)
-        if step > 1:
-            bad |= cell * step != distance
-        winners = winners * size + cell
-    return winners.astype(window.winner_dtype), bad
 
 
 def indices_from_winners(
@@ -83,23 +111,83 @@ def indices_from_winners(
     input_shape: tuple[int, ...],
 ) -> Array:
     """Int64 indices of the convention, shaped like ``winners``."""
-    if convention == "window":
+    if convention.name == "window":
         return winners.astype(np.int64)
-    return (
-        FlatPositions(xp, window, (0, *input_shape)).in_plane(winners).astype(np.int64, copy=False)
-    )
+    shape = (len(winners), *input_shape, *_channels(winners, window))
+    pitch = convention.pitch(shape, window.axes)
+    plane_pitches = [p * pitch for p in convention.plane_pitches(input_shape)]
+    cells = xp.zeros((), np.int64)
+    for size, step, distance in zip(window.size, window.dilation, plane_pitches, strict=True):
+        cells = cells[..., None] + xp.arange(size, dtype=np.int64) * (step * distance)
+    out = cells.reshape(-1)[winners]
+    rows = range(winners.shape[1])
+    starts = _starts(xp, window, input_shape, rows, winners.ndim)
+    for start, distance in zip(starts, plane_pitches, strict=True):
+        out += start * distance
+    out += convention.offsets(xp, shape, window.axes, range(len(winners)))
+    return out
+
+
+def _check_inside(
+    index: Array, bad: Array, starts: list[Array], window: Window, input_shape: tuple[int, ...]
+) -> None:
+    """Mark winners that lie in padding."""
+    digits = _digits(index, window.size)
+    for start, cell, step, length in zip(starts, digits, window.dilation, input_shape, strict=True):
+        position = cell * step + start
+        bad |= (position < 0) | (position >= length)
+
+
+def _from_flat(
+    xp: ModuleType,
+    index: Array,
+    bad: Array,
+    starts: list[Array],
+    convention: Convention,
+    window: Window,
+    input_shape: tuple[int, ...],
+    planes: range,
+) -> Array:
+    """Winners of flat indices; marks those of another plane, channel or window."""
+    if convention.name != "plane":
+        shape = (planes.stop, *input_shape, *_channels(index, window))
+        pitch = convention.pitch(shape, window.axes)
+        index = index - convention.offsets(xp, shape, window.axes, planes)
+        bad |= (index < 0) | (index >= prod(input_shape) * pitch)
+        if pitch > 1:
+            quotient = index // pitch
+            bad |= quotient * pitch != index
+            index = quotient
+        index = xp.where(bad, 0, index)
+    shape = input_shape if convention.order == "C" else input_shape[::-1]
+    digits = _digits(index, shape)
+    digits = digits if convention.order == "C" else digits[::-1]
+    winners = xp.zeros(index.shape, np.int64)
+    for start, position, step, size in zip(
+        starts, digits, window.dilation, window.size, strict=True
+    ):
+        distance = position - start
+        cell = distance // step if step > 1 else distance
+        bad |= (distance < 0) | (cell >= size)
+        if step > 1:
+            bad |= cell * step != distance
+        winners = winners * size + cell
+    return winners
+
+
+def _channels(array: Array, window: Window) -> tuple[int, ...]:
+    """The axis of channels behind the spatial axes, if there is one."""
+    return tuple(array.shape[window.axes + 1 :])
 
 
 def _starts(
-    xp: ModuleType, window: Window, input_shape: tuple[int, ...], rows: range
+    xp: ModuleType, window: Window, input_shape: tuple[int, ...], rows: range, ndim: int
 ) -> list[Array]:
     """Start of each window along each axis, for some output rows, shaped to broadcast."""
     first, *others = window.starts(input_shape)
     ranges = (first[rows.start : rows.stop], *others)
     return [
-        xp.arange(r.start, r.stop, r.step, dtype=np.int64).reshape(
-            -1, *[1] * (len(ranges) - 1 - axis)
-        )
+        xp.arange(r.start, r.stop, r.step, dtype=np.int64).reshape(-1, *[1] * (ndim - 2 - axis))
         for axis, r in enumerate(ranges)
     ]
 

@@ -154,7 +154,9 @@ def first_duplicate(
             inside = prod(count.shape[1:])
             plane, rest = planes.start + local // inside, local % inside
             cell_position = plane * prod(shape[1:]) + rows.start * prod(shape[2:]) + rest
-            positions = FlatPositions(xp, window, shape)(winners[plane : plane + 1])
+            positions = FlatPositions(xp, window, shape)(
+                winners[plane : plane + 1], range(winners.shape[1])
+            )
             hits = xp.nonzero(positions == cell_position - plane * prod(shape[1:]))[0]
             before = plane * prod(winners.shape[1:])
             return cell_position, before + int(hits[0]), before + int(hits[1])
@@ -176,25 +178,54 @@ class FlatPositions:
         self.plane = prod(shape[1:])
         spatial, channels = shape[1 : window.axes + 1], shape[window.axes + 1 :]
         step = prod(channels)
-        offsets = start = xp.zeros((), np.intp)
+        offsets = xp.zeros((), np.intp)
+        others = []
         for axis, pitch in enumerate(pitches(spatial)):
             cells = xp.arange(window.size[axis], dtype=np.intp) * window.dilation[axis]
-            starts = window.starts(spatial)[axis]
-            along = xp.arange(starts.start, starts.stop, starts.step, dtype=np.intp)
             offsets = offsets[..., None] + cells * (pitch * step)
-            start = start[..., None] + along * (pitch * step)
+            if axis > 0:
+                others.append(_arange(xp, window.starts(spatial)[axis]) * (pitch * step))
         self.offsets = offsets.reshape(-1)
-        self.start = start[..., None] + xp.arange(step, dtype=np.intp) if channels else start
+        self.rows, self.row_step = window.starts(spatial)[0], pitches(spatial)[0] * step
+        # one row's starts: those of a whole plane would be as large as the plane
+        self.in_row = xp.zeros((), np.intp)
+        for along in (*others, xp.arange(step, dtype=np.intp)) if channels else others:
+            self.in_row = self.in_row[..., None] + along
 
-    def in_plane(self, winners: Array, rows: range | None = None) -> Array:
-        """Flat position inside the winner's own plane, shaped like ``winners``."""
+    def __call__(self, winners: Array, rows: range) -> Array:
+        """Flat position in the stack of the winners' planes, one-dimensional.
+
+        ``winners`` are those of some rows of some planes.
+        """
         position = self.offsets[winners]
-        position += self.start if rows is None else self.start[rows.start : rows.stop]
-        return position
-
-    def __call__(self, winners: Array, rows: range | None = None) -> Array:
-        """Flat position in the stack of the winners' planes, one-dimensional."""
-        position = self.in_plane(winners, rows)
+        behind = [1] * (winners.ndim - 2)
+        start = _arange(self.xp, self.rows[rows.start : rows.stop]) * self.row_step
+        start = start.reshape(-1, *behind) + self.in_row
         planes = self.xp.arange(len(winners), dtype=np.intp) * self.plane
-        position += planes.reshape(-1, *[1] * (winners.ndim - 1))
+        position += start
+        position += planes.reshape(-1, 1, *behind)
         return position.reshape(-1)
+
+
+def _arange(xp: ModuleType, numbers: range) -> Array:
+    return xp.arange(numbers.start, numbers.stop, numbers.step, dtype=np.intp)
+
+
+def unpool_plane_indices(
+    xp: ModuleType, y: Array, indices: Array, input_shape: tuple[int, ...]
+) -> tuple[Array, int]:
+    """Each value at any cell of its plane, the last of a cell's writers wins; first bad or -1."""
+    out = xp.zeros((len(y), *input_shape), y.dtype)
+    plane, pooled = prod(input_shape), prod(y.shape[1:])
+    for planes, _ in blocks_of(indices, 1):
+        index = indices[planes].reshape(-1)
+        bad = (index < 0) | (index >= plane)
+        if bool(bad.any()):
+            return out, planes.start * pooled + int(bad.argmax())
+        position = xp.arange(len(index), dtype=np.intp)
+        cell = index + position // max(1, pooled) * plane
+        owner = xp.full(len(out[planes]) * plane, -1, np.intp)
+        xp.maximum.at(owner, cell, position)
+        last = owner[cell] == position
+        out[planes].reshape(-1)[cell[last]] = y[planes].reshape(-1)[last]
+    return out, -1

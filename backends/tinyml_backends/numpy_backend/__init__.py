@@ -1,5 +1,9 @@
 """CPU arrays through NumPy: the default backend."""
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
 import numpy as np
 
 from tinyml_backends.arrays import Array
@@ -7,6 +11,19 @@ from tinyml_backends.backend import Backend
 from tinyml_backends.generic import conv
 from tinyml_backends.geometry import Window
 from tinyml_backends.numpy_backend.threads import each
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _quiet(kernel: F) -> F:
+    """The kernel without NumPy's warnings: a sum may overflow or have no value, and says so."""
+
+    @wraps(kernel)
+    def call(*args: Any) -> Any:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return kernel(*args)
+
+    return cast("F", call)
 
 
 class NumpyBackend(Backend):
@@ -41,12 +58,13 @@ class NumpyBackend(Backend):
         """``array`` itself."""
         return np.asarray(array)
 
-    def max_pool_gradient(
-        self, gradient: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
-    ) -> Array:
-        """As `Backend.max_pool_gradient`; a sum that overflows or has no value does not warn."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return super().max_pool_gradient(gradient, winners, window, input_shape)
+    max_pool_gradient = _quiet(Backend.max_pool_gradient)
+    max_unpool = _quiet(Backend.max_unpool)
+    avg_pool = _quiet(Backend.avg_pool)
+    avg_pool_gradient = _quiet(Backend.avg_pool_gradient)
+    adaptive_max_pool_gradient = _quiet(Backend.adaptive_max_pool_gradient)
+    adaptive_avg_pool = _quiet(Backend.adaptive_avg_pool)
+    adaptive_avg_pool_gradient = _quiet(Backend.adaptive_avg_pool_gradient)
 
     def conv(
         self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int

@@ -1,0 +1,141 @@
+"""Adaptive pooling: a given number of windows, which share the input as evenly as they can.
+
+Along an axis of length L, window ``i`` of ``n`` holds the cells from ⌊i·L/n⌋ to ⌈(i+1)·L/n⌉ − 1, so
+windows differ in size and may overlap (PyTorch's rule).
+"""
+
+from math import prod
+from types import ModuleType
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyml_backends.arrays import Array
+from tinyml_backends.generic.average import quotient, wide
+from tinyml_backends.generic.bits import replace
+from tinyml_backends.geometry import pitches
+
+Lengths: TypeAlias = NDArray[np.int64]
+
+
+def adaptive_max_pool(
+    xp: ModuleType, x: Array, output_shape: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """Maxima and their int64 positions in the plane, by the rules of max-pooling."""
+    values = x
+    position = xp.zeros(x.shape, np.int64)
+    for axis in reversed(range(len(output_shape))):
+        starts, stops = _bins(x.shape[axis + 1], output_shape[axis])
+        pitch = pitches(x.shape[1:])[axis]
+        leader, place = _cells(xp, values, position, starts, axis, pitch)
+        for k in range(1, int((stops - starts).max(initial=0))):
+            at = np.minimum(starts + k, stops - 1)  # past a window's end, its last cell again
+            candidate, its_place = _cells(xp, values, position, at, axis, pitch)
+            take = candidate > leader
+            if x.dtype.kind == "f":
+                take |= candidate != candidate
+            replace(xp, leader, take, candidate)
+            replace(xp, place, take, its_place)
+        values, position = leader, place
+    return values, position
+
+
+def _cells(
+    xp: ModuleType, values: Array, position: Array, at: Lengths, axis: int, pitch: int
+) -> tuple[Array, Array]:
+    """One cell of every window along an axis, and where in the plane it stands."""
+    at = xp.asarray(at)
+    along = (at * pitch).reshape(-1, *[1] * (values.ndim - axis - 2))
+    return xp.take(values, at, axis + 1), xp.take(position, at, axis + 1) + along
+
+
+def adaptive_max_pool_gradient(
+    xp: ModuleType, gradient: Array, indices: Array, input_shape: tuple[int, ...]
+) -> tuple[Array, int]:
+    """Sum of the gradients of the windows that each cell won, and the first bad index or -1."""
+    plane = prod(input_shape)
+    index = indices.reshape(-1)
+    bad = (index < 0) | (index >= plane)
+    out = xp.zeros((len(gradient), *input_shape), wide_sum(gradient.dtype))
+    if bool(bad.any()):
+        return out, int(bad.argmax())
+    planes = xp.arange(len(gradient), dtype=np.int64).reshape(-1, *[1] * (gradient.ndim - 1))
+    cell = (indices + planes * plane).reshape(-1)
+    order = xp.argsort(cell, kind="stable")
+    cell, terms = cell[order], gradient.reshape(-1)[order]
+    # one term of every cell at a time, so that no write names a cell twice
+    is_first = xp.ones(len(cell), bool)
+    is_first[1:] = cell[1:] != cell[:-1]
+    term = xp.flatnonzero(is_first)
+    stop = xp.append(term[1:], len(cell))
+    flat = out.reshape(-1)
+    while len(term):
+        flat[cell[term]] += terms[term]
+        more = term + 1 < stop
+        term, stop = term[more] + 1, stop[more]
+    return out.astype(gradient.dtype), -1
+
+
+def wide_sum(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
+    """What sums of gradients are kept in: float16 in float32; integers wrap."""
+    return wide(dtype) if dtype.kind == "f" else dtype
+
+
+def adaptive_avg_pool(xp: ModuleType, x: Array, output_shape: tuple[int, ...]) -> Array:
+    """Mean of each window; sums of floats are kept in float64."""
+    total = x.astype(np.float64 if x.dtype.kind == "f" else wide(x.dtype))
+    for axis, outputs in enumerate(output_shape):
+        starts, stops = _bins(x.shape[axis + 1], outputs)
+        lead = (slice(None),) * (axis + 1)
+        result = xp.zeros(
+            (*total.shape[: axis + 1], outputs, *total.shape[axis + 2 :]), total.dtype
+        )
+        for k in range(int((stops - starts).max(initial=0))):
+            longer = np.flatnonzero(stops - starts > k)
+            result[(*lead, xp.asarray(longer))] += xp.take(
+                total, xp.asarray(starts[longer] + k), axis + 1
+            )
+        total = result
+    return quotient(total, _sizes(xp, x.shape[1:], output_shape)).astype(x.dtype)
+
+
+def adaptive_avg_pool_gradient(
+    xp: ModuleType, gradient: Array, input_shape: tuple[int, ...]
+) -> Array:
+    """Each window's gradient, divided by its size, added to all of its cells."""
+    outputs = gradient.shape[1:]
+    terms = gradient.astype(np.float64 if gradient.dtype.kind == "f" else wide(gradient.dtype))
+    terms = quotient(terms, _sizes(xp, input_shape, outputs))
+    for axis, length in enumerate(input_shape):
+        starts, stops = _bins(length, outputs[axis])
+        first = np.searchsorted(stops, np.arange(length), side="right")
+        last = np.searchsorted(starts, np.arange(length), side="right")  # one past it
+        lead = (slice(None),) * (axis + 1)
+        result = xp.zeros((*terms.shape[: axis + 1], length, *terms.shape[axis + 2 :]), terms.dtype)
+        for k in range(int((last - first).max())):
+            more = np.flatnonzero(last - first > k)
+            result[(*lead, xp.asarray(more))] += xp.take(
+                terms, xp.asarray(first[more] + k), axis + 1
+            )
+        terms = result
+    return terms.astype(gradient.dtype)
+
+
+def _bins(
+    length: int, outputs: int
+) -> tuple[
+    "np.ndarray[tuple[int], np.dtype[np.int64]]", "np.ndarray[tuple[int], np.dtype[np.int64]]"
+]:
+    """Start and stop of each window along an axis."""
+    i = np.arange(outputs, dtype=np.int64)
+    return i * length // max(1, outputs), -(-(i + 1) * length // max(1, outputs))
+
+
+def _sizes(xp: ModuleType, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Array:
+    """Number of cells in each window."""
+    size = xp.ones((), np.int64)
+    for length, outputs in zip(input_shape, output_shape, strict=True):
+        starts, stops = _bins(length, outputs)
+        size = size[..., None] * xp.asarray(stops - starts)
+    return size

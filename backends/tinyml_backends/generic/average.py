@@ -1,0 +1,123 @@
+"""Average pooling and its gradient."""
+
+from types import ModuleType
+
+import numpy as np
+
+from tinyml_backends.arrays import Array
+from tinyml_backends.generic.blocks import blocks_of, slice_of
+from tinyml_backends.geometry import Window
+
+
+def avg_pool(
+    xp: ModuleType, x: Array, window: Window, count_include_pad: bool, divisor: int | None
+) -> Array:
+    """Mean of each window: its cells added one at a time in row-major order, then divided."""
+    spatial, channels = x.shape[1 : window.axes + 1], x.shape[window.axes + 1 :]
+    outputs = window.output_shape(spatial)
+    divisors = _Divisors(xp, window, spatial, count_include_pad, divisor, len(channels))
+    axes = tuple(range(1, window.axes + 1))
+    if _is_global(window, spatial):
+        total = x.sum(axes, dtype=_exact(x.dtype), keepdims=True)
+        return quotient(total, divisors[:]).astype(x.dtype)
+    out = xp.empty((len(x), *outputs, *channels), x.dtype)
+    for planes, rows in blocks_of(x, outputs[0]):
+        here = planes, slice_of(rows)
+        cut, part = window.part(rows, spatial)
+        source = x[planes, cut]
+        total = xp.zeros(out[here].shape, wide(x.dtype))
+        for cell in part.cells(source.shape[1 : window.axes + 1]):
+            total[cell.outputs] += source[cell.inputs]
+        out[here] = quotient(total, divisors[slice_of(rows)])
+    return out
+
+
+def avg_pool_gradient(
+    xp: ModuleType,
+    gradient: Array,
+    window: Window,
+    input_shape: tuple[int, ...],
+    count_include_pad: bool,
+    divisor: int | None,
+) -> Array:
+    """Each window's gradient, divided, added to all of its cells in row-major order of windows."""
+    channels = gradient.shape[window.axes + 1 :]
+    divisors = _Divisors(xp, window, input_shape, count_include_pad, divisor, len(channels))
+    dtype = wide(gradient.dtype)
+    out = xp.zeros((len(gradient), *input_shape, *channels), gradient.dtype)
+    if _is_global(window, input_shape):
+        out[...] = quotient(gradient.astype(dtype), divisors[:])
+        return out
+    for planes, rows in blocks_of(out, input_shape[0]):
+        outputs, part = window.region(rows, input_shape)
+        if outputs.start == outputs.stop:
+            continue
+        terms = quotient(gradient[planes, outputs].astype(dtype), divisors[outputs])
+        target = out[planes, slice_of(rows)]
+        total = xp.zeros(target.shape, dtype)
+        for cell in reversed(part.cells(target.shape[1 : window.axes + 1])):
+            total[cell.inputs] += terms[cell.outputs]
+        target[...] = total
+    return out
+
+
+def wide(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
+    """What sums of ``dtype`` are kept in: float16 in float32, integers in 64 bits."""
+    if dtype.kind == "f":
+        return np.dtype("f4") if dtype.itemsize == 2 else dtype
+    return np.dtype("i8" if dtype.kind == "i" else "u8")
+
+
+def _exact(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
+    """What long sums, whose order is free, are kept in."""
+    return np.dtype("f8") if dtype.kind == "f" else wide(dtype)
+
+
+def quotient(total: Array, divisor: Array) -> Array:
+    """``total / divisor``; integers are truncated toward zero."""
+    if total.dtype.kind == "f":
+        return total / divisor.astype(total.dtype)
+    if total.dtype.kind == "u":
+        return total // divisor.astype(total.dtype)
+    down = total // divisor
+    return down + ((down < 0) & (down * divisor != total))
+
+
+class _Divisors:
+    """Divisor of each window, for some rows at a time, shaped to broadcast over channels."""
+
+    def __init__(
+        self,
+        xp: ModuleType,
+        window: Window,
+        input_shape: tuple[int, ...],
+        count_include_pad: bool,
+        divisor: int | None,
+        trailing: int,
+    ) -> None:
+        self.xp, self.window, self.input_shape = xp, window, input_shape
+        self.padding, self.divisor = count_include_pad, divisor
+        self.in_row = xp.ones((), np.int64)
+        for axis in range(1, window.axes):
+            along = self._counts(axis, window.starts(input_shape)[axis])
+            self.in_row = self.in_row[..., None] * along
+        self.in_row = self.in_row.reshape((*self.in_row.shape, *[1] * trailing))
+
+    def _counts(self, axis: int, starts: range) -> Array:
+        if self.divisor is not None:
+            return self.xp.full(len(starts), self.divisor if axis == 0 else 1, np.int64)
+        counts = self.window.counts(axis, starts, self.input_shape, padding=self.padding)
+        return self.xp.asarray(counts, dtype=np.int64)
+
+    def __getitem__(self, rows: slice) -> Array:
+        of_rows = self._counts(0, self.window.starts(self.input_shape)[0][rows])
+        return of_rows.reshape(-1, *[1] * self.in_row.ndim) * self.in_row
+
+
+def _is_global(window: Window, input_shape: tuple[int, ...]) -> bool:
+    """Whether one window holds the whole input and nothing else."""
+    return (
+        window.size == tuple(input_shape)
+        and window.stays_inside(input_shape)
+        and set(window.output_shape(input_shape)) == {1}
+    )
