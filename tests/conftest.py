@@ -18,7 +18,7 @@ _COMMON = {
     ],
 }
 hypothesis.settings.register_profile("ci", max_examples=60, derandomize=True, **_COMMON)
-hypothesis.settings.register_profile("full", max_examples=600, **_COMMON)
+hypothesis.settings.register_profile("full", max_examples=2000, **_COMMON)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

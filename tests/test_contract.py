@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tinyml_backends import Backend, Window
+from tinyml_backends.generic.indices import Convention
 
 METHODS = {
     name: function
@@ -15,7 +16,7 @@ METHODS = {
 
 
 def test_the_contract_has_methods(backend):
-    assert len(METHODS) == 14
+    assert len(METHODS) == 22
     assert isinstance(backend, Backend)
 
 
@@ -50,7 +51,7 @@ def test_kernels_return_the_backends_arrays(backend):
     window = Window.of(2, 2, 1)
     x = backend.asarray(np.arange(18, dtype=np.float32).reshape(2, 3, 3))
     y, winners = backend.max_pool(x, window)
-    index, first_bad = backend.winners_from_indices(winners, "window", window, (3, 3))
+    index, first_bad = backend.winners_from_indices(winners, Convention("window"), window, (3, 3))
     assert first_bad == -1
     cols = backend.im2col(x[None], window)
     for array in (
@@ -58,10 +59,10 @@ def test_kernels_return_the_backends_arrays(backend):
         winners,
         index,
         cols,
-        backend.max_unpool(y, winners, window, (3, 3)),
+        backend.max_unpool(y, winners, window, (3, 3), "last"),
         backend.max_pool_gradient(y, winners, window, (3, 3)),
-        backend.max_unpool_gradient(x, winners, window),
-        backend.indices_from_winners(winners, "plane", window, (3, 3)),
+        backend.max_unpool_gradient(x, winners, window, "last"),
+        backend.indices_from_winners(winners, Convention("plane"), window, (3, 3)),
         backend.col2im(cols, (1, 2, 3, 3), window, add=True),
     ):
         assert backend.handles(array)

@@ -198,11 +198,11 @@ def test_pickling_checks_again(backend):
     again = pickle.loads(pickle.dumps(switches))
     assert again.window == switches.window
     assert_same_bits(backend.to_numpy(again.winners), backend.to_numpy(switches.winners))
-    rebuild, (winners, window, shape) = switches.__reduce__()
+    rebuild, (winners, window, shape, layout) = switches.__reduce__()
     forged = backend.to_numpy(winners).copy()
     forged[0, 0, 0, 0] = 255
     with pytest.raises(SwitchIndexError, match="is 255"):
-        rebuild(backend.asarray(forged), window, shape)
+        rebuild(backend.asarray(forged), window, shape, layout)
 
 
 def test_repr_shows_geometry_and_bytes(backend):

@@ -4,6 +4,14 @@ Every layer runs unchanged on all array backends, and max-unpooling has one exac
 """
 
 from tinyml.arrays import asarray, to_numpy
+from tinyml.average import (
+    adaptive_avg_pool,
+    adaptive_avg_pool_gradient,
+    adaptive_max_pool,
+    adaptive_max_pool_gradient,
+    avg_pool,
+    avg_pool_gradient,
+)
 from tinyml.pooling import max_pool, max_pool_gradient, max_unpool, max_unpool_gradient
 from tinyml.switches import Switches
 from tinyml_backends import (
@@ -26,7 +34,13 @@ __all__ = [
     "SwitchIndexError",
     "Switches",
     "TinymlError",
+    "adaptive_avg_pool",
+    "adaptive_avg_pool_gradient",
+    "adaptive_max_pool",
+    "adaptive_max_pool_gradient",
     "asarray",
+    "avg_pool",
+    "avg_pool_gradient",
     "backends",
     "current_backend",
     "max_pool",

@@ -1,17 +1,22 @@
 """Max-pooling, max-unpooling and their gradients, for one to three spatial axes.
 
-Arrays are (samples, channels, *spatial), channels first. A tuple ``size`` fixes the number of
-spatial axes, and the batch axis may then be left out.
+Arrays are (samples, channels, *spatial), or (samples, *spatial, channels) with
+``layout="channels_last"``. A tuple ``size`` fixes the number of spatial axes, and the batch axis
+may then be left out.
 """
 
-from collections.abc import Sequence
-from math import prod
+from typing import Literal, get_args
+
+import numpy as np
 
 from tinyml.arrays import check_dtype, check_shape
+from tinyml.layout import Layout, check_layout, spatial_axes, spatial_of, stack, with_spatial
 from tinyml.switches import Switches, trusted_switches
-from tinyml_backends import Window, backend_for
+from tinyml_backends import Backend, SwitchIndexError, Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
 from tinyml_backends.arrays import Array
+
+Duplicates = Literal["last", "sum", "error"]
 
 
 def max_pool(
@@ -21,6 +26,8 @@ def max_pool(
     padding: PaddingPerAxis = 0,
     dilation: IntPerAxis = 1,
     ceil_mode: bool = False,
+    *,
+    layout: Layout = "channels_first",
 ) -> tuple[Array, Switches]:
     """Maximum of each window, and the switches that undo it.
 
@@ -38,6 +45,8 @@ def max_pool(
         Input cells from one cell of a window to its next.
     ceil_mode : bool
         Round the number of windows up; a window that would start behind the input is left out.
+    layout : {"channels_first", "channels_last"}
+        Where the channels of ``x`` stand.
 
     Returns
     -------
@@ -65,18 +74,17 @@ def max_pool(
     """
     backend = backend_for(x)
     check_dtype("x", x)
-    axes = _spatial_axes(x, size)
+    check_layout(layout)
+    axes = spatial_axes("x", x, size)
     window = Window.of(axes, size, stride, padding, dilation, ceil_mode)
-    lead, spatial = tuple(x.shape[:-axes]), tuple(x.shape[-axes:])
-    pooled = (*lead, *window.pooled_shape(spatial))
-    values, winners = backend.max_pool(x.reshape(prod(lead), *spatial), window)
-    return values.reshape(pooled), trusted_switches(winners.reshape(pooled), window, spatial)
+    spatial = spatial_of(x.shape, axes, layout)
+    shape = with_spatial(x.shape, axes, layout, window.pooled_shape(spatial))
+    values, winners = backend.max_pool(stack(x, axes, layout), window)
+    return values.reshape(shape), trusted_switches(winners.reshape(shape), window, spatial, layout)
 
 
-def max_unpool(y: Array, switches: Switches) -> Array:
+def max_unpool(y: Array, switches: Switches, duplicates: Duplicates = "last") -> Array:
     """Put each value of ``y`` where its window had its maximum, and zero elsewhere.
-
-    Where overlapping windows chose one cell, the last of them in row-major order writes it.
 
     Parameters
     ----------
@@ -84,6 +92,10 @@ def max_unpool(y: Array, switches: Switches) -> Array:
         Values to place; any dtype of `max_pool`.
     switches : Switches
         Winners with their geometry, from `max_pool` or `Switches.of`.
+    duplicates : {"last", "sum", "error"}
+        What becomes of a cell that several overlapping windows chose: the last of them in row-major
+        order writes it; their values are summed by the rules of `max_pool_gradient`; or it is a
+        SwitchIndexError.
 
     Returns
     -------
@@ -97,6 +109,8 @@ def max_unpool(y: Array, switches: Switches) -> Array:
         If ``y`` has another shape than the switches.
     MixedBackendError
         If the two live in different places.
+    SwitchIndexError
+        With ``duplicates="error"``, naming the first such cell and the first two windows.
 
     Examples
     --------
@@ -107,12 +121,15 @@ def max_unpool(y: Array, switches: Switches) -> Array:
              [0, 5, 6],
              [0, 8, 9]]]])
     """
-    _check_switches(switches)
-    backend = backend_for(y, switches.winners)
-    check_dtype("y", y)
-    check_shape("y", y, switches.shape)
-    out = backend.max_unpool(*_planes(y, switches), switches.window, switches.input_shape)
-    return out.reshape(*_lead(switches), *switches.input_shape)
+    backend, rule = _prepared("y", y, switches, duplicates)
+    out = backend.max_unpool(
+        switches.stack(y),
+        switches.stack(switches.winners),
+        switches.window,
+        switches.input_shape,
+        rule,
+    )
+    return out.reshape(switches.unpooled_shape)
 
 
 def max_pool_gradient(gradient: Array, switches: Switches) -> Array:
@@ -145,34 +162,36 @@ def max_pool_gradient(gradient: Array, switches: Switches) -> Array:
     >>> tinyml.max_pool_gradient(np.array([[[10.0, 20.0]]]), switches)
     array([[[ 0., 30.,  0.]]])
     """
-    _check_switches(switches)
-    backend = backend_for(gradient, switches.winners)
-    check_dtype("gradient", gradient)
-    check_shape("gradient", gradient, switches.shape)
+    backend, _ = _prepared("gradient", gradient, switches, "sum")
     out = backend.max_pool_gradient(
-        *_planes(gradient, switches), switches.window, switches.input_shape
+        switches.stack(gradient),
+        switches.stack(switches.winners),
+        switches.window,
+        switches.input_shape,
     )
-    return out.reshape(*_lead(switches), *switches.input_shape)
+    return out.reshape(switches.unpooled_shape)
 
 
-def max_unpool_gradient(gradient: Array, switches: Switches) -> Array:
+def max_unpool_gradient(
+    gradient: Array, switches: Switches, duplicates: Duplicates = "last"
+) -> Array:
     """Gradient of `max_unpool` with respect to the values it placed.
 
     Parameters
     ----------
     gradient : array, (…, *switches.input_shape)
         Gradient with respect to the unpooled array.
-    switches : Switches
+    switches, duplicates
         What `max_unpool` was given.
 
     Returns
     -------
     array, shape of the switches, dtype of ``gradient``
-        Zero for a value that a later window overwrote.
+        With "last", zero for a value that a later window overwrote.
 
     Raises
     ------
-    TypeError, ValueError, MixedBackendError
+    TypeError, ValueError, MixedBackendError, SwitchIndexError
         As for `max_unpool`.
 
     Examples
@@ -182,45 +201,42 @@ def max_unpool_gradient(gradient: Array, switches: Switches) -> Array:
     >>> tinyml.max_unpool_gradient(np.array([[[0.5, 0.7, 0.9]]]), switches)
     array([[[0. , 0.7]]])
     """
-    _check_switches(switches)
-    backend = backend_for(gradient, switches.winners)
-    check_dtype("gradient", gradient)
-    check_shape("gradient", gradient, (*_lead(switches), *switches.input_shape))
-    stack = gradient.reshape(prod(_lead(switches)), *switches.input_shape)
-    _, winners = _planes(switches.winners, switches)
-    return backend.max_unpool_gradient(stack, winners, switches.window).reshape(switches.shape)
+    backend, rule = _prepared("gradient", gradient, switches, duplicates, pooled=False)
+    winners = switches.stack(switches.winners)
+    out = backend.max_unpool_gradient(switches.stack(gradient), winners, switches.window, rule)
+    return out.reshape(switches.shape)
 
 
-def _spatial_axes(x: Array, size: IntPerAxis) -> int:
-    """Return the number of spatial axes that ``size`` and the rank of ``x`` stand for."""
-    if isinstance(size, Sequence):
-        axes = len(size)
-        fits = x.ndim in (axes + 1, axes + 2)
-    else:
-        axes = x.ndim - 2
-        fits = True
-    if not (fits and 1 <= axes <= 3):
-        raise ValueError(
-            f"x has shape {tuple(x.shape)} and size is {size!r}; x must have samples, channels and "
-            "one to three spatial axes, one for each entry of a tuple size (samples may then be "
-            "left out)"
-        )
-    return axes
-
-
-def _lead(switches: Switches) -> tuple[int, ...]:
-    return switches.shape[: -switches.window.axes]
-
-
-def _planes(pooled: Array, switches: Switches) -> tuple[Array, Array]:
-    """``pooled`` and the winners as stacks of planes."""
-    shape = (prod(_lead(switches)), *switches.shape[-switches.window.axes :])
-    return pooled.reshape(shape), switches.winners.reshape(shape)
-
-
-def _check_switches(switches: object) -> None:
+def _prepared(
+    name: str, array: Array, switches: Switches, duplicates: Duplicates, *, pooled: bool = True
+) -> tuple[Backend, Literal["last", "sum"]]:
+    """Check what every operation on switches is given; the backend, and the rule for duplicates."""
     if not isinstance(switches, Switches):
         raise TypeError(
             f"switches is a {type(switches).__name__}; it must be Switches, from max_pool or from "
             "Switches.of(indices, ...)"
         )
+    backend = backend_for(array, switches.winners)
+    check_dtype(name, array)
+    check_shape(name, array, switches.shape if pooled else switches.unpooled_shape)
+    if duplicates not in get_args(Duplicates):
+        allowed = ", ".join(map(repr, get_args(Duplicates)))
+        raise ValueError(f"duplicates is {duplicates!r}; it must be one of {allowed}")
+    if duplicates == "error":
+        _refuse_duplicates(backend, switches)
+        return backend, "last"  # there are none, so that nothing is overwritten
+    return backend, duplicates
+
+
+def _refuse_duplicates(backend: Backend, switches: Switches) -> None:
+    winners = switches.stack(switches.winners)
+    found = backend.first_duplicate(winners, switches.window, switches.input_shape)
+    if found is None:
+        return
+    cell, *windows = found
+    place = tuple(map(int, np.unravel_index(cell, switches.unpooled_shape)))
+    first, second = (tuple(map(int, np.unravel_index(w, switches.shape))) for w in windows)
+    raise SwitchIndexError(
+        f"the windows at {first} and {second} both chose the cell {place}; where windows overlap, "
+        'take duplicates="last" or "sum"'
+    )

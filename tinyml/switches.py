@@ -4,19 +4,21 @@ Zeiler and Fergus call them switches: the record of which cell of each window wa
 ("Visualizing and Understanding Convolutional Networks", ECCV 2014).
 """
 
+import operator
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NoReturn, Self, get_args
+from typing import Any, Literal, NoReturn, Self, get_args
 
 import numpy as np
 
+from tinyml.layout import Layout, check_layout, spatial_of, stack, with_spatial
 from tinyml_backends import SwitchIndexError, Window, backend_for, home_of
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths
 from tinyml_backends.arrays import Array
-from tinyml_backends.generic.indices import Convention
+from tinyml_backends.generic.indices import Convention, ConventionName
 from tinyml_backends.geometry import pitches
 
-CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
+CONVENTIONS: tuple[ConventionName, ...] = get_args(ConventionName)
 
 
 class Switches:
@@ -34,6 +36,8 @@ class Switches:
         Size, stride, padding, dilation and ceil_mode.
     input_shape : tuple of int
         Spatial shape of the array that was pooled.
+    layout : {"channels_first", "channels_last"}
+        Where the channels stand.
 
     Examples
     --------
@@ -47,11 +51,13 @@ class Switches:
              [7, 8]]]])
     """
 
-    __slots__ = ("input_shape", "window", "winners")
+    __slots__ = ("input_shape", "layout", "window", "winners")
+    __hash__ = None  # type: ignore[assignment]  # they compare by value, and arrays have no hash
 
     winners: Array
     window: Window
     input_shape: tuple[int, ...]
+    layout: Layout
 
     def __init__(self) -> None:
         raise TypeError("Switches come from tinyml.max_pool, or from Switches.of(indices, ...)")
@@ -60,7 +66,7 @@ class Switches:
     def of(
         cls,
         indices: Array,
-        convention: Convention,
+        convention: ConventionName,
         *,
         size: IntPerAxis,
         stride: IntPerAxis | None = None,
@@ -68,6 +74,9 @@ class Switches:
         dilation: IntPerAxis = 1,
         ceil_mode: bool = False,
         input_shape: Sequence[int],
+        layout: Layout = "channels_first",
+        order: Literal["C", "F"] = "C",
+        include_batch: bool = False,
     ) -> "Switches":
         """Switches from indices of another source, every one of them checked.
 
@@ -75,20 +84,30 @@ class Switches:
         ----------
         indices : array of integers, (channels, *pooled shape) or (samples, channels, …)
             One index for each window.
-        convention : {"window", "plane"}
+        convention : {"window", "plane", "tensor", "nhwc"}
             "window": row-major number of the cell inside its window (this library, Chainer).
             "plane": flat row-major position in the unpadded plane (PyTorch, Paddle, MindSpore).
+            "tensor": flat position in the whole (N, C, …) array (ONNX); channels first only.
+            "nhwc": flat position in (…, C), channels fastest (TensorFlow); channels last.
         size, stride, padding, dilation, ceil_mode
             The window, as for `tinyml.max_pool`.
         input_shape : sequence of int
             Spatial shape of the array that was pooled.
+        layout : {"channels_first", "channels_last"}
+            Of the indices; "nhwc" implies channels_last.
+        order : {"C", "F"}
+            "tensor" only: "F" counts the first spatial axis fastest (ONNX's storage_order=1).
+        include_batch : bool
+            "nhwc" only: whether the images in front count (TensorFlow's
+            include_batch_in_index).
 
         Raises
         ------
         TypeError
             If the indices are no integers.
         ValueError
-            If the convention is unknown, or the indices' shape is not that of the pooled array.
+            If the convention, the layout or an option of theirs is unknown or does not fit, or the
+            indices' shape is not that of the pooled array.
         SwitchIndexError
             If an index lies outside its window, outside the plane or in padding; it names the
             first such index.
@@ -102,44 +121,74 @@ class Switches:
                  [3, 3]]]], dtype=uint8)
         """
         backend = backend_for(indices)
-        _check_convention(convention)
+        if convention == "nhwc":
+            layout = "channels_last"
+        meant = _convention(convention, layout, order, include_batch)
         spatial = lengths("input_shape", input_shape, None)
         window = Window.of(len(spatial), size, stride, padding, dilation, ceil_mode)
         pooled = window.pooled_shape(spatial)
         if indices.dtype.kind not in "iu":
             raise TypeError(f"indices have dtype {indices.dtype}; they must be integers")
-        if indices.ndim not in (window.axes + 1, window.axes + 2) or (
-            tuple(indices.shape[-window.axes :]) != pooled
+        axes = window.axes
+        if indices.ndim not in (axes + 1, axes + 2) or (
+            spatial_of(indices.shape, axes, layout) != pooled
         ):
-            needed = f"(channels, {_listed(pooled)}) or (samples, channels, {_listed(pooled)})"
+            first = layout == "channels_first"
+            shape = ("channels", *pooled) if first else (*pooled, "channels")
             raise ValueError(
                 f"indices have shape {tuple(indices.shape)}; a window of {window} on an input of "
-                f"{spatial} needs {needed}"
+                f"{spatial} needs ({_listed(shape)}) or (samples, {_listed(shape)})"
             )
-        planes = indices.reshape(prod(indices.shape[: -window.axes]), *pooled)
-        winners, first_bad = backend.winners_from_indices(planes, convention, window, spatial)
+        planes = stack(indices, axes, layout)
+        winners, first_bad = backend.winners_from_indices(planes, meant, window, spatial)
+        found = trusted_switches(winners.reshape(indices.shape), window, spatial, layout)
         if first_bad >= 0:
             value = int(backend.to_numpy(planes.reshape(-1)[first_bad : first_bad + 1])[0])
-            position = np.unravel_index(first_bad, indices.shape)
-            raise SwitchIndexError(
-                _bad_index(convention, value, tuple(map(int, position)), window, spatial)
-            )
-        return trusted_switches(winners.reshape(indices.shape), window, spatial)
+            raise SwitchIndexError(_bad_index(meant, value, first_bad, found))
+        return found
 
-    def to(self, convention: Convention) -> Array:
-        """Int64 indices in a convention of `Switches.of`, shaped like the pooled array."""
-        _check_convention(convention)
-        pooled = self.shape[-self.window.axes :]
-        planes = self.winners.reshape(prod(self.shape[: -self.window.axes]), *pooled)
+    def to(
+        self,
+        convention: ConventionName,
+        *,
+        order: Literal["C", "F"] = "C",
+        include_batch: bool = False,
+    ) -> Array:
+        """Int64 indices in a convention of `Switches.of`, shaped like the pooled array.
+
+        Raises
+        ------
+        ValueError
+            If the convention is unknown, or does not fit the layout or an option.
+        """
+        meant = _convention(convention, self.layout, order, include_batch)
         indices = home_of(self.winners).indices_from_winners(
-            planes, convention, self.window, self.input_shape
+            self.stack(self.winners), meant, self.window, self.input_shape
         )
         return indices.reshape(self.shape)
+
+    def to_numpy(self) -> "Switches":
+        """Return the same switches with NumPy winners."""
+        winners = home_of(self.winners).to_numpy(self.winners)
+        return trusted_switches(winners, self.window, self.input_shape, self.layout)
+
+    def copy(self) -> "Switches":
+        """Switches with winners of their own."""
+        return trusted_switches(self.winners.copy(), self.window, self.input_shape, self.layout)
+
+    def stack(self, array: Array) -> Array:
+        """An array in these switches' layout as the stack of planes that kernels see."""
+        return stack(array, self.window.axes, self.layout)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the pooled array."""
         return tuple(self.winners.shape)
+
+    @property
+    def unpooled_shape(self) -> tuple[int, ...]:
+        """Shape of the array that was pooled."""
+        return with_spatial(self.shape, self.window.axes, self.layout, self.input_shape)
 
     @property
     def nbytes(self) -> int:
@@ -149,8 +198,32 @@ class Switches:
     def __repr__(self) -> str:
         return (
             f"Switches(shape {self.shape}, {self.window}, input {self.input_shape}, "
-            f"{self.nbytes} bytes)"
+            f"{'channels_last, ' if self.layout == 'channels_last' else ''}{self.nbytes} bytes)"
         )
+
+    def __eq__(self, other: object) -> bool:
+        """Same geometry, layout and winners."""
+        if not isinstance(other, Switches):
+            return NotImplemented
+        mine, theirs = (
+            (s.window, s.input_shape, s.layout, s.shape, home_of(s.winners).library)
+            for s in (self, other)
+        )
+        return mine == theirs and bool((self.winners == other.winners).all())
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        if self.winners.ndim == self.window.axes + 1:
+            raise TypeError("these switches have no batch axis")
+        return len(self.winners)
+
+    def __getitem__(self, samples: int | slice) -> "Switches":
+        """Switches of some samples, or of one without its batch axis."""
+        if not isinstance(samples, slice):
+            samples = operator.index(samples)
+        len(self)
+        chosen = self.winners[samples]
+        return trusted_switches(chosen, self.window, self.input_shape, self.layout)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"Switches are immutable; {name} cannot be set")
@@ -165,21 +238,26 @@ class Switches:
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _checked_again, (self.winners, self.window, self.input_shape)
+        return _checked_again, (self.winners, self.window, self.input_shape, self.layout)
 
 
-def trusted_switches(winners: Array, window: Window, input_shape: tuple[int, ...]) -> Switches:
+def trusted_switches(
+    winners: Array, window: Window, input_shape: tuple[int, ...], layout: Layout
+) -> Switches:
     """Switches from winners that a kernel made; nothing is checked, and the winners are frozen."""
     if hasattr(winners, "setflags"):  # NumPy's; CuPy arrays cannot be made read-only
+        winners = winners.view()
         winners.setflags(write=False)
     switches = Switches.__new__(Switches)
-    object.__setattr__(switches, "winners", winners)
-    object.__setattr__(switches, "window", window)
-    object.__setattr__(switches, "input_shape", input_shape)
+    values = {"winners": winners, "window": window, "input_shape": input_shape, "layout": layout}
+    for name, value in values.items():
+        object.__setattr__(switches, name, value)
     return switches
 
 
-def _checked_again(winners: Array, window: Window, input_shape: tuple[int, ...]) -> Switches:
+def _checked_again(
+    winners: Array, window: Window, input_shape: tuple[int, ...], layout: Layout
+) -> Switches:
     return Switches.of(
         winners,
         "window",
@@ -189,28 +267,48 @@ def _checked_again(winners: Array, window: Window, input_shape: tuple[int, ...])
         dilation=window.dilation,
         ceil_mode=window.ceil_mode,
         input_shape=input_shape,
+        layout=layout,
     )
 
 
-def _check_convention(convention: str) -> None:
-    if convention not in CONVENTIONS:
+def _convention(
+    name: ConventionName, layout: Layout, order: Literal["C", "F"], include_batch: bool
+) -> Convention:
+    """Check a convention and its options."""
+    if name not in CONVENTIONS:
         raise ValueError(
-            f"convention is {convention!r}; it must be one of {', '.join(map(repr, CONVENTIONS))}"
+            f"convention is {name!r}; it must be one of {', '.join(map(repr, CONVENTIONS))}"
         )
+    check_layout(layout)
+    if order not in ("C", "F"):
+        raise ValueError(f"order is {order!r}; it must be 'C' or 'F'")
+    if order == "F" and name != "tensor":
+        raise ValueError(f"order='F' belongs to the convention 'tensor', not to {name!r}")
+    if include_batch and name != "nhwc":
+        raise ValueError(f"include_batch belongs to the convention 'nhwc', not to {name!r}")
+    needed = {"tensor": "channels_first", "nhwc": "channels_last"}.get(name, layout)
+    if layout != needed:
+        raise ValueError(f"the convention {name!r} is of arrays {needed}; the layout is {layout}")
+    return Convention(name, order, bool(include_batch))
 
 
-def _bad_index(
-    convention: Convention,
-    value: int,
-    position: tuple[int, ...],
-    window: Window,
-    input_shape: tuple[int, ...],
-) -> str:
+def _bad_index(convention: Convention, value: int, first_bad: int, switches: Switches) -> str:
     """One sentence: where, what, and which indices that window may have."""
-    output = position[-window.axes :]
+    window, input_shape = switches.window, switches.input_shape
+    position = tuple(map(int, np.unravel_index(first_bad, switches.shape)))
+    stacked = switches.stack(switches.winners).shape
+    plane, *output = map(int, np.unravel_index(first_bad, stacked))
+    unpooled = (stacked[0], *input_shape, *stacked[window.axes + 1 :])
+    if convention.name == "window":
+        steps, start = pitches(window.size), 0
+    else:
+        pitch = convention.pitch(unpooled, window.axes)
+        steps = tuple(step * pitch for step in convention.plane_pitches(input_shape))
+        start = output[-1] if convention.name == "nhwc" else 0
+        if convention.name == "tensor" or convention.include_batch:
+            start += plane * prod(unpooled[1:])
     covered = []
-    allowed: list[Any] = [0]
-    steps = pitches(window.size) if convention == "window" else pitches(input_shape)
+    allowed: list[Any] = [start]
     for axis, starts in enumerate(window.starts(input_shape)):
         cells = [
             (number, place)
@@ -220,13 +318,13 @@ def _bad_index(
             < input_shape[axis]
         ]
         covered.append(f"{cells[0][1]} to {cells[-1][1]}")
-        ours = [number if convention == "window" else place for number, place in cells]
+        ours = [number if convention.name == "window" else place for number, place in cells]
         allowed = [a + steps[axis] * o for a in allowed for o in ours]
     if len(allowed) > 16:
         allowed = [*allowed[:8], "…", *allowed[-4:]]
     return (
         f"indices[{_listed(position)}] is {value}; the window there covers the input cells "
-        f"[{', '.join(covered)}] of {input_shape}, whose {convention} indices are "
+        f"[{', '.join(covered)}] of {input_shape}, whose {convention.name} indices are "
         f"{_listed(allowed)}"
     )
 

@@ -91,3 +91,81 @@ def max_pool_gradient(gradient, winners, shape, **geometry):
                 place = dict(cells)[int(winners[p][output])]
                 out[p][place] = out[p][place] + wide.type(gradient[p][output])
         return out.astype(gradient.dtype)
+
+
+def avg_pool(x, *, count_include_pad=True, divisor_override=None, **geometry):
+    """Means: terms added one at a time in row-major order, float16 in float32."""
+    shape = x.shape[1:]
+    wide = _wide(x.dtype)
+    out = np.empty((len(x), *output_shape(shape, **geometry)), x.dtype)
+    divisors = {
+        o: _divisor(o, cells, shape, count_include_pad, divisor_override, **geometry)
+        for o, cells in windows(shape, **geometry)
+    }
+    with np.errstate(all="ignore"):
+        for p in range(len(x)):
+            for output, cells in windows(shape, **geometry):
+                total = wide.type(0)
+                for _, place in cells:
+                    total = total + wide.type(x[p][place])
+                out[p][output] = wide.type(_quotient(total, divisors[output])).astype(x.dtype)
+    return out
+
+
+def _wide(dtype):
+    if dtype.kind == "f":
+        return np.dtype(np.float32) if dtype == np.float16 else dtype
+    return np.dtype(np.int64 if dtype.kind == "i" else np.uint64)
+
+
+def _quotient(total, divisor):
+    if isinstance(total, np.floating):
+        return total / type(total)(divisor)
+    magnitude = abs(int(total)) // abs(divisor)
+    return magnitude if (int(total) < 0) == (divisor < 0) else -magnitude
+
+
+def _divisor(output, cells, shape, count_include_pad, divisor_override, **geometry):
+    if divisor_override is not None:
+        return divisor_override
+    if not count_include_pad:
+        return len(cells)
+    count = 1
+    for i, n, k, s, (before, after), d in zip(
+        output,
+        shape,
+        *(geometry[name] for name in ("size", "stride", "padding", "dilation")),
+        strict=True,
+    ):
+        count *= sum(-before <= i * s - before + c * d < n + after for c in range(k))
+    return count
+
+
+def adaptive_windows(shape, output_size):
+    """For each output position: the places of its window."""
+    for output in np.ndindex(tuple(output_size)):
+        yield (
+            output,
+            list(
+                itertools.product(
+                    *(
+                        range(i * n // m, math.ceil((i + 1) * n / m))
+                        for i, n, m in zip(output, shape, output_size, strict=True)
+                    )
+                )
+            ),
+        )
+
+
+def adaptive_max_pool(x, output_size):
+    values = np.empty((len(x), *output_size), x.dtype)
+    indices = np.empty(values.shape, np.int64)
+    for p in range(len(x)):
+        for output, places in adaptive_windows(x.shape[1:], output_size):
+            best = places[0]
+            for place in places[1:]:
+                if x[p][place] > x[p][best] or x[p][place] != x[p][place]:
+                    best = place
+            values[p][output] = x[p][best]
+            indices[p][output] = np.ravel_multi_index(best, x.shape[1:])
+    return values, indices

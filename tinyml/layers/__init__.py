@@ -4,7 +4,30 @@ from tinyml.layers.activation import ReLU
 from tinyml.layers.base import Layer
 from tinyml.layers.batch_norm import BatchNorm2D
 from tinyml.layers.convolution import Conv2D
-from tinyml.layers.pooling import MaxPool2D
-from tinyml.layers.unpooling import MaxUnpool2D
+from tinyml.layers.pooling import (
+    AvgPool1D,
+    AvgPool2D,
+    AvgPool3D,
+    GlobalAvgPool2D,
+    MaxPool1D,
+    MaxPool2D,
+    MaxPool3D,
+)
+from tinyml.layers.unpooling import MaxUnpool1D, MaxUnpool2D, MaxUnpool3D
 
-__all__ = ["BatchNorm2D", "Conv2D", "Layer", "MaxPool2D", "MaxUnpool2D", "ReLU"]
+__all__ = [
+    "AvgPool1D",
+    "AvgPool2D",
+    "AvgPool3D",
+    "BatchNorm2D",
+    "Conv2D",
+    "GlobalAvgPool2D",
+    "Layer",
+    "MaxPool1D",
+    "MaxPool2D",
+    "MaxPool3D",
+    "MaxUnpool1D",
+    "MaxUnpool2D",
+    "MaxUnpool3D",
+    "ReLU",
+]

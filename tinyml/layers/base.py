@@ -60,6 +60,10 @@ class Layer:
         """Prepare for samples of another shape; the parameters stay."""
         self.input_dim = self.out_dim = tuple(input_dim)
 
+    def has_fixed_input(self) -> bool:
+        """Whether the layer takes samples of one shape only."""
+        return False
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Output of the layer; a subclass defines it."""
         raise NotImplementedError(f"{self.type}.forward")
@@ -111,42 +115,61 @@ class Layer:
         check_shape(f"{self!r}: {name}", array, ("samples", *dimensions))
 
 
-class ImageLayer(Layer):
-    """A layer whose samples are images of a fixed shape: (channels, height, width).
+#: What messages and attributes call the spatial axes.
+AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+class SpatialLayer(Layer):
+    """A layer whose samples have a fixed shape: channels, and one to three spatial axes.
 
     Attributes
     ----------
+    axes : int
+        Number of spatial axes.
     input_channel, input_height, input_width : int
+        With ``input_depth`` in 3-D, and ``input_length`` alone in 1-D.
     out_height, out_width : int
+        Likewise.
     num_of_entries : int
         Samples in the last forward pass.
     """
 
-    input_dim: tuple[int, int, int]
-    out_dim: tuple[int, int, int]
+    axes: ClassVar[int] = 2
     num_of_entries: int = 0
+    input_channel: int
+    input_height: int
+    input_width: int
+    out_height: int
+    out_width: int
 
     def set_input(self, input_dim: tuple[int, ...]) -> None:
-        """Prepare for images of another size; the parameters stay."""
-        channels, height, width = lengths("input_dim", input_dim, 3)
-        out_dim = self.output_dim((channels, height, width))  # may refuse; then nothing changes
-        self.input_dim = (channels, height, width)
-        self.input_channel, self.input_height, self.input_width = self.input_dim
+        """Prepare for samples of another size; the parameters stay."""
+        dim = lengths("input_dim", input_dim, self.axes + 1)
+        out_dim = self.output_dim(dim)  # may refuse; then nothing changes
+        self.input_dim = dim
+        self.input_channel = dim[0]
+        for name, length in zip(AXIS_NAMES[self.axes], dim[1:], strict=True):
+            setattr(self, f"input_{name}", length)
         self.set_out(out_dim)
+
+    def has_fixed_input(self) -> bool:
+        """Return True: the shape is given when the layer is built."""
+        return True
+
+    def set_out(self, out_dim: tuple[int, ...]) -> None:
+        """Note the output's shape."""
+        self.out_dim = out_dim
+        for name, length in zip(AXIS_NAMES[self.axes], out_dim[1:], strict=True):
+            setattr(self, f"out_{name}", length)
+
+    def output_dim(self, input_dim: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the output for an input of another shape."""
+        return input_dim
 
     def check_gradient(self, in_gradient: Array) -> None:
         """Refuse a gradient that has not the shape of the last output."""
         self.check("gradient", in_gradient, self.out_dim)
         check_shape(f"{self!r}: gradient", in_gradient, (self.num_of_entries, *self.out_dim))
-
-    def set_out(self, out_dim: tuple[int, int, int]) -> None:
-        """Note the output's shape."""
-        self.out_dim = out_dim
-        _, self.out_height, self.out_width = out_dim
-
-    def output_dim(self, input_dim: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Shape of the output for an input of another shape."""
-        return input_dim
 
 
 def device_of(array: Array) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 
 from tinyml.arrays import namespace
 from tinyml.core.parameter import Buffer, Parameter
-from tinyml.layers.base import ImageLayer
+from tinyml.layers.base import SpatialLayer
 from tinyml_backends import current_backend
 from tinyml_backends.arguments import lengths
 from tinyml_backends.arrays import Array
@@ -12,7 +12,7 @@ from tinyml_backends.arrays import Array
 AXES = (0, 2, 3)
 
 
-class BatchNorm2D(ImageLayer):
+class BatchNorm2D(SpatialLayer):
     """Give each channel mean 0 and variance 1 over the batch, then a learned scale and shift.
 
     Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
@@ -31,6 +31,8 @@ class BatchNorm2D(ImageLayer):
     Attributes
     ----------
     scale, shift : Parameter, (channels,)
+    of_batch : bool or None
+        Whether the last forward pass took the batch's own statistics.
     running_mean, running_variance : Buffer, (channels,)
         Taken instead of the batch's own after `eval`. The variance is the unbiased one.
 
@@ -43,14 +45,15 @@ class BatchNorm2D(ImageLayer):
     array([[[[-1.,  1.]]]])
     """
 
-    saves = ("normalized", "inverse_deviation")
+    saves = ("normalized", "inverse_deviation", "of_batch")
     normalized: Array | None
     inverse_deviation: Array | None
+    of_batch: bool | None
 
     def __init__(
         self,
         name: str,
-        input_dim: tuple[int, int, int],
+        input_dim: tuple[int, ...],
         *,
         momentum: float = 0.1,
         epsilon: float = 1e-5,
@@ -67,7 +70,7 @@ class BatchNorm2D(ImageLayer):
         self.buffers = [self.running_mean, self.running_variance]
         self.set_input(input_dim)
 
-    def output_dim(self, input_dim: tuple[int, int, int]) -> tuple[int, int, int]:
+    def output_dim(self, input_dim: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the output: that of the input."""
         if input_dim[0] != len(self.scale.tensor):
             raise ValueError(
@@ -77,9 +80,15 @@ class BatchNorm2D(ImageLayer):
         return input_dim
 
     def forward(self, x: Array) -> Array:
-        """Normalise ``x`` (samples, channels, height, width)."""
+        """Normalise ``x`` (samples, channels, height, width), in float32 at least."""
         self.check("input", x, self.input_dim)
+        if self.training and x.size == 0:
+            raise ValueError(f"{self!r}: input has no samples; an empty batch has no mean")
+        x = x.astype(
+            namespace(x).result_type(x, np.float32), copy=False
+        )  # not float16: it overflows
         self.num_of_entries = len(x)
+        self.of_batch = self.training
         if self.training:
             mean = x.mean(AXES)
             normalized = x - _by_channel(mean)
@@ -105,7 +114,7 @@ class BatchNorm2D(ImageLayer):
         self.shift.gradient += shift_gradient
         self.scale.gradient += scale_gradient
         slope = _by_channel(self.scale.tensor * self.saved(self.inverse_deviation))
-        if not self.training:
+        if not self.of_batch:
             return in_gradient * slope
         gradient = normalized * _by_channel(-scale_gradient / count)
         gradient += in_gradient

@@ -12,13 +12,13 @@ import numpy as np
 
 from tinyml.arrays import check_shape
 from tinyml.core.parameter import Parameter
-from tinyml.layers.base import ImageLayer
+from tinyml.layers.base import SpatialLayer
 from tinyml_backends import Window, backend_for, current_backend
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths, per_axis
 from tinyml_backends.arrays import Array
 
 
-class Conv2D(ImageLayer):
+class Conv2D(SpatialLayer):
     """Two-dimensional convolution (cross-correlation, as everywhere in deep learning).
 
     Parameters
@@ -68,7 +68,7 @@ class Conv2D(ImageLayer):
     def __init__(
         self,
         name: str,
-        input_dim: tuple[int, int, int],
+        input_dim: tuple[int, ...],
         n_filters: int,
         size: IntPerAxis,
         stride: IntPerAxis = 1,
@@ -100,15 +100,14 @@ class Conv2D(ImageLayer):
         self.parameters = [p for p in (self.weight, self.bias) if p is not None]
         self.set_input(input_dim)
 
-    def output_dim(self, input_dim: tuple[int, int, int]) -> tuple[int, int, int]:
+    def output_dim(self, input_dim: tuple[int, ...]) -> tuple[int, ...]:
         """Filters, height and width of the output."""
         if input_dim[0] != self.groups * self.weight.tensor.shape[1]:
             raise ValueError(
                 f"{self!r}: input_dim is {input_dim}; its weights are for "
                 f"{self.groups * self.weight.tensor.shape[1]} channels"
             )
-        height, width = self.window.output_shape(input_dim[1:])
-        return self.n_filters, height, width
+        return self.n_filters, *self.window.output_shape(input_dim[1:])
 
     def forward(self, input: Array) -> Array:
         """Convolve ``input`` (samples, channels, height, width)."""

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 from math import prod
+from typing import ClassVar
 
-from tinyml.layers.base import ImageLayer
+from tinyml.layers.base import SpatialLayer
 from tinyml.layers.convolution import columns_to_image
 from tinyml.layers.pooling import MaxPool2D
 from tinyml.pooling import max_unpool, max_unpool_gradient
@@ -13,7 +14,7 @@ from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
 from tinyml_backends.arrays import Array
 
 
-class MaxUnpool2D(ImageLayer):
+class MaxUnpool2D(SpatialLayer):
     """Put values back where the windows of a pooling layer had their maxima; zero elsewhere.
 
     Parameters
@@ -62,7 +63,7 @@ class MaxUnpool2D(ImageLayer):
     def __init__(
         self,
         name: str,
-        input_dim: tuple[int, int, int],
+        input_dim: tuple[int, ...],
         size: IntPerAxis,
         stride: IntPerAxis,
         *,
@@ -74,17 +75,17 @@ class MaxUnpool2D(ImageLayer):
         self.size = size
         self.stride = stride
         self.pool = pool
-        self.window = Window.of(2, size, stride, padding, dilation)
+        self.window = Window.of(self.axes, size, stride, padding, dilation)
         if pool is not None:
             self._check_window(pool.window, f"pool {pool!r} has")
         self.set_input(input_dim)
 
-    def output_dim(self, input_dim: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Channels, height and width of the image before pooling, if nothing was left over."""
+    def output_dim(self, input_dim: tuple[int, ...]) -> tuple[int, ...]:
+        """Channels, and spatial shape of the array before pooling, if nothing was left over."""
         if self.pool is None:
-            height, width = self.window.unpooled_shape(input_dim[1:])
-            self.window.pooled_shape((height, width))  # refuses windows of padding alone
-            return input_dim[0], height, width
+            spatial = self.window.unpooled_shape(input_dim[1:])
+            self.window.pooled_shape(spatial)  # refuses windows of padding alone
+            return input_dim[0], *spatial
         if input_dim != self.pool.out_dim:
             raise ValueError(
                 f"{self!r}: input_dim is {input_dim}; its {self.pool!r} pools to "
@@ -104,13 +105,17 @@ class MaxUnpool2D(ImageLayer):
             max_indices = self._switches_of_pool()
         if isinstance(max_indices, Switches):
             self._check_window(max_indices.window, "max_indices are switches of")
+            if max_indices.layout != "channels_first":
+                raise ValueError(
+                    f"{self!r}: max_indices are switches of {max_indices.layout}; this layer is "
+                    "channels_first"
+                )
             switches = max_indices
         else:
             switches = self._from_indices(input, max_indices)
         out = max_unpool(input, switches)
         self.switches = switches
-        height, width = switches.input_shape
-        self.set_out((self.input_channel, height, width))
+        self.set_out((self.input_channel, *switches.input_shape))
         self.num_of_entries = len(input)
         return out
 
@@ -151,6 +156,18 @@ class MaxUnpool2D(ImageLayer):
             dilation=self.window.dilation,
             input_shape=self.window.unpooled_shape(self.input_dim[1:]),
         )
+
+
+class MaxUnpool1D(MaxUnpool2D):
+    """`MaxUnpool2D` for (channels, length)."""
+
+    axes: ClassVar[int] = 1
+
+
+class MaxUnpool3D(MaxUnpool2D):
+    """`MaxUnpool2D` for (channels, depth, height, width)."""
+
+    axes: ClassVar[int] = 3
 
 
 def col2im_no_dup(

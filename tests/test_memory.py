@@ -1,0 +1,68 @@
+"""What the kernels allocate beside their results."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import tinyml
+
+pytestmark = pytest.mark.host
+
+MIB = 1 << 20
+
+
+def peak(call):
+    """Peak bytes during a call, and its result."""
+    tracemalloc.start()
+    try:
+        result = call()
+        return tracemalloc.get_traced_memory()[1], result
+    finally:
+        tracemalloc.stop()
+
+
+def size_of(*arrays):
+    return sum(array.nbytes for array in arrays)
+
+
+@pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 0), (3, 1, 1)], ids=["2/2", "3/2", "3/1"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize(
+    ("layout", "shape"),
+    [
+        ("channels_first", (1, 1, 4096, 4096)),  # one plane, larger than any cache
+        ("channels_first", (4, 64, 256, 256)),
+        ("channels_last", (1, 512, 512, 64)),
+        ("channels_last", (4, 256, 256, 64)),
+    ],
+)
+def test_beside_output_and_winners(window, dtype, layout, shape):
+    x = np.zeros(shape, dtype)
+    assert x.nbytes >= 32 * MIB
+    x.reshape(-1)[::7] = 1
+    limit = max(x.nbytes // 8, 4 * MIB)
+    size, stride, padding = window
+
+    used, (y, switches) = peak(lambda: tinyml.max_pool(x, size, stride, padding, layout=layout))
+    assert used - size_of(y, switches.winners) <= limit
+    for operation, given in (
+        (tinyml.max_unpool, y),
+        (tinyml.max_pool_gradient, y),
+        (tinyml.max_unpool_gradient, x),
+    ):
+        used, out = peak(lambda f=operation, a=given: f(a, switches))
+        assert used - size_of(out) <= limit, operation.__name__
+    used, y = peak(lambda: tinyml.avg_pool(x, size, stride, padding, layout=layout))
+    assert used - size_of(y) <= limit
+    used, out = peak(
+        lambda: tinyml.avg_pool_gradient(
+            y,
+            shape[2:] if layout == "channels_first" else shape[1:3],
+            size,
+            stride,
+            padding,
+            layout=layout,
+        )
+    )
+    assert used - size_of(out) <= limit
