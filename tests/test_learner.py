@@ -134,7 +134,7 @@ def test_bad_data(backend):
         ours.fit([])
     with pytest.raises(ValueError, match=r"train has no batch in epoch 2; .* such as a list"):
         ours.fit(iter([(x, y)]), epochs=2)
-    with pytest.raises(ValueError, match="data has no batch"):
+    with pytest.raises(ValueError, match="data has no target that counts"):
         ours.evaluate([])
     with pytest.raises(ValueError, match="target holds 2; it must be a class from 0 to 1"):
         ours.fit((x, y + 1))
@@ -161,3 +161,54 @@ def test_the_bar_shows_loss_and_speed(monkeypatch, capfd):
     assert "loss 0." in shown
     assert "images/s" in shown
     assert "4/4" in shown
+
+
+def test_an_empty_batch_is_refused_and_changes_nothing(backend):
+    x, y = ink(backend)
+    ours = learner()
+    before = weights(backend, ours)
+    with pytest.raises(ValueError, match="a batch has no samples"):
+        ours.fit([(x[:0], y[:0])])
+    with pytest.raises(ValueError, match="an empty batch has no mean"):
+        ours.model.train()(x[:0])
+    with pytest.raises(ValueError, match="target holds"):
+        ours.fit((x, y + 5))
+    for one, two in zip(weights(backend, ours), before, strict=True):
+        assert_same_bits(one, two)
+
+
+def test_a_gradient_that_is_not_finite_stops_too(backend):
+    x, y = ink(backend)
+    ours = learner()
+    before = weights(backend, ours)
+    whole = ours.loss.backward
+    ours.loss.backward = lambda: whole() * np.float32(np.nan)
+    with pytest.raises(FloatingPointError, match="the gradient is nan at step 1"):
+        ours.step(x, y)
+    for one, two in zip(weights(backend, ours), before, strict=True):
+        assert_same_bits(one, two)
+
+
+def test_what_the_loss_ignores_does_not_count(backend):
+    x, _ = ink(backend, 8)
+    ours = Learner(learner().model, SoftmaxCrossEntropy(255), Adam(0.01))
+    right = backend.to_numpy(ours.predict(x)).argmax(1)
+    target = np.where(np.arange(8) < 2, right, 255)
+    result = ours.evaluate((x, backend.asarray(target)))
+    assert result["accuracy"] == 1
+    assert result["loss"] < np.log(2)
+
+
+def test_bad_arguments(backend):
+    x, y = ink(backend, 8)
+    ours = learner()
+    for call in (
+        lambda: ours.predict(x, batch_size=0),
+        lambda: ours.fit((x, y), epochs=0),
+        lambda: ours.evaluate((x, y), batch_size=-1),
+    ):
+        with pytest.raises(ValueError, match=r"(batch_size|epochs) is -?\d; it must be at least 1"):
+            call()
+    with pytest.raises(TypeError, match="x is a list; data must be"):
+        ours.fit((x.tolist(), y.tolist()))
+    assert len(ours.fit([x, y])["loss"]) == 1  # a pair in a list is a pair

@@ -74,6 +74,32 @@ class TestSequential:
         two.weight, two.parameters[0] = one.weight, one.weight
         assert Sequential([one, two]).parameters == [one.weight, one.bias, two.bias]
 
+    def test_layers_may_come_from_a_generator(self, backend):
+        model = Sequential(la for la in [Conv2D("conv", (1, 10, 12), 2, 3), ReLU("relu")])
+        assert len(model.parameters) == 2
+
+    def test_a_refused_network_leaves_its_layers_as_they_were(self, backend):
+        relu = ReLU("relu")
+        conv, wrong = Conv2D("conv", (1, 8, 8), 2, 3), MaxPool2D("pool", (2, 8, 8), 2, 2)
+        with pytest.raises(ValueError, match="takes input_dim"):
+            Sequential([conv, relu, wrong])
+        other = Conv2D("conv", (1, 10, 10), 2, 3)
+        assert Sequential([other, relu, wrong]).out_dim == (2, 4, 4)
+
+    def test_a_refused_size_leaves_the_network_as_it_was(self, backend):
+        model = small()
+        with pytest.raises(ValueError, match="spans 2 cells"):
+            model.set_input((1, 2, 12))
+        assert model(images(backend)).shape == (2, 2, 10, 12)
+
+    def test_a_replica_after_a_step_keeps_its_settings(self, backend):
+        model = small()
+        model(images(backend))
+        twin = model.replica((1, 21, 30))
+        assert twin.training is True
+        assert twin.layers[3].window == model.layers[3].window
+        assert twin(images(backend, shape=(1, 21, 30))).shape == (2, 2, 21, 30)
+
     def test_train_and_eval(self, backend):
         model = small()
         norm = model.layers[1]

@@ -128,3 +128,20 @@ def test_batch_norm_refuses_other_channels(backend):
     with pytest.raises(ValueError, match="its statistics are of 2 channels"):
         layer.set_input((3, 3, 4))
     assert layer.input_dim == (2, 3, 4)
+
+
+def test_batch_norm_remembers_the_mode_of_its_forward(backend):
+    rng = np.random.default_rng(0)
+    x, gradient = (backend.asarray(rng.standard_normal((2, 2, 3, 4))) for _ in range(2))
+    layer = BatchNorm2D("norm", (2, 3, 4))
+    layer(x)
+    expected = backend.to_numpy(layer.backward(gradient))
+    layer.eval()
+    assert_same_bits(backend.to_numpy(layer.backward(gradient)), expected)
+
+
+def test_batch_norm_does_not_overflow_in_float16(backend):
+    x = np.random.default_rng(0).normal(0, 3, (2, 1, 128, 128)).astype(np.float16)
+    y = BatchNorm2D("norm", (1, 128, 128))(backend.asarray(x))
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(backend.to_numpy(y).std(), 1, rtol=1e-3)

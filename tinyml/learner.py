@@ -103,6 +103,7 @@ class Learner:
         FloatingPointError
             If the loss is no longer finite. The model stays as it was before that step.
         """
+        _check_positive("epochs", epochs)
         rng = np.random.default_rng(seed)
         self.history = {"loss": []}
         for epoch in range(1, epochs + 1):
@@ -134,23 +135,33 @@ class Learner:
         Raises
         ------
         FloatingPointError
-            If the loss is no longer finite. The model stays as it was.
+            If the loss or a gradient is no longer finite. The model stays as it was.
         """
+        if len(x) == 0:
+            raise ValueError("a batch has no samples; leave empty batches out")
         model = self.model.train()
         remembered = [buffer.tensor.copy() for buffer in model.buffers]
         model.zero_gradients()
-        loss = self.loss.forward(model(self._here(x)), self._here(y))
-        if not math.isfinite(loss):
+        try:
+            loss = self.loss.forward(model(self._here(x)), self._here(y))
+            self._check_finite("loss", loss)
+            model.backward(self.loss.backward())
+            for parameter in model.parameters:
+                self._check_finite("gradient", float(parameter.gradient.sum()))
+        except Exception:
             for buffer, tensor in zip(model.buffers, remembered, strict=True):
                 buffer.tensor = tensor
-            raise FloatingPointError(
-                f"the loss is {loss} at step {len(self.history.get('loss', ())) + 1} with learning "
-                f"rate {self.optimizer.learning_rate}; the model keeps the weights it had before. "
-                "Try a smaller learning rate"
-            )
-        model.backward(self.loss.backward())
+            raise
         self.optimizer.update(model.parameters)
         return loss
+
+    def _check_finite(self, name: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the {name} is {value} at step {len(self.history.get('loss', ())) + 1} with "
+                f"learning rate {self.optimizer.learning_rate}; the model keeps the weights it had "
+                "before that step. Try a smaller learning rate"
+            )
 
     def evaluate(self, data: Data, *, batch_size: int = 32) -> dict[str, float]:
         """Mean loss and accuracy over data, without learning from it.
@@ -158,23 +169,25 @@ class Learner:
         Returns
         -------
         dict
-            "loss", the mean over the batches, weighted by their samples, and "accuracy", the share
-            of targets whose class has the largest output.
+            "loss", the mean over all targets, and "accuracy", the share of them whose class has
+            the largest output. Targets that the loss ignores do not count.
         """
-        loss = samples = right = targets = 0.0
+        loss = right = targets = 0.0
         self.model.eval()
         for x, y in _batches(data, batch_size, None)[0]:
             output, target = self.model(self._here(x)), self._here(y)
-            loss += self.loss.forward(output, target) * len(x)
-            samples += len(x)
-            right += int((output.argmax(1) == target).sum())
-            targets += target.size
-        if not samples:
-            raise ValueError("data has no batch; it must be (x, y) or an iterable of batches")
-        return {"loss": loss / samples, "accuracy": right / targets}
+            counted = target != getattr(self.loss, "ignore_index", None)
+            count = int(counted.sum())
+            loss += self.loss.forward(output, target) * count
+            right += int(((output.argmax(1) == target) & counted).sum())
+            targets += count
+        if not targets:
+            raise ValueError("data has no target that counts; it must be (x, y) or batches of them")
+        return {"loss": loss / targets, "accuracy": right / targets}
 
     def predict(self, x: Array, *, batch_size: int = 32) -> Array:
         """Output of the model for each sample, in the library that ``x`` came in."""
+        _check_positive("batch_size", batch_size)
         self.model.eval()
         home = home_of(x)
         parts = [
@@ -194,17 +207,27 @@ def _moved(array: Array, place: str) -> Array:
     return resolve(place).asarray(home_of(array).to_numpy(array))
 
 
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} is {value}; it must be at least 1")
+
+
 def _batches(
     data: Data, batch_size: int, rng: np.random.Generator | None
 ) -> tuple[Iterable[Batch], int | None]:
     """Batches, and their number where it is known; a pair is cut, in a new order."""
-    if not (isinstance(data, tuple) and len(data) == 2 and hasattr(data[0], "shape")):
+    if isinstance(data, list | tuple) and len(data) == 2 and hasattr(data[0], "shape"):
+        data = (data[0], data[1])
+    elif isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], tuple):
+        raise TypeError(
+            f"x is a {type(data[0]).__name__}; data must be (x, y) of arrays, or batches of them"
+        )
+    else:
         return data, len(data) if isinstance(data, Sized) else None
     x, y = data
     if len(x) != len(y):
         raise ValueError(f"x has {len(x)} samples and y {len(y)}; they must have the same number")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    _check_positive("batch_size", batch_size)
     order = np.arange(len(x)) if rng is None else rng.permutation(len(x))
     return _cut(x, y, order, batch_size), -(-len(x) // batch_size)
 

@@ -1,5 +1,7 @@
 """Losses. The derivation is on the page docs/cross_entropy.md."""
 
+import numpy as np
+
 from tinyml.arrays import check_shape
 from tinyml_backends import backend_for
 from tinyml_backends.arrays import Array
@@ -45,7 +47,13 @@ class SoftmaxCrossEntropy:
             If the shapes differ, or a target is no class.
         """
         xp = backend_for(logits, target).xp
+        if logits.ndim < 2 or logits.dtype.kind != "f":
+            raise ValueError(
+                f"logits have shape {tuple(logits.shape)} and dtype {logits.dtype}; they must be "
+                "floats (samples, classes, …)"
+            )
         check_shape("target", target, (logits.shape[0], *logits.shape[2:]))
+        logits = logits.astype(xp.result_type(logits, np.float32), copy=False)
         if target.dtype.kind not in "iu":
             raise TypeError(f"target has dtype {target.dtype}; it must hold integers")
         counted = target != self.ignore_index

@@ -52,33 +52,45 @@ class Sequential(Layer):
         if len(set(names)) != len(names) or not names:
             raise ValueError(f"layers are named {names}; there must be some, each by its own name")
         # dict.fromkeys keeps a parameter that two layers share from being updated twice.
-        self.parameters = list(dict.fromkeys(p for layer in layers for p in layer.parameters))
-        self.buffers = list(dict.fromkeys(b for layer in layers for b in layer.buffers))
+        self.parameters = list(dict.fromkeys(p for layer in self.layers for p in layer.parameters))
+        self.buffers = list(dict.fromkeys(b for layer in self.layers for b in layer.buffers))
         self._running = _OneThread()
         self._connect()
 
     def _connect(self) -> None:
-        """Tell layers that fit any shape what they get, and check those that do not."""
-        first = next((i for i, la in enumerate(self.layers) if hasattr(la, "input_dim")), None)
-        if first is None:
-            return
-        dim = self.input_dim = self.layers[first].input_dim  # layers before it keep the shape
+        """Check that each layer takes what the one before gives; layers of any shape keep it."""
+        dim: tuple[int, ...] | None = None
         for layer in self.layers:
-            if getattr(layer, "input_dim", dim) != dim:
+            if not layer.has_fixed_input():
+                continue
+            if dim is None:
+                self.input_dim = layer.input_dim
+            elif layer.input_dim != dim:
                 raise ValueError(
                     f"{layer!r} takes input_dim {layer.input_dim}; the layer before it gives {dim}"
                 )
-            layer.set_input(dim)
             dim = layer.out_dim
-        self.out_dim = dim
+        if dim is not None:
+            self.set_input(self.input_dim)
+
+    def has_fixed_input(self) -> bool:
+        """Whether some layer has a fixed shape."""
+        return any(layer.has_fixed_input() for layer in self.layers)
 
     def set_input(self, input_dim: tuple[int, ...]) -> None:
         """Prepare every layer for images of another size; the parameters stay."""
-        dim = tuple(input_dim)
+        try:
+            self.out_dim = self._pass_on(tuple(input_dim))
+        except (ValueError, TypeError):
+            self._pass_on(self.input_dim)  # nothing half-changed
+            raise
+        self.input_dim = tuple(input_dim)
+
+    def _pass_on(self, dim: tuple[int, ...]) -> tuple[int, ...]:
         for layer in self.layers:
             layer.set_input(dim)
             dim = layer.out_dim
-        self.input_dim, self.out_dim = tuple(input_dim), dim
+        return dim
 
     def forward(self, x: Array) -> Array:
         """Output of the last layer.
@@ -162,6 +174,7 @@ class Sequential(Layer):
         memo: dict[int, Any] = {id(b): b for b in (*self.parameters, *self.buffers)}
         memo.update((id(saved), None) for saved in _saved(self))
         twin = copy.deepcopy(self, memo)
+        twin.forget()
         if input_dim is not None:
             twin.set_input(input_dim)
         return twin
@@ -170,7 +183,9 @@ class Sequential(Layer):
 def _saved(layer: Layer) -> Iterator[object]:
     """Everything that forward passes have saved, so that a copy can leave it out."""
     for attribute in layer.saves:
-        yield getattr(layer, attribute)
+        value = getattr(layer, attribute)
+        if not isinstance(value, bool | None):  # True is one object for everybody
+            yield value
     for child in getattr(layer, "layers", ()):
         yield from _saved(child)
 
