@@ -63,7 +63,9 @@ class TestRun:
 
     def test_it_learns_in_a_few_steps(self):
         data = demo.halves(*demo.nuclei())
-        result = demo.run(data, 60, 0)
+        learner = demo.build(data, 0)
+        demo.train(learner, data, 60, 0)
+        result = demo.find(learner, data, 0.0)
         assert demo.score(result.found, data.mask[:, data.cut :]).iou > 0.8
 
     def test_the_right_half_does_not_reach_the_weights(self):
@@ -72,10 +74,13 @@ class TestRun:
         other, other_mask = image.copy(), mask.copy()
         other[:, :, 256:] = noise.integers(0, 256, other[:, :, 256:].shape)
         other_mask[:, 256:] = noise.integers(0, 2, other_mask[:, 256:].shape)
-        one, two = (
-            demo.train(demo.halves(*pair), 5, 0)[0].model
-            for pair in ((image, mask), (other, other_mask))
-        )
+        models = []
+        for pair in ((image, mask), (other, other_mask)):
+            data = demo.halves(*pair)
+            learner = demo.build(data, 0)
+            demo.train(learner, data, 5, 0)
+            models.append(learner.model)
+        one, two = models
         for a, b in zip(one.parameters + one.buffers, two.parameters + two.buffers, strict=True):
             assert_same_bits(a.tensor, b.tensor)
 
@@ -83,7 +88,9 @@ class TestRun:
         data = demo.halves(*demo.nuclei())
 
         def losses(seed):
-            return demo.train(data, 3, seed)[0].history["loss"]
+            learner = demo.build(data, seed)
+            demo.train(learner, data, 3, seed)
+            return learner.history["loss"]
 
         assert losses(1) == losses(1) != losses(2)
 
@@ -94,6 +101,26 @@ class TestRun:
         assert (tmp_path / "out/a.png").exists()
         assert not (tmp_path / "tinyml-demo.png").exists()
 
+    def test_a_full_disk_does_not_lose_the_scores(self, run, monkeypatch):
+        def full(*arguments):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(demo, "draw", full)
+        result = run("--steps", 1)
+        assert result.exit_code == 2
+        *_, scores, error = result.output.splitlines()
+        assert scores.startswith("IoU 0.")
+        assert error.startswith("Error: output tinyml-demo.png cannot be written: ")
+
+    def test_a_tall_image_is_readable(self, run, tmp_path, pair):
+        np.savez(
+            tmp_path / "tall.npz", image=np.tile(pair[0], (9, 1)), mask=np.tile(pair[1], (9, 1))
+        )
+        result = run("--steps", 1, "--image", "tall.npz", "--mask", "tall.npz")
+        assert result.exit_code == 0, result.output
+        picture = imagecodecs.png_decode((tmp_path / "tinyml-demo.png").read_bytes())
+        assert picture.shape[1] > 1000
+
     def test_an_interrupt_still_tests_and_draws(self, tmp_path):
         process = subprocess.Popen(
             [sys.executable, "-m", "tinyml", "demo", "--steps", "100000"],
@@ -103,7 +130,9 @@ class TestRun:
             stderr=subprocess.PIPE,
             text=True,
         )
-        time.sleep(6)  # it takes less than two to begin
+        heading = [process.stdout.readline() for _ in range(3)]
+        assert heading[2].startswith("network")  # what follows is the training
+        time.sleep(2)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
@@ -210,12 +239,16 @@ class TestOwnPair:
         assert result.output.startswith("image     70×140;")
 
 
+def mask_of(file):
+    return "--mask", file
+
+
 class TestBadInput:
     """One sentence, exit code 2, no traceback, before any training."""
 
     @pytest.fixture(autouse=True)
     def no_training(self, monkeypatch):
-        monkeypatch.setattr(demo, "run", lambda *a: pytest.fail("it trained"))
+        monkeypatch.setattr(demo, "train", lambda *a: pytest.fail("it trained"))
 
     @pytest.fixture
     def refused(self, run, tmp_path):
@@ -253,7 +286,11 @@ class TestBadInput:
         refused("output none/a.png cannot be written: No such file", "--output", "none/a.png")
         (tmp_path / "folder").mkdir()
         refused("'folder' is a directory", "--output", "folder")
-        refused("output a.xyz is none of ", "--output", "a.xyz")
+        refused("output a.xyz is none of .jpg, .pdf, .png, .svg", "--output", "a.xyz")
+        refused("output a is none of", "--output", "a")
+        os.mkfifo(tmp_path / "pipe.png")
+        refused("output pipe.png cannot be written: it is no regular file", "--output", "pipe.png")
+        (tmp_path / "link.png").symlink_to("gone/target.png")
         assert not (tmp_path / "a.xyz").exists()
 
     def test_an_existing_picture_survives_a_refused_run(self, refused, tmp_path):
@@ -302,18 +339,43 @@ class TestBadInput:
             "image a.jpg is none of .png, .tif, .tiff, .npz", "--image", "a.jpg", "--mask", mask
         )
         np.savez(tmp_path / "two.npz", a=pair[0], b=pair[0])
-        refused("it holds a, b, but no array named 'image'", "--image", "two.npz", "--mask", mask)
+        refused("it holds a, b, no array named 'image'", "--image", "two.npz", "--mask", mask)
         np.savez(tmp_path / "object.npz", np.array([{}]))
         refused("image object.npz cannot be read: ", "--image", "object.npz", "--mask", mask)
+
+        np.save(tmp_path / "array.npy", pair[0])
+        (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+        refused(
+            "image array.npz cannot be read: it is no npz", "--image", "array.npz", *mask_of(mask)
+        )
+        np.savez(tmp_path / "none.npz")
+        refused("it holds nothing, no array", "--image", "none.npz", *mask_of(mask))
+        tifffile.imwrite(tmp_path / "pages.tif", np.stack([pair[0]] * 2), photometric="minisblack")
+        refused("it has 2 pages; save the one", "--image", "pages.tif", *mask_of(mask))
+        tifffile.imwrite(tmp_path / "white.tif", pair[0], photometric="miniswhite")
+        refused("its pixels are MINISWHITE", "--image", "white.tif", *mask_of(mask))
+
+    def test_a_constant_image(self, refused, files, pair):
+        refused("left half of the image is constant", *files(image=pair[0] * 0))
+
+    def test_the_users_own_files_survive(self, refused, files, tmp_path, pair):
+        (tmp_path / "image.png").write_bytes(imagecodecs.png_encode(pair[0]))
+        _, _, _, mask = files()
+        before = (tmp_path / "image.png").read_bytes()
+        refused(
+            "output image.png is your image or mask; name another file",
+            *("--image", "image.png", "--mask", mask, "--output", "image.png"),
+        )
+        assert (tmp_path / "image.png").read_bytes() == before
 
     def test_a_diverged_training(self, run, monkeypatch):
         def diverge(*arguments):
             raise FloatingPointError("the loss is nan at step 3 with learning rate 0.005")
 
-        monkeypatch.setattr(demo, "run", diverge)
+        monkeypatch.setattr(demo, "train", diverge)
         result = run()
         assert result.exit_code == 2
-        assert result.output == "Error: the loss is nan at step 3 with learning rate 0.005\n"
+        assert result.output.endswith("Error: the loss is nan at step 3 with learning rate 0.005\n")
 
     def test_without_the_extra(self, refused, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib", None)

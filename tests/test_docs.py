@@ -4,6 +4,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,14 @@ def test_page_examples(page):
 def test_everything_public_has_an_example(name):
     public = getattr(tinyml, name)
     assert ">>> " in inspect.getdoc(public)
+
+
+def test_every_row_of_rules_is_a_test():
+    rules = (ROOT / "docs/pooling.md").read_text().partition("## What tinyml does")[2]
+    rows = [line for line in rules.splitlines() if line.startswith("| ")][1:]
+    named = [re.search(r"`(\w+\.py)::(\w+)` \|$", row) for row in rows if not row.startswith("|-")]
+    assert len(named) > 20
+    for row, match in zip(rows, named, strict=True):
+        assert match, row
+        file, function = match.groups()
+        assert f"def {function}(" in (ROOT / "tests" / file).read_text(), row

@@ -4,6 +4,7 @@ import platform
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import click
 import numpy as np
@@ -93,35 +94,48 @@ def demo(
         if (image is None) != (mask is None):
             raise ValueError("--image and --mask go together; give both or neither")
         with tinyml.use_backend(backend or tinyml.current_backend()):
-            _check_writable(output)
+            _check_output(output, image, mask)
             picture, truth = read_pair(image, mask) if image and mask else steps_of.nuclei()
             data = steps_of.halves(picture, truth)
-            result = steps_of.run(data, steps, seed)
+            learner = steps_of.build(data, seed)
+            click.echo(steps_of.heading(learner, data))
+            seconds = steps_of.train(learner, data, steps, seed)
+            result = steps_of.find(learner, data, seconds)
             ours = steps_of.score(result.found, truth[:, data.cut :])
             plain = steps_of.threshold(picture, truth, data.cut)
-            steps_of.draw(output, data, result, ours, plain)
-            click.echo(steps_of.report(data, result, steps))
+            click.echo(steps_of.report(result, steps))
+            scores = (
+                f"IoU {ours.iou:.3f} (threshold {plain.iou:.3f}), "
+                f"pixel accuracy {ours.accuracy:.3f} (threshold {plain.accuracy:.3f})"
+            )
+            try:
+                steps_of.draw(output, data, result, ours, plain)
+            except OSError as error:  # a full disk; the scores are not lost with the picture
+                click.echo(scores)
+                raise ValueError(f"output {output} cannot be written: {error}") from error
     except (ValueError, tinyml.BackendUnavailableError, FloatingPointError) as error:
         raise Failure(str(error)) from error
     click.echo(f"picture   {output}")
-    click.echo(
-        f"IoU {ours.iou:.3f} (threshold {plain.iou:.3f}), "
-        f"pixel accuracy {ours.accuracy:.3f} (threshold {plain.accuracy:.3f})"
-    )
+    click.echo(scores)
 
 
-def _check_writable(output: Path) -> None:
-    """Find out before the training, not after it."""
-    from matplotlib.backend_bases import FigureCanvasBase
+PICTURES = (".jpg", ".pdf", ".png", ".svg")
 
-    formats = sorted(f".{name}" for name in FigureCanvasBase.get_supported_filetypes())
-    if output.suffix.lower() not in formats:
-        raise ValueError(f"output {output} is none of {', '.join(formats)}")
-    existed = output.exists()
+
+def _check_output(output: Path, *inputs: Path | None) -> None:
+    """Find out before the training that the picture can be written, and harms nothing."""
+    if output.suffix.lower() not in PICTURES:
+        raise ValueError(f"output {output} is none of {', '.join(PICTURES)}")
+    if output.exists() and not output.is_file():
+        raise ValueError(f"output {output} cannot be written: it is no regular file")
+    if output.exists() and any(file and file.exists() and output.samefile(file) for file in inputs):
+        raise ValueError(f"output {output} is your image or mask; name another file")
     try:
-        with output.open("ab"):
-            pass
+        if output.exists():
+            with output.open("ab"):
+                pass
+        else:
+            with NamedTemporaryFile(dir=output.parent):
+                pass
     except OSError as error:
         raise ValueError(f"output {output} cannot be written: {error.strerror}") from error
-    if not existed:
-        output.unlink()

@@ -14,7 +14,6 @@ from tinyml.layers import MaxPool2D
 from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
 from tinyml.models import segnet
-from tinyml.net import Sequential
 from tinyml.optims import Adam
 from tinyml_backends import current_backend
 
@@ -59,7 +58,8 @@ def halves(image: NDArray[Any], mask: Mask) -> Halves:
     Raises
     ------
     ValueError
-        If the image is too small for a crop, or one half of the mask is constant.
+        If the image is too small for a crop, its left half is constant, or one half of the mask
+        is.
     """
     _, height, width = image.shape
     cut = width // 2
@@ -74,7 +74,9 @@ def halves(image: NDArray[Any], mask: Mask) -> Halves:
             raise ValueError(f"the {side} half of the mask is all {kind}; it must hold both")
     left = image[:, :, :cut].astype(np.float64)
     mean, deviation = left.mean((1, 2), keepdims=True), left.std((1, 2), keepdims=True)
-    standard = (image - mean) / np.maximum(deviation, 1e-12)
+    if not deviation.any():
+        raise ValueError("the left half of the image is constant; there is nothing to learn from")
+    standard = (image - mean) / np.where(deviation > 0, deviation, 1)
     return Halves(standard.astype(np.float32), mask, cut)
 
 
@@ -133,7 +135,6 @@ def threshold(image: NDArray[Any], mask: Mask, cut: int) -> Score:
 class Result(NamedTuple):
     """What a run of the demo gives."""
 
-    model: Sequential
     losses: list[float]
     seconds: float
     found: Mask
@@ -143,27 +144,29 @@ class Result(NamedTuple):
     """Bytes of all switches of the right half, and of int64 indices in their place."""
 
 
-def train(data: Halves, steps: int, seed: int) -> tuple[Learner, float]:
-    """Train a SegNet on the left half; Ctrl-C ends the training early and keeps what it learned."""
+def build(data: Halves, seed: int) -> Learner:
+    """Return an untrained SegNet with its loss and optimizer."""
     channels = data.image.shape[0]
     model = segnet((channels, CROP, CROP), 2, depth=DEPTH, channels=CHANNELS, rng=seed)
-    learner = Learner(model, SoftmaxCrossEntropy(), Adam(LEARNING_RATE))
+    return Learner(model, SoftmaxCrossEntropy(), Adam(LEARNING_RATE))
+
+
+def train(learner: Learner, data: Halves, steps: int, seed: int) -> float:
+    """Train on the left half, and return the seconds it took; Ctrl-C ends it early."""
     start = time.perf_counter()
     with suppress(KeyboardInterrupt):
         learner.fit(Crops(data, steps, seed))
-    return learner, time.perf_counter() - start
+    return time.perf_counter() - start
 
 
-def run(data: Halves, steps: int, seed: int) -> Result:
-    """Train on the left half and look at the right one."""
-    learner, seconds = train(data, steps, seed)
+def find(learner: Learner, data: Halves, seconds: float) -> Result:
+    """Look at the right half with what was learned."""
     right = data.image[None, :, :, data.cut :]
     whole = learner.model.replica(right.shape[1:])
     logits = Learner(whole, learner.loss, learner.optimizer).predict(right)
     pools = [layer for layer in whole.layers if isinstance(layer, MaxPool2D)]
     switches = [pool.switches for pool in pools if pool.switches is not None]
     return Result(
-        learner.model,
         learner.history["loss"],
         seconds,
         logits[0].argmax(0) == 1,
@@ -172,21 +175,25 @@ def run(data: Halves, steps: int, seed: int) -> Result:
     )
 
 
-def report(data: Halves, result: Result, steps: int) -> str:
-    """What is printed above the last line."""
-    done = len(result.losses)
-    parameters = sum(p.tensor.size for p in result.model.parameters)
-    early = f", interrupted before {steps}" if done < steps else ""
+def heading(learner: Learner, data: Halves) -> str:
+    """What is printed before the training."""
+    parameters = sum(p.tensor.size for p in learner.model.parameters)
     height, width = data.mask.shape
-    return "\n".join(
-        (
-            f"image     {height}×{width}; the left half trains, the right half tests",
-            f"backend   {current_backend().name}",
-            f"network   SegNet, {DEPTH} levels of {CHANNELS} channels, {parameters:,} parameters",
-            f"training  {done} steps of {BATCH} crops in {result.seconds:.1f} s{early}",
-            f"switches  {result.switch_bytes:,} bytes for the right half; "
-            f"int64 indices would take {result.index_bytes:,}",
-        )
+    return (
+        f"image     {height}×{width}; the left half trains, the right half tests\n"
+        f"backend   {current_backend().name}\n"
+        f"network   SegNet, {DEPTH} levels of {CHANNELS} channels, {parameters:,} parameters"
+    )
+
+
+def report(result: Result, steps: int) -> str:
+    """What is printed after the training, above the scores."""
+    done = len(result.losses)
+    early = f", interrupted before {steps}" if done < steps else ""
+    return (
+        f"training  {done} steps of {BATCH} crops in {result.seconds:.1f} s{early}\n"
+        f"switches  {result.switch_bytes:,} bytes for the right half; "
+        f"int64 indices would take {result.index_bytes:,}"
     )
 
 
@@ -215,7 +222,7 @@ def draw(output: Path, data: Halves, result: Result, ours: Score, plain: Score) 
             ListedColormap(list(colours.values())),
         ),
     ]
-    width = min(5 * truth.shape[1] / truth.shape[0], 5)
+    width = min(max(5 * truth.shape[1] / truth.shape[0], 2.2), 5)
     figure = Figure(figsize=(4 * width + 4.5, 6.2), layout="constrained")
     axes = figure.subplots(1, 5, width_ratios=[width] * 4 + [4.5])
     for axis, (title, picture, colour_map) in zip(axes, panels, strict=False):
@@ -238,7 +245,10 @@ def draw(output: Path, data: Halves, result: Result, ours: Score, plain: Score) 
     )
     curve = axes[4]
     steps = np.arange(1, len(result.losses) + 1)
-    curve.semilogy(steps, result.losses, color="#999999", linewidth=0.8, label="each step")
+    dots = "o" if len(steps) == 1 else ""
+    curve.semilogy(
+        steps, result.losses, color="#999999", linewidth=0.8, marker=dots, label="each step"
+    )
     if len(steps) >= 20:
         smooth = np.convolve(result.losses, np.full(10, 0.1), mode="valid")
         curve.semilogy(steps[9:], smooth, color="#0072b2", label="mean of 10 steps")

@@ -53,8 +53,7 @@ def _read(file: Path, role: str) -> NDArray[Any]:
     except Exception as error:  # every decoder raises its own types for a file that is not its own
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"{role} {file} cannot be read: {reason}") from error
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
+    array = array.astype(np.uint8 if array.dtype == bool else array.dtype.newbyteorder("="))
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] > 4 or 0 in array.shape:
@@ -77,17 +76,24 @@ def _tiff(file: Path, role: str) -> NDArray[Any]:
     import tifffile
 
     with tifffile.TiffFile(file) as tiff:
+        if len(tiff.pages) != 1:
+            raise ValueError(f"it has {len(tiff.pages)} pages; save the one you mean by itself")
         page = tiff.pages[0]
+        if page.photometric.name not in ("MINISBLACK", "RGB"):
+            raise ValueError(f"its pixels are {page.photometric.name}; save it as grey or RGB")
         array = np.asarray(page.asarray())
         return np.moveaxis(array, 0, 2) if page.axes.startswith("S") else array
 
 
 def _npz(file: Path, role: str) -> NDArray[Any]:
-    with np.load(file, allow_pickle=False) as archive:
+    archive = np.load(file, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError("it is no npz archive")
+    with archive:
         names = list(archive)
         name = names[0] if len(names) == 1 else role
         if name not in names:
-            raise ValueError(f"it holds {', '.join(names)}, but no array named {role!r}")
+            raise ValueError(f"it holds {', '.join(names) or 'nothing'}, no array named {role!r}")
         return np.asarray(archive[name])
 
 

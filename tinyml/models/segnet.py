@@ -67,13 +67,13 @@ def segnet(
         )
     rng = np.random.default_rng(rng)
 
-    def convolution(name: str, dim: tuple[int, int, int]) -> list[Layer]:
+    def convolution(name: str, dim: tuple[int, ...]) -> list[Layer]:
         conv = Conv2D(f"conv_{name}", dim, channels, size, padding=size // 2, bias=False, rng=rng)
         return [conv, BatchNorm2D(f"norm_{name}", conv.out_dim)]
 
     layers: list[Layer] = []
     pools: list[MaxPool2D] = []
-    dim = input_dim
+    dim: tuple[int, ...] = input_dim
     for level in range(1, depth + 1):
         layers += [*convolution(f"encoder{level}", dim), ReLU(f"relu{level}")]
         pools.append(MaxPool2D(f"pool{level}", (channels, *dim[1:]), 2, 2))

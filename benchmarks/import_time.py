@@ -1,0 +1,36 @@
+"""What ``import tinyml`` costs beside ``import numpy``: interleaved processes, medians.
+
+Run ``python benchmarks/import_time.py``.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+
+import click
+
+MODULES = ("numpy", "tinyml")
+
+
+def seconds(module: str) -> float:
+    """Time of a new process that imports the module."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+    return time.perf_counter() - start
+
+
+@click.command()
+@click.option("--rounds", default=15, show_default=True, help="Processes for each module.")
+def main(rounds: int) -> None:
+    """Milliseconds of a process that imports NumPy, or tinyml, and the difference."""
+    times: dict[str, list[float]] = {module: [] for module in MODULES}
+    for _ in range(rounds):
+        for module in MODULES:
+            times[module].append(seconds(module) * 1e3)
+    numpy, ours = (statistics.median(times[module]) for module in MODULES)
+    click.echo(f"numpy {numpy:.0f} ms, tinyml {ours:.0f} ms: {ours - numpy:+.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
