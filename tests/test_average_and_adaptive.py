@@ -110,6 +110,43 @@ def test_average_gradient_is_the_derivative(backend, layout, data, case):
     np.testing.assert_allclose(backend.to_numpy(ours), numeric, rtol=1e-8, atol=1e-9)
 
 
+@given(data=st.data(), case=geometries())
+def test_average_gradient_equals_plain_loops(backend, data, case):
+    shape, geometry = case
+    outputs = reference.output_shape(shape, **geometry)
+    if geometry["size"] == shape and outputs == (1,) * len(shape):
+        return  # one window over all
+    gradient = data.draw(arrays((2, *outputs)))
+    options = {"count_include_pad": data.draw(st.booleans())}
+    ours = tinyml.avg_pool_gradient(backend.asarray(gradient), shape, **geometry, **options)
+    expected = reference.avg_pool_gradient(gradient, shape, **options, **geometry)
+    assert_same_sums(backend.to_numpy(ours), expected)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_average_gradients_are_summed_in_order(backend, dtype):
+    gradient = np.random.default_rng(0).standard_normal((1, 2, 7, 6)).astype(dtype)
+    ours = tinyml.avg_pool_gradient(backend.asarray(gradient), (9, 8), 3, 1)
+    expected = reference.avg_pool_gradient(
+        gradient[0],
+        (9, 8),
+        size=(3, 3),
+        stride=(1, 1),
+        padding=((0, 0),) * 2,
+        dilation=(1, 1),
+        ceil_mode=False,
+    )
+    assert_same_bits(backend.to_numpy(ours)[0], expected)
+
+
+def test_adaptive_max_follows_the_rules_of_max_pooling(backend):
+    x = np.array([[[2.0, np.nan, 5.0, np.nan, 1.0], [-0.0, 0.0, -1.0, -2.0, -3.0]]])
+    y, indices = tinyml.adaptive_max_pool(backend.asarray(x), 1)
+    assert np.isnan(backend.to_numpy(y)[0, 0, 0])
+    assert np.signbit(backend.to_numpy(y)[0, 1, 0])
+    assert backend.to_numpy(indices).tolist() == [[[3], [0]]]
+
+
 @st.composite
 def adaptive_cases(draw):
     """Spatial shape and output size, larger and smaller ones."""

@@ -169,3 +169,21 @@ def adaptive_max_pool(x, output_size):
             values[p][output] = x[p][best]
             indices[p][output] = np.ravel_multi_index(best, x.shape[1:])
     return values, indices
+
+
+def avg_pool_gradient(
+    gradient, shape, *, count_include_pad=True, divisor_override=None, **geometry
+):
+    """Divided gradients, added to the cells one window at a time in row-major order."""
+    wide = _wide(gradient.dtype)
+    out = np.zeros((len(gradient), *shape), wide)
+    with np.errstate(all="ignore"):
+        for p in range(len(gradient)):
+            for output, cells in windows(shape, **geometry):
+                divisor = _divisor(
+                    output, cells, shape, count_include_pad, divisor_override, **geometry
+                )
+                term = wide.type(_quotient(wide.type(gradient[p][output]), divisor))
+                for _, place in cells:
+                    out[p][place] = out[p][place] + term
+        return out.astype(gradient.dtype)
