@@ -266,9 +266,8 @@ def refuse_bad_index(indices: Array, first_bad: int, plane: int) -> None:
     position = tuple(map(int, np.unravel_index(first_bad, indices.shape)))
     value = int(indices.reshape(-1)[first_bad])
     listed = ", ".join(map(str, position))
-    raise SwitchIndexError(
-        f"indices[{listed}] is {value}; the indices of its plane are 0 to {plane - 1}"
-    )
+    allowed = f"the indices of its plane are 0 to {plane - 1}" if plane else "its plane is empty"
+    raise SwitchIndexError(f"indices[{listed}] is {value}; {allowed}")
 
 
 def _adaptive(x: Array, output_size: IntPerAxis) -> tuple[int, tuple[int, ...]]:

@@ -224,7 +224,7 @@ def _output_size(
     if len(spatial) == len(size) + 2:
         spatial = spatial[2:]
     spatial = per_axis("output_size", spatial, len(size), minimum=-(2**63))
-    ranges = [(max(1, d - s + 1), d + s - 1) for d, s in zip(default, stride, strict=True)]
+    ranges = [(max(0, d - s + 1), d + s - 1) for d, s in zip(default, stride, strict=True)]
     if any(not low <= n <= high for n, (low, high) in zip(spatial, ranges, strict=True)):
         allowed = ", ".join(f"{low} to {high}" for low, high in ranges)
         raise ValueError(f"output_size is {spatial}; its lengths may be {allowed}")
