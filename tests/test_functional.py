@@ -227,7 +227,7 @@ def test_the_range_of_output_sizes_is_named(backend):
         F.max_unpool2d(y, indices, 2, output_size=(4,))
 
 
-def test_an_unpooling_that_padding_leaves_empty(backend, torch):
+def test_an_unpooling_that_padding_leaves_empty(backend):
     y, indices = np.zeros((1, 1, 2)), np.zeros((1, 1, 2), int)
     with pytest.raises(SwitchIndexError, match="its plane is empty"):
         F.max_unpool1d(backend.asarray(y), backend.asarray(indices), 1, 1, 1)

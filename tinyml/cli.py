@@ -50,8 +50,20 @@ class Failure(click.ClickException):
 
 @main.command()
 @click.option("--backend", metavar="NAME", help="Backend to run on; `tinyml info` lists them.")
-@click.option("--steps", default=400, show_default=True, type=click.IntRange(min=1))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option(
+    "--steps",
+    default=400,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Training steps, each on eight crops.",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Where the first weights and the crops come from.",
+)
 @click.option(
     "--output",
     default="tinyml-demo.png",
