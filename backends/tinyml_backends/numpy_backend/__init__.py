@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _quiet(kernel: F) -> F:
-    """The kernel without NumPy's warnings: a sum may overflow or have no value, and says so."""
+    """The kernel without NumPy's warnings: a sum may overflow or be NaN, and shows it."""
 
     @wraps(kernel)
     def call(*args: Any) -> Any:
