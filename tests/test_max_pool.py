@@ -47,8 +47,14 @@ def test_equals_plain_loops(backend, data, case):
 def test_equals_pytorch(backend, torch, data, case):
     shape, geometry = case
     dtypes = (*FLOATS, "int8", "int16", "int32", "int64", "uint8")
-    x = data.draw(arrays((2, 1, *shape), dtypes))
-    y, switches = tinyml.max_pool(backend.asarray(x), **geometry)
+    x = data.draw(arrays((2, 2, *shape), dtypes))
+    last = data.draw(st.booleans(), label="channels last")
+    layout = "channels_last" if last else "channels_first"
+    given_x = np.moveaxis(x, 1, -1) if last else x
+    y, switches = tinyml.max_pool(backend.asarray(given_x), **geometry, layout=layout)
+    y, places = (backend.to_numpy(a) for a in (y, switches.to("plane")))
+    if last:
+        y, places = np.moveaxis(y, -1, 1), np.moveaxis(places, -1, 1)
     padding = tuple(before for before, _ in geometry["padding"])
     pool = getattr(torch.nn.functional, f"max_pool{len(shape)}d")
     expected, indices = pool(
@@ -60,8 +66,8 @@ def test_equals_pytorch(backend, torch, data, case):
         geometry["ceil_mode"],
         return_indices=True,
     )
-    assert_same_bits(backend.to_numpy(y), expected.numpy())
-    assert_same_bits(backend.to_numpy(switches.to("plane")), indices.numpy())
+    assert_same_bits(y, expected.numpy())
+    assert_same_bits(places, indices.numpy())
 
 
 @pytest.mark.parametrize(

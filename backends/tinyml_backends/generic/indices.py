@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.generic.blocks import blocks_of, slice_of
+from tinyml_backends.generic.blocks import blocks, slice_of
 from tinyml_backends.geometry import Window, pitches
 
 ConventionName = Literal["window", "plane", "tensor", "nhwc"]
@@ -80,7 +80,8 @@ def winners_from_indices(
     winners = xp.empty(indices.shape, window.winner_dtype)
     rows_in_all = indices.shape[1]
     per_row = prod(indices.shape[2:])
-    for planes, rows in blocks_of(winners, rows_in_all):
+    # some index arrays of 64 bits live at a time, so that a block has fewer elements
+    for planes, rows in blocks(len(indices), rows_in_all, 16 * per_row):
         here = planes, slice_of(rows)
         part = indices[here]
         limit = convention.limit((len(indices), *input_shape, *_channels(indices, window)), window)
