@@ -26,7 +26,7 @@ from tinyml.arrays import check_dtype, check_shape
 from tinyml.average import check_indices, refuse_bad_index
 from tinyml.layout import stack
 from tinyml.switches import Switches
-from tinyml_backends import backend_for
+from tinyml_backends import Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, per_axis
 from tinyml_backends.arrays import Array
 
@@ -215,9 +215,7 @@ def _output_size(
     output_size: Sequence[int] | None,
 ) -> tuple[int, ...]:
     """Spatial shape of an unpooled array, PyTorch's default or the user's within its range."""
-    default = tuple(
-        (n - 1) * s + k - 2 * p for n, s, k, p in zip(pooled, stride, size, padding, strict=True)
-    )
+    default = Window.of(len(size), size, stride, padding).unpooled_lengths(pooled)
     if output_size is None:
         return tuple(max(0, n) for n in default)
     spatial = tuple(output_size)

@@ -171,16 +171,20 @@ class Window:
         ValueError
             If the padding leaves nothing of some axis.
         """
-        shape = tuple(
-            (n - 1) * s + e - sum(p)
-            for n, s, e, p in zip(output_shape, self.stride, self.extent, self.padding, strict=True)
-        )
+        shape = self.unpooled_lengths(output_shape)
         if min(shape) < 1:
             raise ValueError(
                 f"padding {self.padding} leaves an unpooled shape of {shape} for the pooled shape "
                 f"{tuple(output_shape)}: every length must be at least 1"
             )
         return shape
+
+    def unpooled_lengths(self, output_shape: Sequence[int]) -> tuple[int, ...]:
+        """As `unpooled_shape`, unchecked: padding may leave a length below 1."""
+        return tuple(
+            (n - 1) * s + e - sum(p)
+            for n, s, e, p in zip(output_shape, self.stride, self.extent, self.padding, strict=True)
+        )
 
     def cells(self, input_shape: Sequence[int]) -> tuple[Cell, ...]:
         """Return all cells that meet the input, ascending, with the outputs and inputs they join.
