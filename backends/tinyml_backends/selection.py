@@ -143,7 +143,7 @@ def backend_for(*arrays: Array) -> Backend:
     """
     selected = _selection().backend
     if selected is not None and all(map(selected.handles, arrays)):
-        backend = selected
+        backend = selected.wherever()
     else:
         backend = _of_library(selected, arrays)
     if len(arrays) > 1:

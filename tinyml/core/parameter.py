@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tinyml.arrays import device_scope
 from tinyml_backends import Backend, home_of
 from tinyml_backends.arrays import Array
 
@@ -53,7 +54,8 @@ class Parameter(Buffer):
 
     def __init__(self, tensor: Array) -> None:
         super().__init__(tensor)
-        self.gradient = home_of(tensor).xp.zeros_like(tensor)
+        with device_scope(tensor):
+            self.gradient = home_of(tensor).xp.zeros_like(tensor)
         self.state = {}
 
     def zero_gradient(self) -> None:
@@ -69,7 +71,7 @@ class Parameter(Buffer):
 
 
 def moved(array: Array, backend: Backend) -> Array:
-    """``array`` on another backend; the same object if that backend handles it."""
+    """``array`` where a backend makes new arrays; the same object if it is there."""
     if backend.handles(array):
-        return array
+        return backend.asarray(array)
     return backend.asarray(home_of(array).to_numpy(array))

@@ -17,7 +17,7 @@ def avg_pool(
     outputs = window.output_shape(spatial)
     divisors = _Divisors(xp, window, spatial, count_include_pad, divisor, len(channels))
     axes = tuple(range(1, window.axes + 1))
-    if _is_global(window, spatial):
+    if is_global(window, spatial):
         total = x.sum(axes, dtype=_exact(x.dtype), keepdims=True)
         return quotient(total, divisors[:]).astype(x.dtype)
     out = xp.empty((len(x), *outputs, *channels), x.dtype)
@@ -45,7 +45,7 @@ def avg_pool_gradient(
     divisors = _Divisors(xp, window, input_shape, count_include_pad, divisor, len(channels))
     dtype = wide(gradient.dtype)
     out = xp.zeros((len(gradient), *input_shape, *channels), gradient.dtype)
-    if _is_global(window, input_shape):
+    if is_global(window, input_shape):
         out[...] = quotient(gradient.astype(dtype), divisors[:])
         return out
     for planes, rows in blocks_of(out, input_shape[0]):
@@ -114,7 +114,7 @@ class _Divisors:
         return of_rows.reshape(-1, *[1] * self.in_row.ndim) * self.in_row
 
 
-def _is_global(window: Window, input_shape: tuple[int, ...]) -> bool:
+def is_global(window: Window, input_shape: tuple[int, ...]) -> bool:
     """Whether one window holds the whole input and nothing else."""
     return (
         window.size == tuple(input_shape)
