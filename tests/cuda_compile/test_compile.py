@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import peer
+from conftest import peer, required
 from tinyml_backends.cupy_backend import kernels as k
 from tinyml_backends.cupy_backend.launcher import OPTIONS
 
 pytestmark = pytest.mark.host
 
 ARCHITECTURES = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+PAGE = Path(__file__).parents[2] / "docs/gpu.md"
 FILES = sorted({kernel.file for kernel in k.KERNELS})
 INSTANCES = {
     file: {
@@ -38,7 +39,8 @@ def nvrtc():
     peer("cupy")
     from cupy.cuda import nvrtc
 
-    pytest.importorskip("nvidia.cuda_runtime")
+    if "cupy" not in required():
+        pytest.importorskip("nvidia.cuda_runtime")
     return nvrtc
 
 
@@ -96,6 +98,23 @@ def test_every_instance_without_stack_or_spills(nvrtc, architecture):
         registers[file] = max(used)
     print(f"{architecture}: registers at most {dict(registers)}")
     assert max(registers.values()) <= 128
+
+
+def test_registers_are_those_of_the_documentation(nvrtc):
+    rows = re.findall(r"^\| `(\w+<.*?>)`.*\| ([\d, ]+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert len(rows) > 20
+    for expression, registers in rows:
+        (file,) = (file for file in FILES if expression in INSTANCES[file])
+        found = [registers_of(nvrtc, file, a)[expression] for a in ("sm_80", "sm_90", "sm_120")]
+        assert registers == ", ".join(map(str, found)), expression
+
+
+def registers_of(nvrtc, file, architecture):
+    program, log = compiled(nvrtc, file, architecture)
+    of_names = dict(
+        re.findall(r"Compiling entry function '(\w+)'(?:(?!Compiling).)*?Used (\d+)", log, re.DOTALL)
+    )
+    return {e: int(of_names[nvrtc.getLoweredName(program, e)]) for e in INSTANCES[file]}
 
 
 @pytest.mark.parametrize(
