@@ -111,9 +111,8 @@ def test_registers_are_those_of_the_documentation(nvrtc):
 
 def registers_of(nvrtc, file, architecture):
     program, log = compiled(nvrtc, file, architecture)
-    of_names = dict(
-        re.findall(r"Compiling entry function '(\w+)'(?:(?!Compiling).)*?Used (\d+)", log, re.DOTALL)
-    )
+    entry = r"Compiling entry function '(\w+)'(?:(?!Compiling).)*?Used (\d+)"
+    of_names = dict(re.findall(entry, log, re.DOTALL))
     return {e: int(of_names[nvrtc.getLoweredName(program, e)]) for e in INSTANCES[file]}
 
 
