@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--passed",
         metavar="FILE",
+        default=os.environ.pop("TINYML_PASSED", None),  # not for a run that a test starts
         help="write the tests of the backend that passed, one a line, with the backend's name left "
         "out: equal files mean that two backends passed the same tests",
     )

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,7 @@ class CUDARuntimeError(RuntimeError):
     pass
 
 
-def cupy(version="14.2.0", devices=1, error=None):
+def cupy(version="14.2.0", devices=1, error=None, broken=None):
     """As much of CuPy as is asked before anything runs."""
 
     def count():
@@ -24,8 +25,12 @@ def cupy(version="14.2.0", devices=1, error=None):
             raise CUDARuntimeError(error)
         return devices
 
+    def zeros(shape, dtype):
+        raise broken
+
     runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError)
-    return SimpleNamespace(__version__=version, cuda=SimpleNamespace(runtime=runtime))
+    cuda = SimpleNamespace(runtime=runtime, Device=lambda number: nullcontext())
+    return SimpleNamespace(__version__=version, cuda=cuda, zeros=zeros)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +54,11 @@ def cupy(version="14.2.0", devices=1, error=None):
             cupy(devices=1),
             "CuPy finds 1 CUDA GPU, numbered from 0, so device 1 does not exist; choose another",
         ),
-        (cupy(devices=0), "CuPy finds no NVIDIA GPU"),
+        (
+            cupy(devices=2, broken=RuntimeError("CuPy failed to load libnvrtc.so.12\nmore")),
+            r"cannot run on it \(RuntimeError: CuPy failed to load libnvrtc.so.12\); CUDA's "
+            r"compiler and headers may be missing: pip install 'cupy-cuda12x\[ctk\]",
+        ),
     ],
 )
 def test_what_is_missing(module, reason):

@@ -11,6 +11,7 @@ import pytest
 import tinyml
 from emulation import EmulationError, cupy, record
 from emulation.backend import EmulatedCupyBackend
+from tinyml.core import Parameter
 from tinyml.layers import BatchNorm2D, Conv2D, MaxPool2D, MaxUnpool2D, ReLU
 from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
@@ -146,6 +147,26 @@ class TestDevices:
             whole = tinyml.max_pool(tinyml.asarray(np.ones((1, 1, 4, 4), np.int32), f"{NAME}:1"), 2)
             assert whole[0].device.id == 1
 
+    def test_training_elsewhere_than_new_arrays_are_made(self):
+        """The optimizer's state lives where its parameter does."""
+        x, y = images(4, 1, 8, 8), (images(4, 8, 8) > 0).astype(np.int64)
+        with tinyml.use_backend(f"{NAME}:0"):
+            model = segnet((1, 8, 8), n_classes=2, depth=1, channels=4, rng=0)
+        with tinyml.use_backend(f"{NAME}:1"):
+            for optimizer in (Adam(0.01), SGD(0.1, 0.9)):
+                Learner(model, SoftmaxCrossEntropy(), optimizer).fit((x, y))
+        assert {p.state["velocity"].device.id for p in model.parameters} == {0}
+
+    def test_the_array_module_of_a_device(self):
+        with tinyml.use_backend(f"{NAME}:1") as backend:
+            xp = backend.xp
+            array = xp.zeros(3, np.int32)
+            xp.maximum.at(array, xp.asarray([0, 0]), xp.asarray([2, 1], np.int32))
+            assert tinyml.to_numpy(array).tolist() == [2, 0, 0]
+            assert "zeros" in dir(xp)
+            assert xp.float32 is np.float32
+            assert not hasattr(xp, "__array_interface__")
+
     def test_two_devices_in_one_operation_are_refused(self):
         y, _ = tinyml.max_pool(tinyml.asarray(images(1, 1, 4, 4), f"{NAME}:0"), 2)
         _, switches = tinyml.max_pool(tinyml.asarray(images(1, 1, 4, 4), f"{NAME}:1"), 2)
@@ -231,6 +252,16 @@ class TestArraysFromOutside:
         array = tinyml.asarray(images(2, 3))
         assert tinyml.asarray(Foreign(array)).data.ptr == array.data.ptr
 
+    def test_memory_of_another_device_stays_there(self):
+        class Foreign:
+            def __init__(self, array):
+                self.__cuda_array_interface__ = array.__cuda_array_interface__
+                self.kept = array
+
+        array = tinyml.asarray(images(2, 3), f"{NAME}:1")
+        assert tinyml.asarray(Foreign(array)).device.id == 1
+        assert tinyml.asarray(Foreign(array), f"{NAME}:0").device.id == 0
+
     def test_dlpack_on_the_device_shares_memory(self, monkeypatch):
         """What says that it lives on a GPU is left to CuPy, which copies nothing."""
         array = tinyml.asarray(images(2, 3))
@@ -273,6 +304,22 @@ def test_streams_are_cupys():
     with stream:
         y, _ = tinyml.max_pool(tinyml.asarray(images(1, 1, 4, 4)), 2)
     assert y.shape == (1, 1, 2, 2)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1, 0.9), Adam(0.1)], ids=["SGD", "Adam"])
+def test_gradients_of_another_shape(optimizer):
+    """What the kernel has no shape for broadcasts, or is refused, as on NumPy."""
+    results = []
+    for place in (NAME, "numpy"):
+        with tinyml.use_backend(place):
+            parameter = Parameter(tinyml.asarray(np.ones(8, np.float32)))
+            parameter.gradient = tinyml.asarray(np.ones(1, np.float32))
+            optimizer.update([parameter])
+            results.append(tinyml.to_numpy(parameter.tensor))
+            parameter.gradient = tinyml.asarray(np.ones(3, np.float32))
+            with pytest.raises(ValueError, match="broadcast"):
+                optimizer.update([parameter])
+    np.testing.assert_array_equal(*results)
 
 
 def test_winners_that_lie_stay_inside():

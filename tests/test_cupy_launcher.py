@@ -5,11 +5,12 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-import tinyml
 from emulation import cupy, record
 from tinyml_backends.cupy_backend import kernels as k
+from tinyml_backends.cupy_backend.cubins import Cubins
 from tinyml_backends.cupy_backend.launcher import MAX_INT32, Launcher, index_dtype
 from tinyml_backends.cupy_backend.structs import divisor_struct, geometry_struct, struct_dtype
+from tinyml_backends.errors import TinymlError
 from tinyml_backends.geometry import Window
 
 pytestmark = [pytest.mark.host, pytest.mark.emulation]
@@ -28,7 +29,7 @@ class TestLauncher:
         return [x, values, winners, geometry_struct(1, 1, (4, 4), self.window, self.index)]
 
     def launch(self, arguments, kernel=k.MAX_POOL, instance=None):
-        Launcher(cupy)(kernel, instance or self.instance, 4, *arguments)
+        Launcher(cupy, None)(kernel, instance or self.instance, 4, *arguments)
 
     def test_what_is_right_runs(self):
         self.launch(self.arguments())
@@ -56,11 +57,20 @@ class TestLauncher:
             self.launch(arguments)
         assert not record
 
+    @pytest.mark.parametrize("number", [0, 1, 2])
+    def test_arrays_that_are_too_small(self, number):
+        arguments = self.arguments()
+        arguments[number] = arguments[number].reshape(-1)[:3]
+        with pytest.raises(
+            TypeError, match=rf"argument {number}: must have \d+ elements; its shape"
+        ):
+            self.launch(arguments)
+
     def test_arrays_of_another_device(self):
         arguments = self.arguments()
         with cupy.cuda.Device(1):
             arguments[0] = cupy.zeros((1, 4, 4), "f4")
-        with pytest.raises(TypeError, match="lives on device 1; the launch is on another"):
+        with pytest.raises(TypeError, match="lives on device 1; the launch is on device 0"):
             self.launch(arguments)
 
     def test_wrong_number_of_arguments(self):
@@ -86,20 +96,52 @@ class TestLauncher:
     def test_a_compile_error_carries_the_log(self, monkeypatch):
         broken = "template <class T, class W, class I, int N> __global__ void max_pool() { oops; }"
         monkeypatch.setattr("tinyml_backends.cupy_backend.launcher.source", lambda file: broken)
-        with pytest.raises(
-            tinyml.BackendUnavailableError, match=r"(?s)does not compile here.*oops"
-        ):
+        with pytest.raises(TinymlError, match=r"(?s)does not compile here.*oops"):
             self.launch(self.arguments())
 
     def test_each_instance_is_compiled_once(self, monkeypatch):
-        launcher, made = Launcher(cupy), []
-        make = cupy.RawModule
-        monkeypatch.setattr(cupy, "RawModule", lambda **kw: made.append(kw) or make(**kw))
+        launcher, made = Launcher(cupy, None), []
+        make = cupy.cuda.compiler.compile_using_nvrtc
+        monkeypatch.setattr(
+            cupy.cuda.compiler, "compile_using_nvrtc", lambda *a: made.append(a) or make(*a)
+        )
         for _ in range(3):
             launcher(k.MAX_POOL, self.instance, 4, *self.arguments())
-        assert [kw["name_expressions"] for kw in made] == [
-            ("max_pool<float, unsigned char, int, 1>",)
-        ]
+        assert [a[4] for a in made] == [("max_pool<float, unsigned char, int, 1>",)]
+
+
+class TestKeptOnDisk:
+    """Compiled kernels survive the process, and any trouble with the disk."""
+
+    def compiled(self, cubins, key=("code", "options")):
+        calls = []
+        found = cubins.get(key, lambda: calls.append(1) or ("name", b"cu\nbin"))
+        assert found == ("name", b"cu\nbin")
+        return bool(calls)
+
+    def test_once(self, tmp_path):
+        cubins = Cubins(tmp_path / "new folder")
+        assert [self.compiled(cubins) for _ in range(3)] == [True, False, False]
+        assert not self.compiled(Cubins(tmp_path / "new folder"))
+        assert self.compiled(cubins, ("other code", "options"))
+
+    @pytest.mark.parametrize("damage", [b"", b"junk", b"a\nb\nc"])
+    def test_damaged_files_are_replaced(self, tmp_path, damage):
+        cubins = Cubins(tmp_path)
+        self.compiled(cubins)
+        (file,) = tmp_path.iterdir()
+        file.write_bytes(damage)
+        assert self.compiled(cubins)
+        assert not self.compiled(cubins)
+
+    def test_a_folder_that_cannot_be_written(self, tmp_path):
+        (tmp_path / "file").write_text("not a folder")
+        assert self.compiled(Cubins(tmp_path / "file" / "folder"))
+
+    def test_where(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path))
+        self.compiled(Cubins())
+        assert [file.suffix for file in tmp_path.iterdir()] == [".cubin"]
 
 
 def test_where_64_bit_indices_begin():
@@ -111,7 +153,7 @@ def test_where_64_bit_indices_begin():
 @pytest.mark.parametrize("number", [1, 2, 3, 5, 7, 10, 641, 2**16 + 1, 2**30, 2**31 - 1])
 def test_division_by_multiplication(number):
     """The host's factor and shift, in the arithmetic of the kernel."""
-    magic = divisor_struct(number, np.dtype("i4"))
+    magic = divisor_struct(number, np.dtype("i4"), "n").data
     rng = np.random.default_rng(number)
     multiples = rng.integers(0, 2**31 // number, 1000, dtype=np.uint64) * np.uint64(number)
     n = np.concatenate([multiples, multiples[multiples > 0] - np.uint64(1), [0, 2**31 - 1]])

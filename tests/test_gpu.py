@@ -49,7 +49,8 @@ def values(*shape, dtype="float32"):
     """Values with ties, signed zeros, infinities and NaNs among them."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal(shape).astype(dtype)
-    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, 1.0], dtype)
+    tiny = np.finfo(dtype).smallest_subnormal
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, 1.0, tiny, 3 * tiny], dtype)
     chosen = rng.random(shape) < 0.2
     x[chosen] = rng.choice(special, int(chosen.sum()))
     return x

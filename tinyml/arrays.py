@@ -72,6 +72,12 @@ def device_scope(array: object) -> AbstractContextManager[Any]:
         return nullcontext()
 
 
+def zeros_like(array: Array) -> Array:
+    """Zeros of the same shape and dtype, on the same device."""
+    with device_scope(array):
+        return home_of(array).wherever().xp.zeros_like(array)
+
+
 def check_dtype(name: str, array: Array) -> None:
     """Refuse element types that pooling does not define."""
     if array.dtype not in DTYPES:

@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from tinyml.arrays import device_scope
+from tinyml.arrays import zeros_like
 from tinyml.core.parameter import Parameter
-from tinyml_backends import backend_for, home_of
-from tinyml_backends.arrays import Array
+from tinyml_backends import backend_for
 
 
 class Optimizer(Protocol):
@@ -58,7 +57,7 @@ class SGD:
         """Take one step."""
         for p in parameters:
             if self.momentum and "velocity" not in p.state:
-                p.state["velocity"] = _zeros_like(p.tensor)
+                p.state["velocity"] = zeros_like(p.tensor)
             velocity = p.state["velocity"] if self.momentum else None
             backend = backend_for(p.tensor, p.gradient)
             backend.sgd_step(p.tensor, p.gradient, velocity, self.learning_rate, self.momentum)
@@ -112,7 +111,7 @@ class Adam:
         first_decay, second_decay = self.betas
         for p in parameters:
             if "steps" not in p.state:
-                p.state.update(steps=0, first=_zeros_like(p.tensor), second=_zeros_like(p.tensor))
+                p.state.update(steps=0, first=zeros_like(p.tensor), second=zeros_like(p.tensor))
             p.state["steps"] += 1
             # The moments start at zero; dividing by 1 - decay**steps takes that bias away.
             rate = self.learning_rate / (1 - first_decay ** p.state["steps"])
@@ -127,11 +126,6 @@ class Adam:
                 correction,
                 self.epsilon,
             )
-
-
-def _zeros_like(tensor: Array) -> Array:
-    with device_scope(tensor):
-        return home_of(tensor).xp.zeros_like(tensor)
 
 
 def _check(name: str, value: object, good: bool, allowed: str) -> None:

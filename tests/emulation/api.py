@@ -179,7 +179,8 @@ CUDA = _words(
     "get_device_id compiler.CompileException driver.CUDADriverError "
     "runtime.CUDARuntimeError runtime.deviceSynchronize runtime.driverGetVersion runtime.getDevice "
     "runtime.getDeviceCount runtime.getDeviceProperties runtime.runtimeGetVersion "
-    "runtime.setDevice"
+    "runtime.setDevice runtime.pointerGetAttributes "
+    "compiler.compile_using_nvrtc nvrtc.getVersion Module Module.load Module.get_function"
 )
 
 

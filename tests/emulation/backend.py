@@ -7,6 +7,7 @@ from tinyml_backends.cupy_backend import CupyBackend
 class EmulatedCupyBackend(CupyBackend):
     name = "cupy-emulated"
     library = "cupy-emulated"
+    keeps_kernels = False
 
     def __init__(self, device: int | None = None) -> None:
         super().__init__(device, cupy)

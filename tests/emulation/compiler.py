@@ -22,7 +22,15 @@ SANITIZERS = (
     "-fno-omit-frame-pointer",
 )
 #: What nvrtc is told and g++ need not know.
-IGNORED = ("--std=", "-std=", "--fmad=", "--gpu-architecture=", "-arch=", "--use_fast_math=false")
+IGNORED = (
+    "--std=",
+    "-std=",
+    "--fmad=",
+    "--ftz=false",
+    "--gpu-architecture=",
+    "-arch=",
+    "--use_fast_math=false",
+)
 
 
 class CompileException(Exception):

@@ -8,6 +8,8 @@ import contextlib
 import ctypes
 import mmap
 import threading
+import weakref
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,6 +79,8 @@ class Memory:
                 raise MemoryError(f"{nbytes} bytes")
             self.ptr = pointer.value or 0
             ctypes.memset(self.ptr, GARBAGE, nbytes)
+        if self.ptr:
+            _devices[self.ptr] = self
 
     def __del__(self) -> None:
         if self.ptr and self._owner is None:
@@ -95,6 +99,18 @@ class Memory:
         raw = np.asarray(self)
         del self.__array_interface__  # it is of no use to anyone else
         return raw.view(dtype).reshape(shape)
+
+
+_devices: "weakref.WeakValueDictionary[int, Memory]" = weakref.WeakValueDictionary()
+
+
+class PointerAttributes(NamedTuple):
+    device: int
+
+
+def pointer_attributes(ptr: int) -> PointerAttributes:
+    """As ``cupy.cuda.runtime.pointerGetAttributes``, for the start of an array's memory."""
+    return PointerAttributes(_devices[ptr].device)
 
 
 class Adopted(Memory):

@@ -5,6 +5,7 @@ kernel's parameters have. So arguments are packed here as CuPy packs them, and t
 what the kernel takes.
 """
 
+import ast
 import ctypes
 import struct
 from collections.abc import Sequence
@@ -71,6 +72,34 @@ class RawModule:
         """Compile all name expressions."""
         for name in self.name_expressions or ():
             library(self.code, self.options, name)
+
+
+def compile_using_nvrtc(
+    source: str,
+    options: tuple[str, ...] = (),
+    arch: str | None = None,
+    filename: str = "kern.cu",
+    name_expressions: Sequence[str] | None = None,
+    log_stream: object = None,
+    cache_in_memory: bool = False,
+    jitify: bool | None = None,
+    method: str | None = None,
+) -> tuple[bytes, dict[str, str]]:
+    """As ``cupy.cuda.compiler.compile_using_nvrtc``: code, and the names of the kernels in it."""
+    names = tuple(name_expressions or ())
+    RawModule(code=source, options=options, name_expressions=names).compile()
+    return repr((source, options, names)).encode(), {name: f"mangled {name}" for name in names}
+
+
+class Module:
+    """As ``cupy.cuda.Module``."""
+
+    def load(self, cubin: bytes) -> None:
+        code, options, names = ast.literal_eval(cubin.decode())
+        self._kernels = RawModule(code=code, options=options, name_expressions=names)
+
+    def get_function(self, name: str) -> "RawKernel":
+        return self._kernels.get_function(name.removeprefix("mangled "))
 
 
 class RawKernel:

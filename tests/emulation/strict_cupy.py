@@ -10,9 +10,22 @@ from emulation.array import ndarray
 from emulation.compiler import CompileException
 from emulation.device import Device, Event, Stream, get_current_stream, get_elapsed_time
 from emulation.functions import function, ufunc
-from emulation.memory import DEVICES, Counts, CUDARuntimeError, current, synchronise
+from emulation.memory import (
+    DEVICES,
+    Counts,
+    CUDARuntimeError,
+    current,
+    pointer_attributes,
+    synchronise,
+)
 from emulation.operators import equip
-from emulation.raw_module import CUDADriverError, RawKernel, RawModule
+from emulation.raw_module import (
+    CUDADriverError,
+    Module,
+    RawKernel,
+    RawModule,
+    compile_using_nvrtc,
+)
 
 
 class StrictCupy(types.ModuleType):
@@ -57,11 +70,16 @@ def _cuda() -> types.ModuleType:
         setDevice=lambda device: Device(device).use(),
         getDeviceProperties=_properties,
         deviceSynchronize=synchronise,
+        pointerGetAttributes=pointer_attributes,
         driverGetVersion=lambda: 12090,
         runtimeGetVersion=lambda: 12090,
     )
     compiler = types.ModuleType("cupy.cuda.compiler")
-    vars(compiler).update(CompileException=CompileException)
+    vars(compiler).update(
+        CompileException=CompileException, compile_using_nvrtc=compile_using_nvrtc
+    )
+    nvrtc = types.ModuleType("cupy.cuda.nvrtc")
+    vars(nvrtc).update(getVersion=lambda: (12, 9))
     driver = types.ModuleType("cupy.cuda.driver")
     vars(driver).update(CUDADriverError=CUDADriverError)
     cuda = types.ModuleType("cupy.cuda")
@@ -76,6 +94,8 @@ def _cuda() -> types.ModuleType:
         runtime=runtime,
         compiler=compiler,
         driver=driver,
+        nvrtc=nvrtc,
+        Module=Module,
     )
     return cuda
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tinyml.arrays import device_scope
+from tinyml.arrays import zeros_like
 from tinyml_backends import Backend, home_of
 from tinyml_backends.arrays import Array
 
@@ -54,8 +54,7 @@ class Parameter(Buffer):
 
     def __init__(self, tensor: Array) -> None:
         super().__init__(tensor)
-        with device_scope(tensor):
-            self.gradient = home_of(tensor).xp.zeros_like(tensor)
+        self.gradient = zeros_like(tensor)
         self.state = {}
 
     def zero_gradient(self) -> None:

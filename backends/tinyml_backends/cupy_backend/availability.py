@@ -38,7 +38,7 @@ def _broken(error: Exception) -> BackendUnavailableError:
 
 
 def check(cupy: Any, device: int | None) -> None:
-    """Refuse a CuPy that is too old, and a machine without driver, GPU or that device.
+    """Refuse a CuPy that is too old, a machine without driver, GPU or that device, and no compiler.
 
     Raises
     ------
@@ -63,6 +63,14 @@ def check(cupy: Any, device: int | None) -> None:
             f"CuPy finds {count} CUDA GPU{'s' if count > 1 else ''}, numbered from 0, so device "
             f"{device} does not exist; choose another"
         )
+    try:
+        with cupy.cuda.Device(device):
+            cupy.zeros(1, "f4") + 1  # needs memory, the compiler and CUDA's headers
+    except Exception as error:  # of CuPy, of the loader, of the compiler
+        raise BackendUnavailableError(
+            f"CuPy finds a GPU and cannot run on it ({_first_line(error)}); CUDA's compiler and "
+            f"headers may be missing: {_INSTALL}"
+        ) from error
 
 
 _NO_GPU = (

@@ -3,19 +3,21 @@
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import wraps
+from functools import partial, wraps
+from inspect import ismodule
 from types import ModuleType
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
 from tinyml_backends.arrays import Array
 from tinyml_backends.backend import Backend
 from tinyml_backends.cupy_backend import availability
+from tinyml_backends.cupy_backend.cubins import Cubins
 from tinyml_backends.cupy_backend.launcher import Launcher
 
-#: DLPack's number for memory of the host.
-_DLPACK_CPU = 1
+#: DLPack's numbers for memory of the host, pageable and pinned.
+_DLPACK_HOST = (1, 3)
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,23 +35,34 @@ def on_device(kernel: F) -> F:
 
 
 class OnDevice:
-    """CuPy's functions, run with one device current, so that what they make lives there."""
+    """CuPy's functions, run with one device current, so that what they make lives there.
 
-    def __init__(self, cupy: ModuleType, device: int) -> None:
-        self._cupy: Any = cupy
-        self._device = device
+    Stands for the module ``cupy``, for a module in it, or for a function, which may have methods of
+    its own, such as ``maximum.at``.
+    """
+
+    def __init__(self, wrapped: Any, scope: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._wrapped = wrapped
+        self._scope = scope
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._cupy, name)
-        if not callable(value) or isinstance(value, type):
-            return value
+        if name.startswith("_"):
+            raise AttributeError(name)
+        value = getattr(self._wrapped, name)
+        makes_arrays = callable(value) and (not isinstance(value, type) or name == "ndarray")
+        return OnDevice(value, self._scope) if makes_arrays or ismodule(value) else value
 
-        @wraps(value, updated=())
-        def on_device(*args: Any, **kwargs: Any) -> Any:
-            with self._cupy.cuda.Device(self._device):
-                return value(*args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        with self._scope():
+            return self._wrapped(*args, **kwargs)
 
-        return on_device
+    def __dir__(self) -> list[str]:
+        return dir(self._wrapped)
+
+    @property
+    def __name__(self) -> str:
+        return str(self._wrapped.__name__)
 
 
 class CupyArrays(Backend):
@@ -72,12 +85,14 @@ class CupyArrays(Backend):
     name = "cupy"
     library = "cupy"
     has_devices = True
+    #: Whether compiled kernels are kept on disk.
+    keeps_kernels: ClassVar[bool] = True
 
     def __init__(self, device: int | None = None, cupy: ModuleType | None = None) -> None:
         module = availability.load_cupy() if cupy is None else cupy
         availability.check(module, device)
         self._cupy: Any = module
-        self._launch = Launcher(module)
+        self._launch = Launcher(module, Cubins() if self.keeps_kernels else None)
         self._device: int | None = None
         self.xp = module
         self._wherever = self
@@ -85,7 +100,7 @@ class CupyArrays(Backend):
             self._wherever = copy.copy(self)
             self._wherever._wherever = self._wherever
             self._device = device
-            self.xp = cast("ModuleType", OnDevice(module, device))
+            self.xp = cast("ModuleType", OnDevice(module, partial(module.cuda.Device, device)))
 
     def wherever(self) -> Backend:
         """Return the backend of CUDA's current device, which `scope` makes that of the arrays."""
@@ -108,29 +123,41 @@ class CupyArrays(Backend):
 
         These share their memory if they live on the right device; all else is copied there.
         """
+        if isinstance(array_like, np.ma.MaskedArray):
+            raise TypeError("a masked array would lose its mask; fill it: a.filled(value)")
         cupy = self._cupy
-        with cupy.cuda.Device() if self._device is None else cupy.cuda.Device(self._device):
-            if isinstance(array_like, cupy.ndarray):
-                array = array_like
-            elif isinstance(array_like, np.ma.MaskedArray):
-                raise TypeError("a masked array would lose its mask; fill it: a.filled(value)")
-            elif isinstance(array_like, np.ndarray):
-                array = cupy.asarray(
-                    array_like.astype(array_like.dtype.newbyteorder("="), copy=False)
-                )
-            elif hasattr(array_like, "__cuda_array_interface__"):
-                array = cupy.asarray(array_like)
-            elif hasattr(array_like, "__dlpack_device__"):
-                on_host = int(array_like.__dlpack_device__()[0]) == _DLPACK_CPU
-                array = (
-                    cupy.asarray(np.from_dlpack(cast("Any", array_like)))
-                    if on_host
-                    else cupy.from_dlpack(array_like)
-                )
-            else:
-                array = cupy.asarray(array_like)
-            elsewhere = self._device is not None and array.device.id != self._device
-            return array.copy() if elsewhere else array  # a copy is made on the current device
+        array = self._shared(array_like)
+        if array is not None and self._device in (None, array.device.id):
+            return array
+        with cupy.cuda.Device(self._device):
+            if array is not None:
+                array.device.synchronize()  # work on it may still wait on that device's stream
+                return array.copy()  # made on the current device
+            if isinstance(array_like, np.ndarray):
+                array_like = array_like.astype(array_like.dtype.newbyteorder("="), copy=False)
+            elif hasattr(array_like, "__dlpack__"):
+                array_like = np.from_dlpack(cast("Any", array_like))
+            return cupy.asarray(array_like)
+
+    def _shared(self, array_like: Any) -> Array | None:
+        """Array on the memory of what lives on a GPU, wherever that is; None for what does not."""
+        cupy = self._cupy
+        if isinstance(array_like, cupy.ndarray):
+            return array_like
+        if isinstance(array_like, np.ndarray):
+            return None
+        if hasattr(array_like, "__cuda_array_interface__"):
+            pointer = array_like.__cuda_array_interface__["data"][0]
+            runtime = cupy.cuda.runtime
+            device = runtime.pointerGetAttributes(pointer).device if pointer else None
+            with cupy.cuda.Device(device):
+                return cupy.asarray(array_like)
+        if hasattr(array_like, "__dlpack_device__"):
+            kind, device = map(int, array_like.__dlpack_device__())
+            if kind not in _DLPACK_HOST:
+                with cupy.cuda.Device(device):
+                    return cupy.from_dlpack(array_like)
+        return None
 
     def to_numpy(self, array: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
         """Copy ``array`` to the host."""

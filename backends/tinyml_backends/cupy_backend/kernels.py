@@ -15,7 +15,7 @@ and named choices. `Kernel.instances` lists what may be asked for, so that all o
 without a GPU; the launcher refuses anything else.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -33,7 +33,7 @@ INDICES = tuple(map(np.dtype, ("int32", "int64")))
 
 #: What C++ calls a dtype.
 CUDA_NAMES = {
-    "float16": "__half",
+    "float16": "Half",
     "float32": "float",
     "float64": "double",
     "uint8": "unsigned char",
@@ -48,7 +48,41 @@ CUDA_NAMES = {
 PACK_BYTES = 16
 
 
+#: Element count of an array, from the facts that come with the other arguments.
+Count: TypeAlias = Callable[[Mapping[str, int]], int]
+
+
 @dataclass(frozen=True)
+class Elements:
+    """An argument: a contiguous array on the device.
+
+    ``dtype`` is a template parameter or the name of a dtype; ``count`` says how many elements the
+    kernel reaches for.
+    """
+
+    dtype: str
+    count: Count
+
+
+@dataclass(frozen=True)
+class Number:
+    """An argument: one number by value, and the name that `Elements.count` knows it by."""
+
+    dtype: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Struct:
+    """An argument: a struct of ``structs.py`` by value."""
+
+    name: str
+
+
+Argument: TypeAlias = Elements | Number | Struct
+
+
+@dataclass(frozen=True, eq=False)
 class Kernel:
     """One template, and what it takes.
 
@@ -58,18 +92,15 @@ class Kernel:
         File in ``kernels/``, and the function in it.
     template : tuple of str
         Template parameters in their order.
-    arguments : tuple of str
-        For each argument what it must be: a template parameter ("T": an array of that dtype), a
-        dtype ("int64": an array of it), the same in parentheses ("(I)": one number of it), or a
-        struct ("Geometry").
+    arguments : tuple of Elements, Number or Struct
     choices : mapping
-        Values of each template parameter.
+        Values of template parameters that have none of their own.
     """
 
     file: str
     name: str
     template: tuple[str, ...]
-    arguments: tuple[str, ...]
+    arguments: tuple[Argument, ...]
     choices: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
     def values_of(self, parameter: str, chosen: Instance) -> tuple[Value, ...]:
@@ -130,11 +161,32 @@ def source(file: str) -> str:
     return f'#line 1 "common.cuh"\n{common}\n{before}#line {line} "{file}"\n{after}'
 
 
+def _of(name: str) -> Count:
+    return lambda facts: facts[name]
+
+
+def _sums(facts: Mapping[str, int]) -> int:
+    return facts["channels"] * facts["parts"]
+
+
+def _elements(facts: Mapping[str, int]) -> int:
+    return facts["channels"] * facts["per_channel"]
+
+
 _FLAG = (False, True)
 _BYTE_WINNERS = {"W": WINNERS[:1]}
 _POOLING = ("T", "W", "I")
+_INPUTS, _OUTPUTS = Elements("T", _of("inputs")), Elements("T", _of("outputs"))
+_OUTPUT_WINNERS = Elements("W", _of("outputs"))
+_FIRST_BAD = Elements("uint64", lambda facts: 1)
+_GEOMETRY = Struct("Geometry")
 
-MAX_POOL = Kernel("max_pool.cu", "max_pool", (*_POOLING, "N"), ("T", "T", "W", "Geometry"))
+MAX_POOL = Kernel(
+    "max_pool.cu",
+    "max_pool",
+    (*_POOLING, "N"),
+    (_INPUTS, _OUTPUTS, _OUTPUT_WINNERS, _GEOMETRY),
+)
 MAX_POOL_PAIRS = Kernel(
     "max_pool.cu", "max_pool_pairs", (*_POOLING, "P"), MAX_POOL.arguments, _BYTE_WINNERS
 )
@@ -142,7 +194,7 @@ MAX_UNPOOL = Kernel(
     "max_unpool.cu",
     "max_unpool",
     (*_POOLING, "N", "SUM"),
-    ("T", "W", "T", "Geometry"),
+    (_OUTPUTS, _OUTPUT_WINNERS, _INPUTS, _GEOMETRY),
     {"SUM": _FLAG},
 )
 MAX_UNPOOL_PAIRS = Kernel(
@@ -156,54 +208,112 @@ MAX_UNPOOL_GRADIENT = Kernel(
     "max_unpool_gradient.cu",
     "max_unpool_gradient",
     (*_POOLING, "LAST"),
-    ("T", "W", "T", "Geometry"),
+    (_INPUTS, _OUTPUT_WINNERS, _OUTPUTS, _GEOMETRY),
     {"LAST": _FLAG},
 )
 CLAIM_CELLS = Kernel(
     "plane_indices.cu",
     "claim_cells",
     ("I",),
-    ("int64", "I", "uint64", "(I)", "Divisor", "(I)"),
+    (
+        Elements("int64", _of("values")),
+        Elements("I", lambda facts: facts["values"] // facts["pooled"] * facts["plane"]),
+        _FIRST_BAD,
+        Number("I", "values"),
+        Struct("Divisor"),
+        Number("I", "plane"),
+    ),
 )
-WRITE_OWNED = Kernel("plane_indices.cu", "write_owned", ("T", "I"), ("T", "I", "T", "(I)"))
+WRITE_OWNED = Kernel(
+    "plane_indices.cu",
+    "write_owned",
+    ("T", "I"),
+    (
+        Elements("T", lambda facts: 0),  # as many as there were claims
+        Elements("I", _of("cells")),
+        Elements("T", _of("cells")),
+        Number("I", "cells"),
+    ),
+)
 WINNERS_FROM_INDICES = Kernel(
     "indices.cu",
     "winners_from_indices",
     ("W", "I", "COUNTS"),
-    ("int64", "W", "uint64", "Geometry", "Flat"),
+    (Elements("int64", _of("outputs")), _OUTPUT_WINNERS, _FIRST_BAD, _GEOMETRY, Struct("Flat")),
     {"COUNTS": (0, 1, 2)},
 )
-AVG_POOL = Kernel("avg_pool.cu", "avg_pool", ("T", "I", "N"), ("T", "T", "Geometry", "Counted"))
-AVG_POOL_GRADIENT = Kernel(
-    "avg_pool.cu", "avg_pool_gradient", AVG_POOL.template, AVG_POOL.arguments
+AVG_POOL = Kernel(
+    "avg_pool.cu",
+    "avg_pool",
+    ("T", "I", "N"),
+    (_INPUTS, _OUTPUTS, _GEOMETRY, Struct("Counted")),
 )
+AVG_POOL_GRADIENT = Kernel(
+    "avg_pool.cu",
+    "avg_pool_gradient",
+    AVG_POOL.template,
+    (_OUTPUTS, _INPUTS, _GEOMETRY, Struct("Counted")),
+)
+_COLUMNS = Elements("T", lambda facts: facts["outputs"] * facts["cells"])
 IM2COL = Kernel(
     "im2col.cu",
     "im2col",
     ("T", "I", "SAMPLES_LAST"),
-    ("T", "T", "Geometry", "Columns"),
+    (_INPUTS, _COLUMNS, _GEOMETRY, Struct("Columns")),
     {"SAMPLES_LAST": _FLAG},
 )
 COL2IM = Kernel(
     "im2col.cu",
     "col2im",
     ("T", "I", "SAMPLES_LAST", "ADD"),
-    IM2COL.arguments,
+    (_COLUMNS, _INPUTS, _GEOMETRY, Struct("Columns")),
     {"SAMPLES_LAST": _FLAG, "ADD": _FLAG},
 )
 _WIDE = {"T": WIDE_FLOATS}
+_CHANNELS, _SUMS, _IMAGES = (Elements("T", count) for count in (_of("channels"), _sums, _elements))
 SQUARED_DEVIATIONS = Kernel(
-    "batch_norm.cu", "squared_deviations", ("T", "I"), ("T", "T", "T", "Images"), _WIDE
+    "batch_norm.cu",
+    "squared_deviations",
+    ("T", "I"),
+    (_IMAGES, _CHANNELS, _SUMS, Struct("Images")),
+    _WIDE,
 )
-NORMALIZE = Kernel("batch_norm.cu", "normalize", ("T", "I"), ("T",) * 7 + ("(I)", "Images"), _WIDE)
+NORMALIZE = Kernel(
+    "batch_norm.cu",
+    "normalize",
+    ("T", "I"),
+    (_IMAGES, *[_CHANNELS] * 4, _IMAGES, _IMAGES, Number("I"), Struct("Images")),
+    _WIDE,
+)
 GRADIENT_SUMS = Kernel(
-    "batch_norm.cu", "gradient_sums", ("T", "I"), ("T",) * 4 + ("Images",), _WIDE
+    "batch_norm.cu",
+    "gradient_sums",
+    ("T", "I"),
+    (_IMAGES, _IMAGES, _SUMS, _SUMS, Struct("Images")),
+    _WIDE,
 )
 NORMALIZE_GRADIENT = Kernel(
-    "batch_norm.cu", "normalize_gradient", ("T", "I"), ("T",) * 6 + ("(I)", "Images"), _WIDE
+    "batch_norm.cu",
+    "normalize_gradient",
+    ("T", "I"),
+    (_IMAGES, _IMAGES, *[_CHANNELS] * 3, _IMAGES, Number("I"), Struct("Images")),
+    _WIDE,
 )
-SGD = Kernel("optimizers.cu", "sgd", ("T", "I"), ("T", "T", "T", "(T)", "(T)", "(I)"), _WIDE)
-ADAM = Kernel("optimizers.cu", "adam", ("T", "I"), ("T",) * 4 + ("(T)",) * 7 + ("(I)",), _WIDE)
+_ALL = Elements("T", _of("count"))
+SGD = Kernel(
+    "optimizers.cu",
+    "sgd",
+    ("T", "I"),
+    (*[_ALL] * 3, *[Number("T")] * 2, Number("I", "count")),
+    _WIDE,
+)
+ADAM = Kernel(
+    "optimizers.cu",
+    "adam",
+    ("T", "I"),
+    (*[_ALL] * 4, *[Number("T")] * 7, Number("I", "count")),
+    _WIDE,
+)
 
 #: Every kernel there is.
 KERNELS = (

@@ -11,9 +11,10 @@ from tinyml_backends.cupy_backend import kernels as k
 from tinyml_backends.cupy_backend.devices import CupyArrays, on_device
 from tinyml_backends.cupy_backend.launcher import index_dtype
 from tinyml_backends.cupy_backend.structs import (
-    Struct,
+    ByValue,
     counted_struct,
     divisor_struct,
+    farthest,
     geometry_struct,
     struct,
 )
@@ -22,6 +23,8 @@ from tinyml_backends.generic.indices import Convention
 from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
 
+#: Cells of a window that one thread should not go through alone.
+LARGE = 1024
 #: What `first_bad` holds while no bad index was met.
 NONE_BAD = 2**64 - 1
 
@@ -29,16 +32,16 @@ NONE_BAD = 2**64 - 1
 class _Stack:
     """A stack of planes beside its windows: what kernels are told about them."""
 
-    def __init__(self, shape: tuple[int, ...], window: Window, *sizes: int) -> None:
+    def __init__(self, shape: tuple[int, ...], window: Window) -> None:
         self.planes, self.spatial = shape[0], shape[1 : window.axes + 1]
         self.trailing = shape[window.axes + 1 :]
         self.window = window
         self.pooled = (self.planes, *window.output_shape(self.spatial), *self.trailing)
         self.shape = shape
-        self.index = index_dtype(prod(shape), prod(self.pooled), *sizes)
+        self.index = index_dtype(prod(shape), prod(self.pooled), farthest(self.spatial, window))
 
     @property
-    def geometry(self) -> Struct:
+    def geometry(self) -> ByValue:
         return geometry_struct(
             self.planes, prod(self.trailing), self.spatial, self.window, self.index
         )
@@ -78,7 +81,11 @@ def _position(first_bad: Array) -> int:
 
 
 class CupyPooling(CupyArrays):
-    """The pooling family. Nothing here waits for the GPU unless its docstring says so."""
+    """The pooling family.
+
+    Nothing here waits for the GPU unless its docstring says so, but `first_duplicate` and
+    `adaptive_max_pool_gradient`, which run the generic code.
+    """
 
     # -- pooling -----------------------------------------------------------------------------
 
@@ -87,6 +94,8 @@ class CupyPooling(CupyArrays):
         """As `Backend.max_pool`."""
         if not _has_kernels(x) or window.winner_dtype not in k.WINNERS:
             return pool.max_pool(self.xp, x, window)
+        if window.axes > 1 and window.count > LARGE and average.is_global(window, x.shape[1:]):
+            return self._global_max_pool(x, window)
         x = self.xp.ascontiguousarray(x)
         stack = _Stack(x.shape, window)
         values = self.xp.empty(stack.pooled, x.dtype)
@@ -100,6 +109,17 @@ class CupyPooling(CupyArrays):
             kernel, pack = k.MAX_POOL, {"N": lanes}
         arguments = (x, values, winners, stack.geometry)
         self._launch(kernel, {**instance, **pack}, values.size // lanes, *arguments)
+        return values, winners
+
+    def _global_max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:
+        """Pool each row, then the rows' maxima: one thread for a whole plane would be alone."""
+        *others, last = window.size
+        values, in_row = self.max_pool(x, Window.of(window.axes, (*[1] * len(others), last)))
+        values, rows = self.max_pool(values, Window.of(window.axes, (*others, 1)))
+        winners = rows.astype(window.winner_dtype) * window.winner_dtype.type(last)
+        index = rows.reshape(len(x), 1).astype(np.int64)
+        column = self.xp.take_along_axis(in_row.reshape(len(x), -1), index, 1)
+        winners += column.reshape(winners.shape)
         return values, winners
 
     @on_device
@@ -177,7 +197,7 @@ class CupyPooling(CupyArrays):
         owner = xp.full(out.size, -1, index)
         first_bad = xp.full(1, NONE_BAD, np.uint64)
         number = index.type
-        counts = (number(y.size), divisor_struct(pooled, index), number(plane))
+        counts = (number(y.size), divisor_struct(pooled, index, "pooled"), number(plane))
         self._launch(k.CLAIM_CELLS, {"I": index}, y.size, indices, owner, first_bad, *counts)
         if _has_kernels(y):
             instance = {"T": y.dtype, "I": index}

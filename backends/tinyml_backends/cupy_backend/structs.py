@@ -3,16 +3,26 @@
 Each is a NumPy array of size one, which CuPy passes by value.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from typing import Any, TypeAlias
+from math import prod
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from tinyml_backends.geometry import Window
 
-Struct: TypeAlias = "np.ndarray[tuple[()], np.dtype[np.void]]"
 DType: TypeAlias = "np.dtype[Any]"
+
+
+class ByValue(NamedTuple):
+    """A struct, and what it says of the sizes of arrays."""
+
+    name: str
+    index_type: DType
+    data: "np.ndarray[tuple[()], np.dtype[np.void]]"
+    facts: Mapping[str, int]
+
 
 #: Spatial axes in a kernel; fewer are filled up with axes of length 1 in front.
 AXES = 3
@@ -55,17 +65,19 @@ def _divisor(number: int, index: DType) -> Any:
     return number, factor, shift
 
 
-def divisor_struct(number: int, index: DType) -> Struct:
-    """A number to divide by."""
-    return np.array(_divisor(number, index), struct_dtype("Divisor", index))
+def divisor_struct(number: int, index: DType, name: str) -> ByValue:
+    """A number to divide by, known as ``name``."""
+    data = np.array(_divisor(number, index), struct_dtype("Divisor", index))
+    return ByValue("Divisor", index, data, {name: number})
 
 
-def struct(name: str, index: DType, **fields: Any) -> Struct:
+def struct(name: str, index: DType, **fields: Any) -> ByValue:
     """A struct by value; numbers for divisors are turned into such."""
-    made = np.zeros((), struct_dtype(name, index))
+    data = np.zeros((), struct_dtype(name, index))
     for field, value in fields.items():
-        made[field] = _filled(made.dtype[field], value, index)
-    return made
+        data[field] = _filled(data.dtype[field], value, index)
+    data.flags.writeable = False
+    return ByValue(name, index, data, {k: v for k, v in fields.items() if isinstance(v, int)})
 
 
 def _filled(dtype: DType, value: Any, index: DType) -> Any:
@@ -77,16 +89,16 @@ def _filled(dtype: DType, value: Any, index: DType) -> Any:
 @lru_cache(maxsize=1024)
 def geometry_struct(
     planes: int, channels: int, input_shape: tuple[int, ...], window: Window, index: DType
-) -> Struct:
+) -> ByValue:
     """A stack of planes of ``input_shape`` and the windows on it."""
-    extent = window.extent
+    extent, output = window.extent, window.output_shape(input_shape)
     made = struct(
         "Geometry",
         index,
         planes=planes,
         channels=channels,
         input=_three(input_shape, 1),
-        output=_three(window.output_shape(input_shape), 1),
+        output=_three(output, 1),
         size=_three(window.size, 1),
         stride=_three(window.stride, 1),
         dilation=_three(window.dilation, 1),
@@ -94,17 +106,36 @@ def geometry_struct(
         extent=_three(extent, 1),
         reach=_three([(e - 1) // s for e, s in zip(extent, window.stride, strict=True)], 0),
     )
-    made.flags.writeable = False
-    return made
+    each = planes * channels
+    return made._replace(facts={"inputs": each * prod(input_shape), "outputs": each * prod(output)})
 
 
+def farthest(input_shape: tuple[int, ...], window: Window) -> int:
+    """What no number in the arithmetic of a geometry exceeds, along one axis or in one window."""
+    return max(
+        2 * window.count,
+        *(
+            length + 2 * (abs(before) + abs(after)) + 2 * extent + stride + dilation
+            for length, (before, after), extent, stride, dilation in zip(
+                input_shape,
+                window.padding,
+                window.extent,
+                window.stride,
+                window.dilation,
+                strict=True,
+            )
+        ),
+    )
+
+
+@lru_cache(maxsize=1024)
 def counted_struct(
     input_shape: tuple[int, ...],
     window: Window,
     count_include_pad: bool,
     divisor: int | None,
     index: DType,
-) -> Struct:
+) -> ByValue:
     """Which cells a mean counts."""
     padding = window.padding if count_include_pad else ((0, 0),) * window.axes
     return struct(

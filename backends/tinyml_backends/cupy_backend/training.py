@@ -9,7 +9,7 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.cupy_backend import kernels as k
 from tinyml_backends.cupy_backend.devices import CupyArrays, on_device
 from tinyml_backends.cupy_backend.launcher import index_dtype
-from tinyml_backends.cupy_backend.structs import geometry_struct, struct
+from tinyml_backends.cupy_backend.structs import ByValue, farthest, geometry_struct, struct
 from tinyml_backends.generic import conv
 from tinyml_backends.geometry import Window
 
@@ -129,7 +129,7 @@ class CupyTraining(CupyArrays):
     ) -> tuple[Array, Array]:
         """As `Backend.normalize`, in one pass."""
         of_channels = (mean, inverse_deviation, scale, shift)
-        if not _have_kernels(x, *of_channels):
+        if not (_have_kernels(x, *of_channels) and _are_of_channels(x, *of_channels)):
             return super().normalize(x, *of_channels)
         x = self.xp.ascontiguousarray(x)
         normalized, y = self.xp.empty(x.shape, x.dtype), self.xp.empty(x.shape, x.dtype)
@@ -142,7 +142,7 @@ class CupyTraining(CupyArrays):
     @on_device
     def normalize_sums(self, gradient: Array, normalized: Array) -> tuple[Array, Array]:
         """As `Backend.normalize_sums`, in one pass."""
-        if not _have_kernels(gradient, normalized):
+        if not (_have_kernels(gradient, normalized) and _alike(gradient, normalized)):
             return super().normalize_sums(gradient, normalized)
         gradient = self.xp.ascontiguousarray(gradient)
         images, index, parts = _images(gradient)
@@ -160,7 +160,8 @@ class CupyTraining(CupyArrays):
     ) -> Array:
         """As `Backend.normalize_gradient`, in one pass."""
         given = (normalized, mean, share, slope)
-        if not _have_kernels(gradient, *given):
+        of_channels = _are_of_channels(gradient, *given[1:])
+        if not (_have_kernels(gradient, *given) and of_channels and _alike(gradient, normalized)):
             return super().normalize_gradient(gradient, *given)
         gradient = self.xp.ascontiguousarray(gradient)
         out = self.xp.empty(gradient.shape, gradient.dtype)
@@ -180,7 +181,7 @@ class CupyTraining(CupyArrays):
         momentum: float,
     ) -> None:
         """As `Backend.sgd_step`; with momentum in one pass."""
-        if velocity is None or not _have_kernels(tensor, tensor, gradient, velocity):
+        if velocity is None or not _are_steps(tensor, gradient, velocity):
             super().sgd_step(tensor, gradient, velocity, learning_rate, momentum)
             return
         instance, number, count = _elementwise(tensor)
@@ -201,7 +202,7 @@ class CupyTraining(CupyArrays):
     ) -> None:
         """As `Backend.adam_step`, in one pass."""
         arrays = (tensor, gradient, first, second)
-        if not _have_kernels(tensor, *arrays):
+        if not _are_steps(*arrays):
             super().adam_step(*arrays, decays, rate, correction, epsilon)
             return
         instance, number, count = _elementwise(tensor)
@@ -211,11 +212,29 @@ class CupyTraining(CupyArrays):
 
 
 def _have_kernels(*arrays: Array) -> bool:
-    """Whether all are of one dtype that has kernels, and all but the first contiguous."""
+    """Whether all are of one dtype that has kernels, and all but the first contiguous.
+
+    What has not the shape that the kernel takes is left to the generic code, which broadcasts or
+    refuses it.
+    """
     dtype = arrays[0].dtype
     return dtype in k.WIDE_FLOATS and all(
         array.dtype == dtype and array.flags.c_contiguous for array in arrays[1:]
     )
+
+
+def _alike(*arrays: Array) -> bool:
+    return len({array.shape for array in arrays}) == 1
+
+
+def _are_of_channels(images: Array, *arrays: Array) -> bool:
+    """Whether each has one number for each channel."""
+    return all(array.shape == images.shape[1:2] for array in arrays)
+
+
+def _are_steps(*arrays: Array) -> bool:
+    """Whether an optimizer's kernel can go through all of them, element by element."""
+    return _have_kernels(arrays[0], *arrays) and _alike(*arrays)
 
 
 def _elementwise(tensor: Array) -> tuple[dict[str, Any], Any, Any]:
@@ -226,9 +245,9 @@ def _elementwise(tensor: Array) -> tuple[dict[str, Any], Any, Any]:
 
 def _image_structs(
     array: Array, x_shape: tuple[int, ...], window: Window, column_entries: int
-) -> tuple[dict[str, Any], tuple[Any, Any]]:
+) -> tuple[dict[str, Any], tuple[ByValue, ByValue]]:
     samples, channels, *spatial = x_shape
-    index = index_dtype(prod(x_shape), column_entries)
+    index = index_dtype(prod(x_shape), column_entries, farthest(tuple(spatial), window))
     shape = tuple(spatial)
     structs = (
         geometry_struct(samples * channels, 1, shape, window, index),
@@ -237,7 +256,7 @@ def _image_structs(
     return {"T": array.dtype, "I": index}, structs
 
 
-def _images(x: Array) -> tuple[Any, "np.dtype[Any]", int]:
+def _images(x: Array) -> tuple[ByValue, "np.dtype[Any]", int]:
     """How batch normalisation sees images, and in how many parts it sums a channel."""
     samples, channels, *spatial = x.shape
     pixels, index = prod(spatial), index_dtype(x.size)

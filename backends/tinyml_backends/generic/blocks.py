@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from tinyml_backends.arrays import Array
 
 #: Bytes worked on at a time: with its temporaries a block stays inside a core's L2 cache.
 BLOCK_BYTES = 1 << 19
-#: For arrays of another library, which may live on a GPU, where few large steps are best.
-FOREIGN_BLOCK_BYTES = 1 << 27
+#: On a GPU, where few large steps are best.
+GPU_BLOCK_BYTES = 1 << 27
 
 
 def blocks(
@@ -35,7 +33,7 @@ def blocks_of(array: Array, rows: int) -> Iterator[tuple[slice, range]]:
     Elements count as four bytes at least: small ones are worked on in wider temporaries.
     """
     size = array.size * max(4, array.dtype.itemsize)
-    limit = BLOCK_BYTES if isinstance(array, np.ndarray) else FOREIGN_BLOCK_BYTES
+    limit = GPU_BLOCK_BYTES if hasattr(array, "__cuda_array_interface__") else BLOCK_BYTES
     return blocks(len(array), rows, size / max(1, len(array) * rows), limit)
 
 

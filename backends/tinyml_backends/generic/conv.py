@@ -50,11 +50,15 @@ def conv(
     out = xp.empty((len(x), len(weight), *outputs), xp.result_type(x, weight))
 
     def run(piece: _Piece) -> None:
-        product = xp.matmul(matrix, _columns(copy, x, piece, groups))
+        target = out[piece.samples, :, piece.outputs]
+        cols = _columns(copy, x, piece, groups)
+        is_whole = target.shape[2] == outputs[0]  # whole samples: the product goes to its place
+        place = target.reshape(len(target), groups, matrix.shape[1], -1) if is_whole else None
+        product = xp.matmul(matrix, cols, out=place)
         if bias is not None:
             product += bias.reshape(groups, -1, 1)
-        target = out[piece.samples, :, piece.outputs]
-        target[...] = product.reshape(target.shape)
+        if not is_whole:
+            target[...] = product.reshape(target.shape)
 
     for _ in each(run, _pieces(x, window, piece_bytes)):
         pass

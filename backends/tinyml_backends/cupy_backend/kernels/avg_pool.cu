@@ -14,14 +14,9 @@ __device__ inline long long divisor_of(
     long long cells = 1;
 #pragma unroll
     for (int axis = 0; axis < 3; ++axis) {
-        const I step = g.dilation[axis].value;
-        const I start = g.start(axis, output[axis]);
-        const I before = counted.low[axis] - start;
-        const I within = counted.high[axis] - 1 - start;
-        const I first = before > 0 ? g.dilation[axis].quotient(before + step - 1) : 0;
-        const I behind = within >= 0 ? g.dilation[axis].quotient(within) + 1 : 0;
-        const I stop = behind < g.size[axis].value ? behind : g.size[axis].value;
-        cells *= stop - first;
+        const Cells<I> along = cells_between(
+            g, axis, g.start(axis, output[axis]), counted.low[axis], counted.high[axis]);
+        cells *= along.stop - along.first;
     }
     return cells;
 }
@@ -34,16 +29,16 @@ __global__ void avg_pool(
     const I count = g.outputs() / N;
     for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
         const Place<I> p = place_of(i * N, g.output, g.channels);
+        const Cells<I> along_a = cells_inside(g, 0, p.at[0]);
+        const Cells<I> along_b = cells_inside(g, 1, p.at[1]);
+        const Cells<I> along_c = cells_inside(g, 2, p.at[2]);
         S total[N] = {};
-        for (I a = 0; a < g.size[0].value; ++a) {
+        for (I a = along_a.first; a < along_a.stop; ++a) {
             const I at_a = g.start(0, p.at[0]) + a * g.dilation[0].value;
-            if (!g.inside(0, at_a)) continue;
-            for (I b = 0; b < g.size[1].value; ++b) {
+            for (I b = along_b.first; b < along_b.stop; ++b) {
                 const I at_b = g.start(1, p.at[1]) + b * g.dilation[1].value;
-                if (!g.inside(1, at_b)) continue;
-                for (I c = 0; c < g.size[2].value; ++c) {
+                for (I c = along_c.first; c < along_c.stop; ++c) {
                     const I at_c = g.start(2, p.at[2]) + c * g.dilation[2].value;
-                    if (!g.inside(2, at_c)) continue;
                     const Pack<T, N> cell = load<N>(
                         x, flat_of(p.plane, at_a, at_b, at_c, p.channel, g.input, g.channels));
 #pragma unroll

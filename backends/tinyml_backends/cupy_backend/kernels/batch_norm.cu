@@ -3,7 +3,7 @@
 #include "common.cuh"
 
 template <typename I> struct Images {
-    I channels, parts, per_channel;  // per_channel = samples · pixels
+    I channels, parts, per_channel;  // per_channel = samples * pixels
     Divisor<I> pixels, part_count, channel_count;
 
     // Flat position of element `e` of a channel, counted over samples and pixels.

@@ -8,21 +8,40 @@
 // whose first lengths are 1, and where channels come first they count as planes and `channels` is 1.
 // I is the type of all index arithmetic: int, or long long for arrays of 2**31 elements or more.
 
-#include <cuda_fp16.h>
+#ifdef __CUDACC_RTC__
+// float16 and the two conversions that the hardware has. CUDA's own header would bring them too, but
+// need not be there where CuPy runs.
+struct Half {
+    unsigned short bits;
+};
+__device__ inline float number(Half value) {
+    float result;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
+    return result;
+}
+__device__ inline Half to_half(float value) {
+    Half result;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result.bits) : "f"(value));
+    return result;
+}
+#else
+#include <cuda_fp16.h>  // of the emulation
+using Half = __half;
+__device__ inline float number(Half value) { return __half2float(value); }
+__device__ inline Half to_half(float value) { return __float2half_rn(value); }
+#endif
+
+template <typename T> __device__ inline T number(T value) { return value; }
 
 // Sums are kept in Sum<T>::type: float16 in float32, the others in themselves.
 template <typename T> struct Sum { using type = T; };
-template <> struct Sum<__half> { using type = float; };
-
-template <typename T> __device__ inline T number(T value) { return value; }
-__device__ inline float number(__half value) { return __half2float(value); }
+template <> struct Sum<Half> { using type = float; };
 
 template <typename T> __device__ inline T rounded(typename Sum<T>::type sum) { return sum; }
-template <> __device__ inline __half rounded<__half>(float sum) { return __float2half_rn(sum); }
+template <> __device__ inline Half rounded<Half>(float sum) { return to_half(sum); }
 
 // All bits zero: +0.0.
-template <typename T> __device__ inline T zero() { return T(); }
-template <> __device__ inline __half zero<__half>() { return __ushort_as_half(0); }
+template <typename T> __device__ inline T zero() { return T{}; }
 
 // N neighbours that are loaded and stored at once: 16 bytes of T, or fewer of the winners' type.
 template <typename T, int N> struct alignas(sizeof(T) * N) Pack {
@@ -89,6 +108,28 @@ template <typename I> struct Geometry {
         return position >= 0 && position < input[axis].value;
     }
 };
+
+// Cells of a window along one axis: first ... stop - 1.
+template <typename I> struct Cells {
+    I first, stop;
+};
+
+// Cells that stand in [low, high) where the window's cell 0 stands at `start`.
+template <typename I>
+__device__ inline Cells<I> cells_between(
+    const Geometry<I>& g, int axis, I start, I low, I high) {
+    const Divisor<I>& step = g.dilation[axis];
+    const I behind = start < high ? step.quotient(high - 1 - start) + 1 : 0;
+    return {
+        start < low ? step.quotient(low - start + step.value - 1) : 0,
+        behind < g.size[axis].value ? behind : g.size[axis].value};
+}
+
+// Cells inside the input of a window at an output position.
+template <typename I>
+__device__ inline Cells<I> cells_inside(const Geometry<I>& g, int axis, I output) {
+    return cells_between(g, axis, g.start(axis, output), (I)0, g.input[axis].value);
+}
 
 // Where an element of an array stands.
 template <typename I> struct Place {

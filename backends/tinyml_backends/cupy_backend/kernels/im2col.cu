@@ -1,7 +1,7 @@
 // Images (N, C, ...) to columns and back, both by gathering.
 //
 // Columns are (N, C, cells, outputs) for the matrix products of convolution, or, with SAMPLES_LAST,
-// (C, cells, outputs, N). The geometry's planes are the N · C images.
+// (C, cells, outputs, N). The geometry's planes are the N * C images.
 #include "common.cuh"
 
 template <typename I> struct Columns {

@@ -4,7 +4,7 @@
 // What an index counts: the cells of its window, or of a plane whose last or first axis is fastest.
 enum Counts { WINDOW, PLANE, PLANE_FIRST_AXIS_FASTEST };
 
-// index = plane · of_plane + channel · of_channel + pitch · (position in the plane)
+// index = plane * of_plane + channel * of_channel + pitch * (position in the plane)
 template <typename I> struct Flat {
     I of_plane, of_channel;
     Divisor<I> pitch;

@@ -13,28 +13,29 @@ __global__ void max_pool(
     const I count = g.outputs() / N;
     for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
         const Place<I> p = place_of(i * N, g.output, g.channels);
+        const Cells<I> along_a = cells_inside(g, 0, p.at[0]);
+        const Cells<I> along_b = cells_inside(g, 1, p.at[1]);
+        const Cells<I> along_c = cells_inside(g, 2, p.at[2]);
         Pack<T, N> leader;
         Pack<W, N> winner;
-        bool empty = true;
-        I number_ab = 0;  // of the window's cell at the start of a row
-        for (I a = 0; a < g.size[0].value; ++a) {
+        bool first = true;
+        for (I a = along_a.first; a < along_a.stop; ++a) {
             const I at_a = g.start(0, p.at[0]) + a * g.dilation[0].value;
-            for (I b = 0; b < g.size[1].value; ++b, number_ab += g.size[2].value) {
+            for (I b = along_b.first; b < along_b.stop; ++b) {
                 const I at_b = g.start(1, p.at[1]) + b * g.dilation[1].value;
-                if (!g.inside(0, at_a) || !g.inside(1, at_b)) continue;
-                for (I c = 0; c < g.size[2].value; ++c) {
+                const I row = (a * g.size[1].value + b) * g.size[2].value;
+                for (I c = along_c.first; c < along_c.stop; ++c) {
                     const I at_c = g.start(2, p.at[2]) + c * g.dilation[2].value;
-                    if (!g.inside(2, at_c)) continue;
                     const Pack<T, N> cell = load<N>(
                         x, flat_of(p.plane, at_a, at_b, at_c, p.channel, g.input, g.channels));
 #pragma unroll
                     for (int n = 0; n < N; ++n) {
-                        if (empty || takes_lead(cell.at[n], leader.at[n])) {
+                        if (first || takes_lead(cell.at[n], leader.at[n])) {
                             leader.at[n] = cell.at[n];
-                            winner.at[n] = (W)(number_ab + c);
+                            winner.at[n] = (W)(row + c);
                         }
                     }
-                    empty = false;
+                    first = false;
                 }
             }
         }
@@ -51,25 +52,26 @@ __global__ void max_pool_pairs(
     const I count = g.outputs() / (N / 2);
     for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
         const Place<I> p = place_of(i * (N / 2), g.output, g.channels);
+        const Cells<I> along_a = cells_inside(g, 0, p.at[0]);
+        const Cells<I> along_b = cells_inside(g, 1, p.at[1]);
         Pack<T, N / 2> leader;
         Pack<W, N / 2> winner;
-        bool empty = true;
-        I number_ab = 0;
-        for (I a = 0; a < g.size[0].value; ++a) {
+        bool first = true;
+        for (I a = along_a.first; a < along_a.stop; ++a) {
             const I at_a = g.start(0, p.at[0]) + a * g.dilation[0].value;
-            for (I b = 0; b < g.size[1].value; ++b, number_ab += 2) {
+            for (I b = along_b.first; b < along_b.stop; ++b) {
                 const I at_b = g.start(1, p.at[1]) + b * g.dilation[1].value;
-                if (!g.inside(0, at_a) || !g.inside(1, at_b)) continue;
-                const Pack<T, N> row = load<N>(
+                const I row = (a * g.size[1].value + b) * 2;
+                const Pack<T, N> cells = load<N>(
                     x, flat_of(p.plane, at_a, at_b, 2 * p.at[2], (I)0, g.input, g.channels));
 #pragma unroll
                 for (int n = 0; n < N; ++n) {
-                    if ((empty && n % 2 == 0) || takes_lead(row.at[n], leader.at[n / 2])) {
-                        leader.at[n / 2] = row.at[n];
-                        winner.at[n / 2] = (W)(number_ab + n % 2);
+                    if ((first && n % 2 == 0) || takes_lead(cells.at[n], leader.at[n / 2])) {
+                        leader.at[n / 2] = cells.at[n];
+                        winner.at[n / 2] = (W)(row + n % 2);
                     }
                 }
-                empty = false;
+                first = false;
             }
         }
         store(values, i * (N / 2), leader);

@@ -19,8 +19,8 @@ __global__ void claim_cells(
 
 template <typename T, typename I>
 __global__ void write_owned(
-    const T* __restrict__ y, const I* __restrict__ owner, T* __restrict__ out, I count) {
-    for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
+    const T* __restrict__ y, const I* __restrict__ owner, T* __restrict__ out, I cells) {
+    for (I i = first_thread<I>(); i < cells; i += all_threads<I>()) {
         out[i] = owner[i] < 0 ? zero<T>() : y[owner[i]];
     }
 }
