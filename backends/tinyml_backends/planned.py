@@ -6,14 +6,6 @@ from typing import NoReturn
 from tinyml_backends.errors import BackendUnavailableError
 
 
-def numba() -> NoReturn:
-    """Say that the compiled CPU backend is still to come."""
-    raise BackendUnavailableError(
-        "this version of tinyml has no compiled CPU kernels yet, installed Numba or not; "
-        "use 'numpy', which runs every operation"
-    )
-
-
 def cupy(device: int = 0) -> NoReturn:
     """Say what a GPU run lacks: CuPy, a device, and the CUDA kernels, which are still to come."""
     raise BackendUnavailableError(
