@@ -111,4 +111,6 @@ def check_out(
         raise ValueError(f"{name} is read-only")
     for other, array in inputs:
         if namespace(out).may_share_memory(out, array):
-            raise ValueError(f"{name} shares memory with {other}, which is read while it is written")
+            raise ValueError(
+                f"{name} shares memory with {other}, which is read while it is written"
+            )

@@ -93,16 +93,15 @@ def pooling_of(
     TypeError, ValueError
         As for `tinyml.max_pool`.
     """
-    check = _pooling
     # 1, 1.0 and True are one key; only ints and tuples of them are looked up
-    if not (
+    is_plain = (
         _is_plain(size)
         and (stride is None or _is_plain(stride))
         and _is_plain(padding)
         and _is_plain(dilation)
         and type(layout) is str
-    ):
-        check = _pooling.__wrapped__
+    )
+    check = _pooling if is_plain else _pooling.__wrapped__
     return check(name, shape, size, stride, padding, dilation, bool(ceil_mode), layout)
 
 

@@ -3,8 +3,8 @@
 A backend states its array library, makes arrays, and runs kernels on stacks of planes: axis 0
 counts the planes (one for each sample and channel), and the spatial axes follow. Where channels
 come last, axis 0 counts the samples and one more axis holds the channels. A backend overrides the
-kernels it makes faster and inherits the rest. Callers have checked shapes and dtypes. ``out``, where
-given, is contiguous, apart from the inputs, written whole and returned.
+kernels it makes faster and inherits the rest. Callers have checked shapes and dtypes. ``out``,
+where given, is contiguous, apart from the inputs, written whole and returned.
 """
 
 from types import ModuleType

@@ -84,9 +84,7 @@ def avg_pool_gradient(
 
 
 @compiled
-def _add(
-    terms: Any, of: int, s: int, out: Any, to: int, t: int, c: int, positions: int
-) -> None:
+def _add(terms: Any, of: int, s: int, out: Any, to: int, t: int, c: int, positions: int) -> None:
     """Add C elements at every ``s``-th position to those at every ``t``-th, one of them 1."""
     if s * t == 1:
         _accumulate(terms, of, 1, out, to, 1, positions * c)

@@ -48,7 +48,9 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
     def load_overload(self, signature: Any, context: Any) -> Any:
         try:
             found = super().load_overload(signature, context)
-        except Exception:  # a damaged file fails in ways of its own; compiling again mends it
+        except Exception:  # a damaged file fails in ways of its own
+            with suppress(OSError):
+                self.flush()
             return None
         wanted = getattr(signature, "args", signature)
         return found if found is not None and found.signature.args == wanted else None

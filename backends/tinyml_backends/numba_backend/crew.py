@@ -7,6 +7,7 @@ kernel's items, and the result does not depend on how they are cut.
 import os
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
 
@@ -24,7 +25,7 @@ class _Job:
     ) -> None:
         self.kernel, self.arguments = kernel, arguments
         cuts = [items * piece // pieces for piece in range(pieces + 1)]
-        self.pieces = list(zip(cuts[:-1], cuts[1:], strict=True))[::-1]
+        self.pieces = list(pairwise(cuts))[::-1]
         self.reports: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def work(self) -> None:

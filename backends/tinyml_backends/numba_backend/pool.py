@@ -13,9 +13,7 @@ from tinyml_backends.numba_backend.compiled import at, compiled, put
 
 
 @compiled
-def max_pool(
-    x: Any, values: Any, winners: Any, g: Any, spans: Any, start: int, stop: int
-) -> None:
+def max_pool(x: Any, values: Any, winners: Any, g: Any, spans: Any, start: int, stop: int) -> None:
     """Any window: its cells compete in row-major order, all windows of a row side by side."""
     d, h, w, c, od, oh, ow = g[0], g[1], g[2], g[3], g[4], g[5], g[6]
     kd, kh, kw, sd, sh, sw = g[7], g[8], g[9], g[10], g[11], g[12]
@@ -85,9 +83,7 @@ def _contest(
 
 
 @compiled
-def max_pool_pairs(
-    x: Any, values: Any, winners: Any, g: Any, start: int, stop: int
-) -> None:
+def max_pool_pairs(x: Any, values: Any, winners: Any, g: Any, start: int, stop: int) -> None:
     """As `max_pool`, for the windows of `Plan.is_pair`."""
     h, w, c, oh, ow = g[1], g[2], g[3], g[5], g[6]
     for row in range(start, stop):

@@ -169,7 +169,16 @@ def scatter_pairs(
 
 @compiled
 def _spread(
-    y: Any, winners: Any, of: int, out: Any, top: int, low: int, w: int, c: int, ow: int, nought: Any
+    y: Any,
+    winners: Any,
+    of: int,
+    out: Any,
+    top: int,
+    low: int,
+    w: int,
+    c: int,
+    ow: int,
+    nought: Any,
 ) -> None:
     """Two rows of ``out`` from one of ``y``, and zeros behind the last window."""
     zero = out.dtype.type(0)
@@ -210,9 +219,7 @@ def _carry(desk: Any, of: int, out: Any, to: int, count: int) -> None:
 
 
 @compiled
-def gather_pairs(
-    gradient: Any, winners: Any, out: Any, g: Any, start: int, stop: int
-) -> None:
+def gather_pairs(gradient: Any, winners: Any, out: Any, g: Any, start: int, stop: int) -> None:
     """As `gather`, for the windows of `Plan.is_pair`."""
     h, w, c, oh, ow = g[1], g[2], g[3], g[5], g[6]
     for row in range(start, stop):
