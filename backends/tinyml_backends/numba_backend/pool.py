@@ -2,113 +2,156 @@
 
 Arrays are flat. A position along a row holds C neighbouring elements: the channels where they come
 last, one element otherwise, so that one kernel serves both layouts. `plans` says what the numbers
-``g`` and ``spans`` are. Selections are written without branches, which LLVM makes vector code of.
+``g`` and ``spans`` are. The last of several vectors in a row may repeat some of the one before.
 """
 
 from typing import Any
 
-import numpy as np
-
-from tinyml_backends.numba_backend.compiled import at, compiled, put
+from tinyml_backends.numba_backend.compiled import compiled
+from tinyml_backends.numba_backend.vectors import (
+    NARROW,
+    ONE,
+    WIDE,
+    beats,
+    choose,
+    evens,
+    full,
+    load,
+    odds,
+    store,
+)
 
 
 @compiled
 def max_pool(x: Any, values: Any, winners: Any, g: Any, spans: Any, start: int, stop: int) -> None:
-    """Any window: its cells compete in row-major order, all windows of a row side by side."""
+    """Any window: its cells compete in row-major order, neighbouring windows side by side."""
     d, h, w, c, od, oh, ow = g[0], g[1], g[2], g[3], g[4], g[5], g[6]
     kd, kh, kw, sd, sh, sw = g[7], g[8], g[9], g[10], g[11], g[12]
     pd, ph, pw, dd, dh, dw = g[13], g[14], g[15], g[16], g[17], g[18]
+    # outputs of a row whose windows lie inside it; with steps of 1 or 2 they are read as vectors
+    low = min(spans[0], ow)
+    high = max(low, spans[2 * kw - 1])
+    if c > 1 or sw > 2:
+        low = high = ow
     for row in range(start, stop):
         plane, rest = row // (od * oh), row % (od * oh)
-        depth, height = rest // oh * sd - pd, rest % oh * sh - ph
+        z, y = rest // oh * sd - pd, rest % oh * sh - ph
+        # cells inside the input, along each axis
+        i0, i1 = max(0, -(z // dd)), min(kd, (d - 1 - z) // dd + 1)
+        j0, j1 = max(0, -(y // dh)), min(kh, (h - 1 - y) // dh + 1)
+        corner = (((plane * d + z) * h + y) * w - pw) * c
         to = row * ow * c
-        is_first = True
-        for i in range(kd):
-            z = depth + i * dd
-            for j in range(kh):
-                y = height + j * dh
-                if z < 0 or z >= d or y < 0 or y >= h:
-                    continue
-                before = ow
-                for k in range(kw):
-                    low, high = spans[2 * k], spans[2 * k + 1]
-                    of = (((plane * d + z) * h + y) * w + k * dw - pw) * c
-                    number = winners.dtype.type((i * kh + j) * kw + k)
-                    if is_first:  # the first cell inside the input has nobody to beat
-                        end = min(high, before)
-                        _begin(x, of, sw, c, values, winners, to, low, end, number)
-                        low, before = max(low, before), min(low, before)
-                    _compete(x, of, sw, c, values, winners, to, low, high, number)
-                is_first = False
-
-
-@compiled
-def _begin(
-    x: Any, of: int, s: int, c: int, values: Any, winners: Any, to: int, low: int, high: int, n: int
-) -> None:
-    """Let cell ``n`` lead the windows from ``low`` to ``high`` of a row."""
-    for o in range(low, high):
-        for e in range(c):
-            put(values, to + o * c + e, at(x, of + o * s * c + e))
-            put(winners, to + o * c + e, n)
+        o = 0
+        while o < ow:
+            of = corner + o * sw * c
+            k0, k1 = 0, kw
+            if o < low or o >= high:
+                first = o * sw - pw
+                k0, k1 = max(0, -(first // dw)), min(kw, (w - 1 - first) // dw + 1)
+            box = (i0, i1, j0, j1, k0, k1)
+            steps = (dd * h * w * c, dh * w * c, dw * c)
+            n, s = (c, 1) if c > 1 else (1, sw)  # neighbours to treat, and the step between them
+            if low <= o < high:
+                n = high - o
+            here = to + o * c
+            if n >= 16:
+                for e in range(0, n, 16):
+                    e = min(e, n - 16)
+                    _compete(WIDE, x, of + e * s, s, values, winners, here + e, box, steps, kh, kw)
+            elif n >= 4:
+                for e in range(0, n, 4):
+                    e = min(e, n - 4)
+                    _compete(
+                        NARROW, x, of + e * s, s, values, winners, here + e, box, steps, kh, kw
+                    )
+            else:
+                for e in range(n):
+                    _compete(ONE, x, of + e * s, 1, values, winners, here + e, box, steps, kh, kw)
+            o += n if c == 1 else 1
 
 
 @compiled
 def _compete(
-    x: Any, of: int, s: int, c: int, values: Any, winners: Any, to: int, low: int, high: int, n: int
+    lanes: Any,
+    x: Any,
+    of: int,
+    s: int,
+    values: Any,
+    winners: Any,
+    to: int,
+    box: Any,
+    steps: Any,
+    kh: int,
+    kw: int,
 ) -> None:
-    """Let cell ``n`` take the windows from ``low`` to ``high`` of a row where it wins."""
-    count = (high - low) * c
-    of, to = of + low * s * c, to + low * c
-    if s == 1:
-        _contest(x, of, 1, values, winners, to, count, n)
-    elif c == 1 and s == 2:  # with the step as a constant, the loop is vectorised
-        _contest(x, of, 2, values, winners, to, count, n)
-    elif c == 1:
-        _contest(x, of, s, values, winners, to, count, n)
-    else:
-        for o in range(high - low):
-            _contest(x, of + o * s * c, 1, values, winners, to + o * c, c, n)
+    """The winners of as many windows as there are lanes, ``s`` elements from one to the next."""
+    i0, i1, j0, j1, k0, k1 = box
+    first = of + i0 * steps[0] + j0 * steps[1] + k0 * steps[2]
+    leader = _read(lanes, x, first, s)
+    number = full(lanes, winners, (i0 * kh + j0) * kw + k0)
+    for i in range(i0, i1):
+        for j in range(j0, j1):
+            for k in range(k0, k1):
+                value = _read(lanes, x, of + i * steps[0] + j * steps[1] + k * steps[2], s)
+                wins = beats(value, leader)
+                leader = choose(wins, value, leader)
+                number = choose(wins, full(lanes, winners, (i * kh + j) * kw + k), number)
+    store(values, to, leader)
+    store(winners, to, number)
 
 
 @compiled
-def _contest(
-    x: Any, of: int, step: int, values: Any, winners: Any, to: int, count: int, n: int
-) -> None:
-    for i in range(count):
-        value, leader = at(x, of + i * step), at(values, to + i)
-        wins = (value > leader) | (value != value)  # a NaN wins, the last one over the others
-        put(values, to + i, value if wins else leader)
-        put(winners, to + i, n if wins else at(winners, to + i))
+def _read(lanes: Any, x: Any, of: int, s: int) -> Any:
+    """Every ``s``-th element, ``s`` being 1 or 2, without reaching behind the last of ``x``."""
+    if s == 1:
+        return load(lanes, x, of)
+    if of + 2 * len(lanes) <= len(x):
+        return evens(lanes, x, of)
+    return odds(lanes, x, of - 1)
 
 
 @compiled
 def max_pool_pairs(x: Any, values: Any, winners: Any, g: Any, start: int, stop: int) -> None:
     """As `max_pool`, for the windows of `Plan.is_pair`."""
     h, w, c, oh, ow = g[1], g[2], g[3], g[5], g[6]
+    n = ow if c == 1 else c
     for row in range(start, stop):
         of = (row // oh * h + row % oh * 2) * w * c
         to = row * ow * c
-        if c == 1:
-            _quads(x, of, of + w, 1, 2, values, winners, to, ow)
-        else:
-            for o in range(ow):
-                corner = of + 2 * o * c
-                _quads(x, corner, corner + w * c, c, 1, values, winners, to + o * c, c)
+        for o in range(1 if c == 1 else ow):
+            top, here = of + 2 * o * c, to + o * c
+            if n >= 16:
+                for e in range(0, n, 16):
+                    _quads(WIDE, x, top, w * c, c, values, winners, here, min(e, n - 16))
+            elif n >= 4:
+                for e in range(0, n, 4):
+                    _quads(NARROW, x, top, w * c, c, values, winners, here, min(e, n - 4))
+            else:
+                for e in range(n):
+                    _quads(ONE, x, top, w * c, c, values, winners, here, e)
 
 
 @compiled
 def _quads(
-    x: Any, top: int, low: int, right: int, step: int, values: Any, winners: Any, to: int, n: int
+    lanes: Any, x: Any, top: int, row: int, c: int, values: Any, winners: Any, to: int, e: int
 ) -> None:
-    """Windows of two cells from ``top`` on and two from ``low`` on; the rows' winners meet."""
-    for i in range(n):
-        a, b = at(x, top + i * step), at(x, top + right + i * step)
-        take = (b > a) | (b != b)
-        upper, upper_number = b if take else a, np.uint8(1) if take else np.uint8(0)
-        a, b = at(x, low + i * step), at(x, low + right + i * step)
-        take = (b > a) | (b != b)
-        lower, lower_number = b if take else a, np.uint8(3) if take else np.uint8(2)
-        take = (lower > upper) | (lower != lower)
-        put(values, to + i, lower if take else upper)
-        put(winners, to + i, lower_number if take else upper_number)
+    """The ``e``-th window and its neighbours: the winners of both rows meet."""
+    a, b = pair(lanes, x, top, c, e)
+    wins = beats(b, a)
+    upper = choose(wins, b, a)
+    number = choose(wins, full(lanes, winners, 1), full(lanes, winners, 0))
+    a, b = pair(lanes, x, top + row, c, e)
+    wins = beats(b, a)
+    lower = choose(wins, b, a)
+    other = choose(wins, full(lanes, winners, 3), full(lanes, winners, 2))
+    wins = beats(lower, upper)
+    store(values, to + e, choose(wins, lower, upper))
+    store(winners, to + e, choose(wins, other, number))
+
+
+@compiled
+def pair(lanes: Any, x: Any, of: int, c: int, e: int) -> Any:
+    """The left and the right cells of the ``e``-th pair and its neighbours."""
+    if c == 1:
+        return evens(lanes, x, of + 2 * e), odds(lanes, x, of + 2 * e)
+    return load(lanes, x, of + e), load(lanes, x, of + c + e)

@@ -9,6 +9,18 @@ from typing import Any
 import numpy as np
 
 from tinyml_backends.numba_backend.compiled import LINE, at, compiled, put, stream
+from tinyml_backends.numba_backend.pool import pair
+from tinyml_backends.numba_backend.vectors import (
+    NARROW,
+    ONE,
+    WIDE,
+    choose,
+    equals,
+    full,
+    load,
+    store,
+    store_zipped,
+)
 
 
 @compiled
@@ -182,24 +194,56 @@ def _spread(
 ) -> None:
     """Two rows of ``out`` from one of ``y``, and zeros behind the last window."""
     zero = out.dtype.type(0)
-    for half in range(2):
-        to, first = (low, 2) if half else (top, 0)
-        if c == 1:
-            for i in range(ow):
-                value, number = at(y, of + i), at(winners, of + i)
-                value = zero if value == nought else value
-                put(out, to + 2 * i, value if number == first else zero)
-                put(out, to + 2 * i + 1, value if number == first + 1 else zero)
+    n = ow if c == 1 else c
+    for o in range(1 if c == 1 else ow):
+        here, shift = of + o * c, 2 * o * c
+        if n >= 16:
+            for e in range(0, n, 16):
+                e = min(e, n - 16)
+                _put_quads(WIDE, y, winners, here + e, out, top + shift, low + shift, c, e, nought)
+        elif n >= 4:
+            for e in range(0, n, 4):
+                e = min(e, n - 4)
+                _put_quads(
+                    NARROW, y, winners, here + e, out, top + shift, low + shift, c, e, nought
+                )
         else:
-            for o in range(ow):
-                for k in range(2):
-                    for e in range(c):
-                        value, number = at(y, of + o * c + e), at(winners, of + o * c + e)
-                        value = zero if value == nought else value
-                        cell = to + (2 * o + k) * c + e
-                        put(out, cell, value if number == first + k else zero)
+            for e in range(n):
+                _put_quads(ONE, y, winners, here + e, out, top + shift, low + shift, c, e, nought)
+    for to in (top, low):
         for i in range(to + 2 * ow * c, to + w * c):
             put(out, i, zero)
+
+
+@compiled
+def _put_quads(
+    lanes: Any,
+    y: Any,
+    winners: Any,
+    of: int,
+    out: Any,
+    top: int,
+    low: int,
+    c: int,
+    e: int,
+    nought: Any,
+) -> None:
+    """The four cells of the ``e``-th window and of its neighbours."""
+    zero = full(lanes, out, 0)
+    value, number = load(lanes, y, of), load(lanes, winners, of)
+    value = choose(equals(value, nought), zero, value)
+    upper = choose(equals(number, 0), value, zero)
+    upper_right = choose(equals(number, 1), value, zero)
+    lower = choose(equals(number, 2), value, zero)
+    lower_right = choose(equals(number, 3), value, zero)
+    if c == 1:
+        store_zipped(out, top + 2 * e, upper, upper_right)
+        store_zipped(out, low + 2 * e, lower, lower_right)
+    else:
+        store(out, top + e, upper)
+        store(out, top + c + e, upper_right)
+        store(out, low + e, lower)
+        store(out, low + c + e, lower_right)
 
 
 @compiled
@@ -222,29 +266,35 @@ def _carry(desk: Any, of: int, out: Any, to: int, count: int) -> None:
 def gather_pairs(gradient: Any, winners: Any, out: Any, g: Any, start: int, stop: int) -> None:
     """As `gather`, for the windows of `Plan.is_pair`."""
     h, w, c, oh, ow = g[1], g[2], g[3], g[5], g[6]
+    n = ow if c == 1 else c
     for row in range(start, stop):
         of = (row // oh * h + row % oh * 2) * w * c
         to = row * ow * c
-        if c == 1:
-            _choose(gradient, of, of + w, 1, 2, winners, out, to, ow)
-        else:
-            for o in range(ow):
-                corner = of + 2 * o * c
-                _choose(gradient, corner, corner + w * c, c, 1, winners, out, to + o * c, c)
+        for o in range(1 if c == 1 else ow):
+            top, here = of + 2 * o * c, to + o * c
+            if n >= 16:
+                for e in range(0, n, 16):
+                    _get_quads(WIDE, gradient, top, w * c, c, winners, out, here, min(e, n - 16))
+            elif n >= 4:
+                for e in range(0, n, 4):
+                    _get_quads(NARROW, gradient, top, w * c, c, winners, out, here, min(e, n - 4))
+            else:
+                for e in range(n):
+                    _get_quads(ONE, gradient, top, w * c, c, winners, out, here, e)
 
 
 @compiled
-def _choose(
-    x: Any, top: int, low: int, right: int, step: int, winners: Any, out: Any, to: int, n: int
+def _get_quads(
+    lanes: Any, x: Any, top: int, row: int, c: int, winners: Any, out: Any, to: int, e: int
 ) -> None:
-    """The cell that each window chose, of two from ``top`` on and two from ``low`` on."""
-    for i in range(n):
-        number = at(winners, to + i)
-        upper, upper_right = at(x, top + i * step), at(x, top + right + i * step)
-        lower, lower_right = at(x, low + i * step), at(x, low + right + i * step)
-        above = upper_right if number == 1 else upper
-        below = lower_right if number == 3 else lower
-        put(out, to + i, below if number > 1 else above)
+    """The cells that the ``e``-th window and its neighbours chose."""
+    number = load(lanes, winners, to + e)
+    left, right = pair(lanes, x, top, c, e)
+    upper = choose(equals(number, 1), right, left)
+    left, right = pair(lanes, x, top + row, c, e)
+    lower = choose(equals(number, 3), right, left)
+    chosen = choose(equals(number, 0), upper, choose(equals(number, 1), upper, lower))
+    store(out, to + e, chosen)
 
 
 @compiled
