@@ -12,7 +12,6 @@ import platform
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import click
@@ -132,8 +131,9 @@ def shares(case: Case, rounds: int) -> dict[str, float]:
 
 def copying(x: Any, warm: Any) -> dict[str, Run]:
     """Ways to copy an array into another in two threads."""
-    threads, half = ThreadPoolExecutor(2), len(x) // 2
-    parts = ((warm[:half], x[:half]), (warm[half:], x[half:]))
+    threads, half = ThreadPoolExecutor(2), x.size // 2
+    to, of = warm.reshape(-1), x.reshape(-1)
+    parts = ((to[:half], of[:half]), (to[half:], of[half:]))
 
     def by(copy: Any) -> Run:
         return lambda: list(threads.map(lambda part: copy(*part), parts))
@@ -144,12 +144,12 @@ def copying(x: Any, warm: Any) -> dict[str, Run]:
     except ImportError:
         return ways
 
-    @numba.njit(parallel=True)  # type: ignore[untyped-decorator,unused-ignore]
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
     def loop(to: Any, of: Any) -> None:
-        for i in numba.prange(len(to)):
+        for i in range(len(to)):
             to[i] = of[i]
 
-    return {**ways, "Numba": partial(loop, warm.reshape(-1), x.reshape(-1))}
+    return {**ways, "Numba": by(loop)}
 
 
 def call_overhead() -> float:

@@ -35,6 +35,7 @@ def cut(request, numba, monkeypatch):
     from tinyml_backends.numba_backend import backend, crew
 
     if request.param == "small pieces":
+        monkeypatch.setattr(crew, "SHARED_BYTES", 0)
         monkeypatch.setattr(crew, "PIECE_BYTES", 1)
         monkeypatch.setattr(crew, "thread_count", lambda: 3)
         monkeypatch.setattr(backend, "STREAMED_BYTES", 0)

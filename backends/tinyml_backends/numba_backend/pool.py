@@ -7,8 +7,9 @@ last, one element otherwise, so that one kernel serves both layouts. `plans` say
 
 from typing import Any
 
-from tinyml_backends.numba_backend.compiled import compiled
+from tinyml_backends.numba_backend.compiled import AHEAD, LINE, compiled, fetch
 from tinyml_backends.numba_backend.vectors import (
+    HALF,
     NARROW,
     ONE,
     WIDE,
@@ -41,6 +42,8 @@ def max_pool(x: Any, values: Any, winners: Any, g: Any, spans: Any, start: int, 
         j0, j1 = max(0, -(y // dh)), min(kh, (h - 1 - y) // dh + 1)
         corner = (((plane * d + z) * h + y) * w - pw) * c
         to = row * ow * c
+        for line in range(0, sh * w * c, LINE // x.itemsize):
+            fetch(x, corner + AHEAD // x.itemsize + line)
         o = 0
         while o < ow:
             of = corner + o * sw * c
@@ -58,6 +61,10 @@ def max_pool(x: Any, values: Any, winners: Any, g: Any, spans: Any, start: int, 
                 for e in range(0, n, 16):
                     e = min(e, n - 16)
                     _compete(WIDE, x, of + e * s, s, values, winners, here + e, box, steps, kh, kw)
+            elif n >= 8:
+                for e in range(0, n, 8):
+                    e = min(e, n - 8)
+                    _compete(HALF, x, of + e * s, s, values, winners, here + e, box, steps, kh, kw)
             elif n >= 4:
                 for e in range(0, n, 4):
                     e = min(e, n - 4)
@@ -118,11 +125,16 @@ def max_pool_pairs(x: Any, values: Any, winners: Any, g: Any, start: int, stop: 
     for row in range(start, stop):
         of = (row // oh * h + row % oh * 2) * w * c
         to = row * ow * c
+        for line in range(0, 2 * w * c, LINE // x.itemsize):
+            fetch(x, of + AHEAD // x.itemsize + line)
         for o in range(1 if c == 1 else ow):
             top, here = of + 2 * o * c, to + o * c
             if n >= 16:
                 for e in range(0, n, 16):
                     _quads(WIDE, x, top, w * c, c, values, winners, here, min(e, n - 16))
+            elif n >= 8:
+                for e in range(0, n, 8):
+                    _quads(HALF, x, top, w * c, c, values, winners, here, min(e, n - 8))
             elif n >= 4:
                 for e in range(0, n, 4):
                     _quads(NARROW, x, top, w * c, c, values, winners, here, min(e, n - 4))

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyml_backends.numba_backend.compiled import LINE, at, compiled, put, stream
+from tinyml_backends.numba_backend.compiled import AHEAD, LINE, at, compiled, fetch, put, stream
 from tinyml_backends.numba_backend.pool import pair
 from tinyml_backends.numba_backend.vectors import (
+    HALF,
     NARROW,
     ONE,
     WIDE,
@@ -201,6 +202,10 @@ def _spread(
             for e in range(0, n, 16):
                 e = min(e, n - 16)
                 _put_quads(WIDE, y, winners, here + e, out, top + shift, low + shift, c, e, nought)
+        elif n >= 8:
+            for e in range(0, n, 8):
+                e = min(e, n - 8)
+                _put_quads(HALF, y, winners, here + e, out, top + shift, low + shift, c, e, nought)
         elif n >= 4:
             for e in range(0, n, 4):
                 e = min(e, n - 4)
@@ -270,11 +275,16 @@ def gather_pairs(gradient: Any, winners: Any, out: Any, g: Any, start: int, stop
     for row in range(start, stop):
         of = (row // oh * h + row % oh * 2) * w * c
         to = row * ow * c
+        for line in range(0, 2 * w * c, LINE // gradient.itemsize):
+            fetch(gradient, of + AHEAD // gradient.itemsize + line)
         for o in range(1 if c == 1 else ow):
             top, here = of + 2 * o * c, to + o * c
             if n >= 16:
                 for e in range(0, n, 16):
                     _get_quads(WIDE, gradient, top, w * c, c, winners, out, here, min(e, n - 16))
+            elif n >= 8:
+                for e in range(0, n, 8):
+                    _get_quads(HALF, gradient, top, w * c, c, winners, out, here, min(e, n - 8))
             elif n >= 4:
                 for e in range(0, n, 4):
                     _get_quads(NARROW, gradient, top, w * c, c, winners, out, here, min(e, n - 4))
