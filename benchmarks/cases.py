@@ -61,7 +61,6 @@ def pytorch(case: Case, operation: str, *, channels_last: bool = False) -> Run:
     import torch
 
     form = torch.channels_last if channels_last else torch.contiguous_format
-
     functional = torch.nn.functional
     window = (case.size, case.stride, case.padding)
     x = torch.from_numpy(case.input()).contiguous(memory_format=form).requires_grad_()

@@ -87,6 +87,19 @@ def same(backend, data, window, spatial, channels):
         check(out, expected)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_rows_that_end_with_the_array(numba, size, stride):
+    """Vectors read neither in front of the first nor behind the last element."""
+    window = Window.of(1, size, stride)
+    for length in range(3, 70):
+        x = np.random.default_rng(length).standard_normal((1, length), np.float32)
+        for array, expected in zip(
+            numba.max_pool(x, window), GENERIC.max_pool(x, window), strict=True
+        ):
+            assert_same_bits(array, expected)
+
+
 @pytest.mark.parametrize("window", [Window.of(2, 2), Window.of(2, 3, 2, 1)], ids=str)
 @pytest.mark.parametrize("shape", [(1, 1501, 1003), (1, 700, 301, 3), (40, 112, 112)], ids=str)
 def test_large_stacks(numba, window, shape):

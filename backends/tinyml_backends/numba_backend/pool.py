@@ -32,7 +32,7 @@ def max_pool(x: Any, values: Any, winners: Any, g: Any, spans: Any, start: int, 
     # outputs of a row whose windows lie inside it; with steps of 1 or 2 they are read as vectors
     low = min(spans[0], ow)
     high = max(low, spans[2 * kw - 1])
-    if c > 1 or sw > 2:
+    if c > 1 or sw > 2 or sw > kw:  # `_read` needs a second cell behind the first of `x`
         low = high = ow
     for row in range(start, stop):
         plane, rest = row // (od * oh), row % (od * oh)
