@@ -56,13 +56,14 @@ def ours(case: Case, operation: str) -> Run:
     return calls[operation]
 
 
-def pytorch(case: Case, operation: str) -> Run:
-    """The same call on PyTorch's CPU tensors: contiguous, with indices."""
+def pytorch(case: Case, operation: str, *, channels_last: bool = False) -> Run:
+    """The same call on PyTorch's CPU tensors, with indices: contiguous, or channels last."""
     import torch
 
+    form = torch.channels_last if channels_last else torch.contiguous_format
     functional = torch.nn.functional
     window = (case.size, case.stride, case.padding)
-    x = torch.from_numpy(case.input()).requires_grad_()
+    x = torch.from_numpy(case.input()).contiguous(memory_format=form).requires_grad_()
     with torch.no_grad():
         y, indices = functional.max_pool2d(x, *window, return_indices=True)
     source = y.clone().requires_grad_()

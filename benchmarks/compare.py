@@ -15,6 +15,9 @@ import torch
 import tinyml
 from cases import CASES, OPERATIONS, Run, ours, pytorch
 
+#: Seconds after which the threads of another library sleep.
+SETTLED = 0.01
+
 
 @click.command()
 @click.option("--cases", default="", help="Only cases whose name contains this, e.g. 224.")
@@ -47,10 +50,17 @@ def main(cases: str, operations: str, rounds: int) -> None:
 
 
 def interleaved(calls: tuple[Run, ...], rounds: int) -> list[float]:
-    """Median seconds of each call; the calls take turns, so that all see the same machine."""
+    """Median seconds of each call; the calls take turns, so that all see the same machine.
+
+    Each runs unmeasured for a while before: OpenMP's threads, on which PyTorch runs, spin for some
+    milliseconds after their work and would take a processor from whoever comes next.
+    """
     seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
         for call, taken in zip(calls, seconds, strict=True):
+            start = time.perf_counter()
+            while time.perf_counter() - start < SETTLED:
+                call()
             start = time.perf_counter()
             call()
             taken.append(time.perf_counter() - start)

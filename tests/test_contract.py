@@ -5,6 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
+from support.compare import assert_same_bits
 from tinyml_backends import Backend, Window
 from tinyml_backends.generic.indices import Convention
 
@@ -66,6 +67,35 @@ def test_kernels_return_the_backends_arrays(backend):
         backend.col2im(cols, (1, 2, 3, 3), window, add=True),
     ):
         assert backend.handles(array)
+
+
+def test_kernels_fill_and_return_what_they_are_given(backend):
+    window = Window.of(2, 2, 1)
+    x = backend.asarray(np.arange(18, dtype=np.float32).reshape(2, 3, 3))
+    y, winners = backend.max_pool(x, window)
+    calls = (
+        (backend.max_unpool, y, winners, window, (3, 3), "last"),
+        (backend.max_unpool, y, winners, window, (3, 3), "sum"),
+        (backend.max_pool_gradient, y, winners, window, (3, 3)),
+        (backend.max_unpool_gradient, x, winners, window, "last"),
+        (backend.max_unpool_gradient, x, winners, window, "sum"),
+        (backend.avg_pool, x, window, True, None),
+        (backend.avg_pool_gradient, y, window, (3, 3), True, None),
+    )
+    for kernel, *arguments in calls:
+        expected = kernel(*arguments)
+        out = backend.asarray(np.full(expected.shape, 7, np.float32))
+        assert kernel(*arguments, out=out) is out
+        assert_same_bits(backend.to_numpy(out), backend.to_numpy(expected))
+    out = (
+        backend.asarray(np.full(y.shape, 7, np.float32)),
+        backend.asarray(np.full(y.shape, 7, np.uint8)),
+    )
+    for given, returned, expected in zip(
+        out, backend.max_pool(x, window, out=out), (y, winners), strict=True
+    ):
+        assert returned is given
+        assert_same_bits(backend.to_numpy(given), backend.to_numpy(expected))
 
 
 def test_the_base_class_makes_no_arrays(backend):

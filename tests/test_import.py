@@ -48,7 +48,8 @@ def test_the_backends_never_import_tinyml():
     code = (
         "import sys, pkgutil, importlib, tinyml_backends as b\n"
         "for m in pkgutil.walk_packages(b.__path__, 'tinyml_backends.'):\n"
-        "    importlib.import_module(m.name)\n"
+        "    try: importlib.import_module(m.name)\n"
+        "    except ModuleNotFoundError as e: assert e.name in ('numba', 'llvmlite'), e\n"
         "print(*sys.modules)"
     )
     assert "tinyml" not in python(code).stdout.split()

@@ -9,6 +9,8 @@ import numpy as np
 from tinyml_backends import DTYPES, Backend, backend_for, current_backend, home_of, resolve
 from tinyml_backends.arrays import Array
 
+_ALLOWED = frozenset(DTYPES)
+
 
 def asarray(a: object, backend: str | Backend | None = None) -> Array:
     """Array of a backend's library from anything array-like; no copy where none is needed.
@@ -80,7 +82,7 @@ def zeros_like(array: Array) -> Array:
 
 def check_dtype(name: str, array: Array) -> None:
     """Refuse element types that pooling does not define."""
-    if array.dtype not in DTYPES:
+    if array.dtype not in _ALLOWED:
         allowed = ", ".join(map(str, DTYPES))
         raise TypeError(
             f"{name} has dtype {array.dtype}; allowed are {allowed}, in the machine's byte order"
@@ -90,8 +92,40 @@ def check_dtype(name: str, array: Array) -> None:
 def check_shape(name: str, array: Array, expected: Sequence[int | str]) -> None:
     """Refuse another shape; a word stands for a length that is free."""
     shape = tuple(array.shape)
+    if shape == expected:
+        return
     if len(shape) != len(expected) or any(
         not isinstance(e, str) and e != n for n, e in zip(shape, expected, strict=True)
     ):
         wanted = ", ".join(map(str, expected))
         raise ValueError(f"{name} has shape {shape}; it must be ({wanted})")
+
+
+def check_out(
+    name: str,
+    out: Array,
+    shape: tuple[int, ...],
+    dtype: "np.dtype[np.generic]",
+    *inputs: tuple[str, Array],
+) -> None:
+    """Refuse an array to write to that a kernel cannot fill as it is.
+
+    Raises
+    ------
+    TypeError
+        If it has another dtype.
+    ValueError
+        If it has another shape, is not contiguous or is read-only, or shares memory with an input.
+    """
+    if out.dtype != dtype:
+        raise TypeError(f"{name} has dtype {out.dtype}; it must be {dtype}")
+    check_shape(name, out, shape)
+    if not out.flags.c_contiguous:
+        raise ValueError(f"{name} is not contiguous in row-major order; results are written so")
+    if not getattr(out.flags, "writeable", True):  # CuPy's arrays are never read-only
+        raise ValueError(f"{name} is read-only")
+    for other, array in inputs:
+        if namespace(out).may_share_memory(out, array):
+            raise ValueError(
+                f"{name} shares memory with {other}, which is read while it is written"
+            )

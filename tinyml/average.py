@@ -5,8 +5,8 @@ from math import prod
 
 import numpy as np
 
-from tinyml.arrays import check_dtype, check_shape
-from tinyml.layout import Layout, check_layout, spatial_axes, spatial_of, stack, with_spatial
+from tinyml.arrays import check_dtype, check_out, check_shape
+from tinyml.layout import Layout, check_layout, pooling_of, spatial_axes, stack, with_spatial
 from tinyml_backends import SwitchIndexError, Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths, per_axis
 from tinyml_backends.arrays import Array
@@ -23,6 +23,7 @@ def avg_pool(
     divisor_override: int | None = None,
     *,
     layout: Layout = "channels_first",
+    out: Array | None = None,
 ) -> Array:
     """Mean of each window.
 
@@ -39,6 +40,8 @@ def avg_pool(
         the last window reach, never count.
     divisor_override : int or None
         Divisor of every window instead of its number of cells; not 0.
+    out : array or None
+        Contiguous array of the result's shape and dtype, apart from ``x``, to write and return.
 
     Returns
     -------
@@ -58,15 +61,18 @@ def avg_pool(
     >>> tinyml.avg_pool(x, size=2, padding=1, count_include_pad=False)
     array([[[1., 4.]]])
     """
-    backend = backend_for(x)
+    backend = backend_for(x) if out is None else backend_for(x, out)
     check_dtype("x", x)
-    check_layout(layout)
-    axes = spatial_axes("x", x, size)
-    window = Window.of(axes, size, stride, padding, dilation, ceil_mode)
+    window, _, stacked, shape = pooling_of(
+        "x", x.shape, size, stride, padding, dilation, ceil_mode, layout
+    )
     divisor = check_divisor(divisor_override, unsigned=x.dtype.kind == "u")
-    pooled = window.pooled_shape(spatial_of(x.shape, axes, layout))
-    out = backend.avg_pool(stack(x, axes, layout), window, bool(count_include_pad), divisor)
-    return out.reshape(with_spatial(x.shape, axes, layout, pooled))
+    to = None
+    if out is not None:
+        check_out("out", out, shape, x.dtype, ("x", x))
+        to = stack(out, window.axes, layout)
+    y = backend.avg_pool(x.reshape(stacked), window, bool(count_include_pad), divisor, out=to)
+    return y.reshape(shape) if out is None else out
 
 
 def avg_pool_gradient(
@@ -81,6 +87,7 @@ def avg_pool_gradient(
     divisor_override: int | None = None,
     *,
     layout: Layout = "channels_first",
+    out: Array | None = None,
 ) -> Array:
     """Gradient of `avg_pool` with respect to its input.
 
@@ -92,6 +99,9 @@ def avg_pool_gradient(
         Spatial shape of the array that was pooled.
     size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override, layout
         What `avg_pool` was given.
+    out : array or None
+        Contiguous array of the result's shape and dtype, apart from ``gradient``, to write and
+        return.
 
     Returns
     -------
@@ -108,23 +118,25 @@ def avg_pool_gradient(
     >>> tinyml.avg_pool_gradient(np.array([[[2.0, 4.0]]]), (3,), size=2, stride=1)
     array([[[1., 3., 2.]]])
     """
-    backend = backend_for(gradient)
+    backend = backend_for(gradient) if out is None else backend_for(gradient, out)
     check_dtype("gradient", gradient)
     check_layout(layout)
     spatial = lengths("input_shape", input_shape, None)
-    axes = spatial_axes("gradient", gradient, size)
+    axes = spatial_axes("gradient", tuple(gradient.shape), size)
     lengths("input_shape", input_shape, axes)
     window = Window.of(axes, size, stride, padding, dilation, ceil_mode)
     pooled = window.pooled_shape(spatial)
     check_shape("gradient", gradient, with_spatial(gradient.shape, axes, layout, pooled))
-    out = backend.avg_pool_gradient(
-        stack(gradient, axes, layout),
-        window,
-        spatial,
-        bool(count_include_pad),
-        check_divisor(divisor_override, unsigned=gradient.dtype.kind == "u"),
+    divisor = check_divisor(divisor_override, unsigned=gradient.dtype.kind == "u")
+    shape = with_spatial(gradient.shape, axes, layout, spatial)
+    to = None
+    if out is not None:
+        check_out("out", out, shape, gradient.dtype, ("gradient", gradient))
+        to = stack(out, axes, layout)
+    result = backend.avg_pool_gradient(
+        stack(gradient, axes, layout), window, spatial, bool(count_include_pad), divisor, out=to
     )
-    return out.reshape(with_spatial(gradient.shape, axes, layout, spatial))
+    return result.reshape(shape) if out is None else out
 
 
 def adaptive_max_pool(x: Array, output_size: IntPerAxis) -> tuple[Array, Array]:
@@ -271,7 +283,7 @@ def refuse_bad_index(indices: Array, first_bad: int, plane: int) -> None:
 
 
 def _adaptive(x: Array, output_size: IntPerAxis) -> tuple[int, tuple[int, ...]]:
-    axes = spatial_axes("x", x, output_size)
+    axes = spatial_axes("x", tuple(x.shape), output_size)
     outputs = per_axis("output_size", output_size, axes, minimum=0)
     if 0 in x.shape[-axes:]:
         raise ValueError(f"x has shape {tuple(x.shape)}; its spatial axes must not be empty")

@@ -9,10 +9,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from tinyml.arrays import check_dtype, check_shape
-from tinyml.layout import Layout, check_layout, spatial_axes, spatial_of, stack, with_spatial
+from tinyml.arrays import check_dtype, check_out, check_shape
+from tinyml.layout import Layout, Unpooling, pooling_of, stack, unpooling_of
 from tinyml.switches import Switches, trusted_switches
-from tinyml_backends import Backend, SwitchIndexError, Window, backend_for
+from tinyml_backends import Backend, SwitchIndexError, backend_for
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
 from tinyml_backends.arrays import Array
 
@@ -28,6 +28,7 @@ def max_pool(
     ceil_mode: bool = False,
     *,
     layout: Layout = "channels_first",
+    out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Switches]:
     """Maximum of each window, and the switches that undo it.
 
@@ -47,6 +48,11 @@ def max_pool(
         Round the number of windows up; a window that would start behind the input is left out.
     layout : {"channels_first", "channels_last"}
         Where the channels of ``x`` stand.
+    out : (values, winners) or None
+        Two contiguous arrays of the result's shape to write, ``values`` of the dtype of ``x`` and
+        ``winners`` of the switches' (uint8 for windows of up to 256 cells), apart from ``x`` and
+        each other. ``y`` is then ``values``, and the switches are a view of ``winners``: valid
+        until these are written again.
 
     Returns
     -------
@@ -61,7 +67,7 @@ def max_pool(
     TypeError
         If ``x`` is no array of a known library, or of another dtype.
     ValueError
-        If the window does not fit ``x``, or would hold only padding.
+        If the window does not fit ``x``, or would hold only padding; or ``out`` does not fit.
 
     Examples
     --------
@@ -72,18 +78,31 @@ def max_pool(
     array([[[[5, 6],
              [8, 9]]]])
     """
-    backend = backend_for(x)
+    backend = backend_for(x) if out is None else backend_for(x, *_pair(out))
     check_dtype("x", x)
-    check_layout(layout)
-    axes = spatial_axes("x", x, size)
-    window = Window.of(axes, size, stride, padding, dilation, ceil_mode)
-    spatial = spatial_of(x.shape, axes, layout)
-    shape = with_spatial(x.shape, axes, layout, window.pooled_shape(spatial))
-    values, winners = backend.max_pool(stack(x, axes, layout), window)
-    return values.reshape(shape), trusted_switches(winners.reshape(shape), window, spatial, layout)
+    window, spatial, stacked, shape = pooling_of(
+        "x", x.shape, size, stride, padding, dilation, ceil_mode, layout
+    )
+    to = None
+    if out is not None:
+        y, winners = out
+        check_out("out[0]", y, shape, x.dtype, ("x", x))
+        check_out("out[1]", winners, shape, window.winner_dtype, ("x", x), ("out[0]", y))
+        to = stack(y, window.axes, layout), stack(winners, window.axes, layout)
+    values, chosen = backend.max_pool(x.reshape(stacked), window, out=to)
+    switches = trusted_switches(chosen.reshape(shape), window, spatial, layout)
+    return (values.reshape(shape) if out is None else out[0]), switches
 
 
-def max_unpool(y: Array, switches: Switches, duplicates: Duplicates = "last") -> Array:
+def _pair(out: object) -> tuple[Array, Array]:
+    if not isinstance(out, tuple | list) or len(out) != 2:
+        raise TypeError(f"out is a {type(out).__name__}; it must be a pair of arrays")
+    return out[0], out[1]
+
+
+def max_unpool(
+    y: Array, switches: Switches, duplicates: Duplicates = "last", *, out: Array | None = None
+) -> Array:
     """Put each value of ``y`` where its window had its maximum, and zero elsewhere.
 
     Parameters
@@ -96,6 +115,9 @@ def max_unpool(y: Array, switches: Switches, duplicates: Duplicates = "last") ->
         What becomes of a cell that several overlapping windows chose: the last of them in row-major
         order writes it; their values are summed by the rules of `max_pool_gradient`; or it is a
         SwitchIndexError.
+    out : array or None
+        Contiguous array of the result's shape and dtype, apart from the inputs, to write and
+        return.
 
     Returns
     -------
@@ -106,7 +128,7 @@ def max_unpool(y: Array, switches: Switches, duplicates: Duplicates = "last") ->
     TypeError
         If ``y`` has another dtype, or ``switches`` are none.
     ValueError
-        If ``y`` has another shape than the switches.
+        If ``y`` has another shape than the switches, or ``out`` does not fit.
     MixedBackendError
         If the two live in different places.
     SwitchIndexError
@@ -121,18 +143,19 @@ def max_unpool(y: Array, switches: Switches, duplicates: Duplicates = "last") ->
              [0, 5, 6],
              [0, 8, 9]]]])
     """
-    backend, rule = _prepared("y", y, switches, duplicates)
-    out = backend.max_unpool(
-        switches.stack(y),
-        switches.stack(switches.winners),
+    backend, rule, shapes = _prepared("y", y, switches, duplicates, out)
+    result = backend.max_unpool(
+        y.reshape(shapes.pooled),
+        switches.winners.reshape(shapes.pooled),
         switches.window,
         switches.input_shape,
         rule,
+        out=None if out is None else out.reshape(shapes.unpooled),
     )
-    return out.reshape(switches.unpooled_shape)
+    return result.reshape(shapes.shape) if out is None else out
 
 
-def max_pool_gradient(gradient: Array, switches: Switches) -> Array:
+def max_pool_gradient(gradient: Array, switches: Switches, *, out: Array | None = None) -> Array:
     """Gradient of `max_pool` with respect to its input.
 
     Each input cell gets the sum of the gradients of the windows it won. The sum starts at +0.0 and
@@ -145,6 +168,8 @@ def max_pool_gradient(gradient: Array, switches: Switches) -> Array:
         Gradient with respect to the pooled array.
     switches : Switches
         What `max_pool` returned.
+    out
+        As for `max_unpool`.
 
     Returns
     -------
@@ -162,18 +187,23 @@ def max_pool_gradient(gradient: Array, switches: Switches) -> Array:
     >>> tinyml.max_pool_gradient(np.array([[[10.0, 20.0]]]), switches)
     array([[[ 0., 30.,  0.]]])
     """
-    backend, _ = _prepared("gradient", gradient, switches, "sum")
-    out = backend.max_pool_gradient(
-        switches.stack(gradient),
-        switches.stack(switches.winners),
+    backend, _, shapes = _prepared("gradient", gradient, switches, "sum", out)
+    result = backend.max_pool_gradient(
+        gradient.reshape(shapes.pooled),
+        switches.winners.reshape(shapes.pooled),
         switches.window,
         switches.input_shape,
+        out=None if out is None else out.reshape(shapes.unpooled),
     )
-    return out.reshape(switches.unpooled_shape)
+    return result.reshape(shapes.shape) if out is None else out
 
 
 def max_unpool_gradient(
-    gradient: Array, switches: Switches, duplicates: Duplicates = "last"
+    gradient: Array,
+    switches: Switches,
+    duplicates: Duplicates = "last",
+    *,
+    out: Array | None = None,
 ) -> Array:
     """Gradient of `max_unpool` with respect to the values it placed.
 
@@ -183,6 +213,9 @@ def max_unpool_gradient(
         Gradient with respect to the unpooled array.
     switches, duplicates
         What `max_unpool` was given.
+    out : array or None
+        Contiguous array of the shape of the switches and the dtype of ``gradient``, apart from the
+        inputs, to write and return.
 
     Returns
     -------
@@ -201,31 +234,53 @@ def max_unpool_gradient(
     >>> tinyml.max_unpool_gradient(np.array([[[0.5, 0.7, 0.9]]]), switches)
     array([[[0. , 0.7]]])
     """
-    backend, rule = _prepared("gradient", gradient, switches, duplicates, pooled=False)
-    winners = switches.stack(switches.winners)
-    out = backend.max_unpool_gradient(switches.stack(gradient), winners, switches.window, rule)
-    return out.reshape(switches.shape)
+    backend, rule, shapes = _prepared("gradient", gradient, switches, duplicates, out, pooled=False)
+    result = backend.max_unpool_gradient(
+        gradient.reshape(shapes.unpooled),
+        switches.winners.reshape(shapes.pooled),
+        switches.window,
+        rule,
+        out=None if out is None else out.reshape(shapes.pooled),
+    )
+    return result.reshape(switches.shape) if out is None else out
 
 
 def _prepared(
-    name: str, array: Array, switches: Switches, duplicates: Duplicates, *, pooled: bool = True
-) -> tuple[Backend, Literal["last", "sum"]]:
-    """Check what every operation on switches is given; the backend, and the rule for duplicates."""
+    name: str,
+    array: Array,
+    switches: Switches,
+    duplicates: Duplicates,
+    out: Array | None,
+    *,
+    pooled: bool = True,
+) -> tuple[Backend, Literal["last", "sum"], Unpooling]:
+    """Check what every operation on switches is given.
+
+    The backend, the rule for duplicates, and the shapes. ``pooled`` says which side of the switches
+    ``array`` is on; ``out`` is on the other.
+    """
     if not isinstance(switches, Switches):
         raise TypeError(
             f"switches is a {type(switches).__name__}; it must be Switches, from max_pool or from "
             "Switches.of(indices, ...)"
         )
-    backend = backend_for(array, switches.winners)
+    winners = switches.winners
+    shape = winners.shape
+    shapes = unpooling_of(shape, switches.window.axes, switches.input_shape, switches.layout)
+    arrays = (array, winners) if out is None else (array, winners, out)
+    backend = backend_for(*arrays)
     check_dtype(name, array)
-    check_shape(name, array, switches.shape if pooled else switches.unpooled_shape)
-    if duplicates not in get_args(Duplicates):
+    expected, result = (shape, shapes.shape) if pooled else (shapes.shape, shape)
+    check_shape(name, array, expected)
+    if out is not None:
+        check_out("out", out, result, array.dtype, (name, array), ("the winners", winners))
+    if duplicates == "last" or duplicates == "sum":
+        return backend, duplicates, shapes
+    if duplicates != "error":
         allowed = ", ".join(map(repr, get_args(Duplicates)))
         raise ValueError(f"duplicates is {duplicates!r}; it must be one of {allowed}")
-    if duplicates == "error":
-        _refuse_duplicates(backend, switches)
-        return backend, "last"  # there are none, so that nothing is overwritten
-    return backend, duplicates
+    _refuse_duplicates(backend, switches)
+    return backend, "last", shapes  # there are none, so that nothing is overwritten
 
 
 def _refuse_duplicates(backend: Backend, switches: Switches) -> None:

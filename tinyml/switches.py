@@ -244,15 +244,21 @@ class Switches:
 def trusted_switches(
     winners: Array, window: Window, input_shape: tuple[int, ...], layout: Layout
 ) -> Switches:
-    """Switches from winners that a kernel made; nothing is checked, and the winners are frozen."""
+    """Switches from winners that a kernel made; nothing is checked, and this view is frozen."""
     if hasattr(winners, "setflags"):  # NumPy's; CuPy arrays cannot be made read-only
-        winners = winners.view()
         winners.setflags(write=False)
     switches = Switches.__new__(Switches)
-    values = {"winners": winners, "window": window, "input_shape": input_shape, "layout": layout}
-    for name, value in values.items():
-        object.__setattr__(switches, name, value)
+    _set_winners(switches, winners)
+    _set_window(switches, window)
+    _set_input_shape(switches, input_shape)
+    _set_layout(switches, layout)
     return switches
+
+
+# They write past `Switches.__setattr__`, which refuses.
+_set_winners, _set_window, _set_input_shape, _set_layout = (
+    vars(Switches)[name].__set__ for name in ("winners", "window", "input_shape", "layout")
+)
 
 
 def _checked_again(

@@ -3,7 +3,8 @@
 A backend states its array library, makes arrays, and runs kernels on stacks of planes: axis 0
 counts the planes (one for each sample and channel), and the spatial axes follow. Where channels
 come last, axis 0 counts the samples and one more axis holds the channels. A backend overrides the
-kernels it makes faster and inherits the rest. Callers have checked shapes and dtypes.
+kernels it makes faster and inherits the rest. Callers have checked shapes and dtypes. ``out``,
+where given, is contiguous, apart from the inputs, written whole and returned.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -79,23 +80,31 @@ class Backend:
 
     # -- pooling -----------------------------------------------------------------------------
 
-    def max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:
+    def max_pool(
+        self, x: Array, window: Window, *, out: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array]:
         """Values and winners of each window of ``x``.
 
         Winners are row-major cell numbers in ``window.winner_dtype``. The first maximum wins; the
         last NaN wins over every number; padding never wins. A value has the bits of its cell.
         """
-        return pool.max_pool(self.xp, x, window)
+        return pool.max_pool(self.xp, x, window, out)
 
     def max_pool_gradient(
-        self, gradient: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
+        self,
+        gradient: Array,
+        winners: Array,
+        window: Window,
+        input_shape: tuple[int, ...],
+        *,
+        out: Array | None = None,
     ) -> Array:
         """Sum of the gradients of the windows that each input cell won.
 
         A sum starts at +0.0 and takes its terms one at a time in row-major order of the windows;
         float16 is summed in float32 and rounded once; integers wrap.
         """
-        return unpool.max_pool_gradient(self.xp, gradient, winners, window, input_shape)
+        return unpool.max_pool_gradient(self.xp, gradient, winners, window, input_shape, out)
 
     def max_unpool(
         self,
@@ -104,19 +113,27 @@ class Backend:
         window: Window,
         input_shape: tuple[int, ...],
         duplicates: Duplicates,
+        *,
+        out: Array | None = None,
     ) -> Array:
         """Each value at its winner's cell of a plane of ``input_shape``, zero elsewhere.
 
         Of several windows that chose one cell, the last in row-major order writes it ("last"), or
         they are summed as in `max_pool_gradient` ("sum").
         """
-        return unpool.max_unpool(self.xp, y, winners, window, input_shape, duplicates)
+        return unpool.max_unpool(self.xp, y, winners, window, input_shape, duplicates, out)
 
     def max_unpool_gradient(
-        self, gradient: Array, winners: Array, window: Window, duplicates: Duplicates
+        self,
+        gradient: Array,
+        winners: Array,
+        window: Window,
+        duplicates: Duplicates,
+        *,
+        out: Array | None = None,
     ) -> Array:
         """Gradient at each winner's cell; with "last", 0 for a value that was overwritten."""
-        return unpool.max_unpool_gradient(self.xp, gradient, winners, window, duplicates)
+        return unpool.max_unpool_gradient(self.xp, gradient, winners, window, duplicates, out)
 
     def first_duplicate(
         self, winners: Array, window: Window, input_shape: tuple[int, ...]
@@ -134,13 +151,19 @@ class Backend:
         return unpool.unpool_plane_indices(self.xp, y, indices, input_shape)
 
     def avg_pool(
-        self, x: Array, window: Window, count_include_pad: bool, divisor: int | None
+        self,
+        x: Array,
+        window: Window,
+        count_include_pad: bool,
+        divisor: int | None,
+        *,
+        out: Array | None = None,
     ) -> Array:
         """Mean of each window, its cells added one at a time in row-major order, then divided.
 
         float16 is summed in float32; integers in 64 bits, and the mean is truncated toward zero.
         """
-        return average.avg_pool(self.xp, x, window, count_include_pad, divisor)
+        return average.avg_pool(self.xp, x, window, count_include_pad, divisor, out)
 
     def avg_pool_gradient(
         self,
@@ -149,10 +172,12 @@ class Backend:
         input_shape: tuple[int, ...],
         count_include_pad: bool,
         divisor: int | None,
+        *,
+        out: Array | None = None,
     ) -> Array:
         """Each window's gradient, divided, added to all of its cells."""
         return average.avg_pool_gradient(
-            self.xp, gradient, window, input_shape, count_include_pad, divisor
+            self.xp, gradient, window, input_shape, count_include_pad, divisor, out
         )
 
     def adaptive_max_pool(self, x: Array, output_shape: tuple[int, ...]) -> tuple[Array, Array]:

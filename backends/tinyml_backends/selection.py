@@ -142,14 +142,14 @@ def backend_for(*arrays: Array) -> Backend:
         If they are of different libraries or devices.
     """
     selected = _selection().backend
-    if selected is not None and all(map(selected.handles, arrays)):
-        backend = selected.wherever()
-    else:
+    if selected is None or not all(map(selected.handles, arrays)):
         backend = _of_library(selected, arrays)
+    else:
+        backend = selected.wherever()
     if len(arrays) > 1:
-        places = sorted({backend.device(array) for array in arrays})
+        places = {backend.device(array) for array in arrays}
         if len(places) > 1:
-            raise MixedBackendError(_mixed(places))
+            raise MixedBackendError(_mixed(sorted(places)))
     return backend
 
 

@@ -82,6 +82,7 @@ FUNCTIONS: dict[str, str] = {
     "einsum": "operands dtype optimize",
     "matmul": "args out casting dtype",
     "array_equal": "a1 a2 equal_nan",
+    "may_share_memory": "a b max_work",
     "allclose": "a b rtol atol equal_nan",
     "isclose": "a b rtol atol equal_nan",
     # types

@@ -95,6 +95,10 @@ def _number(value: Any) -> bool:
 # -- makers ----------------------------------------------------------------------------------
 
 
+def _may_share_memory(a: ndarray, b: ndarray, max_work: object = None) -> bool:
+    return bool(np.may_share_memory(a._host, b._host))
+
+
 def _array(
     obj: Any,
     dtype: Any = None,

@@ -90,16 +90,20 @@ class CupyPooling(CupyArrays):
     # -- pooling -----------------------------------------------------------------------------
 
     @on_device
-    def max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:
+    def max_pool(
+        self, x: Array, window: Window, *, out: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array]:
         """As `Backend.max_pool`."""
         if not _has_kernels(x) or window.winner_dtype not in k.WINNERS:
-            return pool.max_pool(self.xp, x, window)
+            return pool.max_pool(self.xp, x, window, out)
         if window.axes > 1 and window.count > LARGE and average.is_global(window, x.shape[1:]):
-            return self._global_max_pool(x, window)
+            return self._global_max_pool(x, window, out)
         x = self.xp.ascontiguousarray(x)
         stack = _Stack(x.shape, window)
-        values = self.xp.empty(stack.pooled, x.dtype)
-        winners = self.xp.empty(stack.pooled, window.winner_dtype)
+        values, winners = out or (
+            self.xp.empty(stack.pooled, x.dtype),
+            self.xp.empty(stack.pooled, window.winner_dtype),
+        )
         instance = {"T": x.dtype, "W": winners.dtype, "I": stack.index}
         if stack.is_paired(x.dtype, x, values, winners):
             kernel, pack = k.MAX_POOL_PAIRS, {"P": k.pack_length(x.dtype)}
@@ -111,7 +115,9 @@ class CupyPooling(CupyArrays):
         self._launch(kernel, {**instance, **pack}, values.size // lanes, *arguments)
         return values, winners
 
-    def _global_max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:
+    def _global_max_pool(
+        self, x: Array, window: Window, out: tuple[Array, Array] | None
+    ) -> tuple[Array, Array]:
         """Pool each row, then the rows' maxima: one thread for a whole plane would be alone."""
         *others, last = window.size
         values, in_row = self.max_pool(x, Window.of(window.axes, (*[1] * len(others), last)))
@@ -120,7 +126,10 @@ class CupyPooling(CupyArrays):
         index = rows.reshape(len(x), 1).astype(np.int64)
         column = self.xp.take_along_axis(in_row.reshape(len(x), -1), index, 1)
         winners += column.reshape(winners.shape)
-        return values, winners
+        if out is None:
+            return values, winners
+        out[0][...], out[1][...] = values, winners
+        return out
 
     @on_device
     def max_unpool(
@@ -130,27 +139,41 @@ class CupyPooling(CupyArrays):
         window: Window,
         input_shape: tuple[int, ...],
         duplicates: Duplicates,
+        *,
+        out: Array | None = None,
     ) -> Array:
         """As `Backend.max_unpool`."""
         if not _has_kernels(y, winners):
-            return unpool.max_unpool(self.xp, y, winners, window, input_shape, duplicates)
-        return self._unpool(y, winners, window, input_shape, duplicates == "sum")
+            return unpool.max_unpool(self.xp, y, winners, window, input_shape, duplicates, out)
+        return self._unpool(y, winners, window, input_shape, duplicates == "sum", out)
 
     @on_device
     def max_pool_gradient(
-        self, gradient: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
+        self,
+        gradient: Array,
+        winners: Array,
+        window: Window,
+        input_shape: tuple[int, ...],
+        *,
+        out: Array | None = None,
     ) -> Array:
         """As `Backend.max_pool_gradient`."""
         if not _has_kernels(gradient, winners):
-            return unpool.max_pool_gradient(self.xp, gradient, winners, window, input_shape)
-        return self._unpool(gradient, winners, window, input_shape, True)
+            return unpool.max_pool_gradient(self.xp, gradient, winners, window, input_shape, out)
+        return self._unpool(gradient, winners, window, input_shape, True, out)
 
     def _unpool(
-        self, y: Array, winners: Array, window: Window, input_shape: tuple[int, ...], is_sum: bool
+        self,
+        y: Array,
+        winners: Array,
+        window: Window,
+        input_shape: tuple[int, ...],
+        is_sum: bool,
+        out: Array | None,
     ) -> Array:
         y, winners = self.xp.ascontiguousarray(y), self.xp.ascontiguousarray(winners)
         stack = _Stack((len(y), *input_shape, *y.shape[window.axes + 1 :]), window)
-        out = self.xp.empty(stack.shape, y.dtype)
+        out = self.xp.empty(stack.shape, y.dtype) if out is None else out
         instance = {"T": y.dtype, "W": winners.dtype, "I": stack.index, "SUM": is_sum}
         if not window.overlaps and stack.is_paired(y.dtype, y, winners, out):
             lanes = k.pack_length(y.dtype)
@@ -164,15 +187,21 @@ class CupyPooling(CupyArrays):
 
     @on_device
     def max_unpool_gradient(
-        self, gradient: Array, winners: Array, window: Window, duplicates: Duplicates
+        self,
+        gradient: Array,
+        winners: Array,
+        window: Window,
+        duplicates: Duplicates,
+        *,
+        out: Array | None = None,
     ) -> Array:
         """As `Backend.max_unpool_gradient`; a winner that points outside is clamped."""
         if not _has_kernels(gradient, winners):
-            return unpool.max_unpool_gradient(self.xp, gradient, winners, window, duplicates)
+            return unpool.max_unpool_gradient(self.xp, gradient, winners, window, duplicates, out)
         gradient = self.xp.ascontiguousarray(gradient)
         winners = self.xp.ascontiguousarray(winners)
         stack = _Stack(gradient.shape, window)
-        out = self.xp.empty(winners.shape, gradient.dtype)
+        out = self.xp.empty(winners.shape, gradient.dtype) if out is None else out
         last = duplicates == "last" and window.overlaps
         instance = {"T": gradient.dtype, "W": winners.dtype, "I": stack.index, "LAST": last}
         arguments = (gradient, winners, out, stack.geometry)
@@ -243,14 +272,20 @@ class CupyPooling(CupyArrays):
 
     @on_device
     def avg_pool(
-        self, x: Array, window: Window, count_include_pad: bool, divisor: int | None
+        self,
+        x: Array,
+        window: Window,
+        count_include_pad: bool,
+        divisor: int | None,
+        *,
+        out: Array | None = None,
     ) -> Array:
         """As `Backend.avg_pool`."""
         if not _has_kernels(x) or average.is_global(window, x.shape[1 : window.axes + 1]):
-            return average.avg_pool(self.xp, x, window, count_include_pad, divisor)
+            return average.avg_pool(self.xp, x, window, count_include_pad, divisor, out)
         x = self.xp.ascontiguousarray(x)
         stack = _Stack(x.shape, window)
-        out = self.xp.empty(stack.pooled, x.dtype)
+        out = self.xp.empty(stack.pooled, x.dtype) if out is None else out
         self._average(k.AVG_POOL, x, out, stack, count_include_pad, divisor)
         return out
 
@@ -262,16 +297,18 @@ class CupyPooling(CupyArrays):
         input_shape: tuple[int, ...],
         count_include_pad: bool,
         divisor: int | None,
+        *,
+        out: Array | None = None,
     ) -> Array:
         """As `Backend.avg_pool_gradient`."""
         if not _has_kernels(gradient) or average.is_global(window, input_shape):
             return average.avg_pool_gradient(
-                self.xp, gradient, window, input_shape, count_include_pad, divisor
+                self.xp, gradient, window, input_shape, count_include_pad, divisor, out
             )
         gradient = self.xp.ascontiguousarray(gradient)
         shape = (len(gradient), *input_shape, *gradient.shape[window.axes + 1 :])
         stack = _Stack(shape, window)
-        out = self.xp.empty(shape, gradient.dtype)
+        out = self.xp.empty(shape, gradient.dtype) if out is None else out
         self._average(k.AVG_POOL_GRADIENT, gradient, out, stack, count_include_pad, divisor)
         return out
 

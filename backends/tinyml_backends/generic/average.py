@@ -5,22 +5,28 @@ from types import ModuleType
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.generic.blocks import blocks_of, slice_of
+from tinyml_backends.generic.blocks import blocks_of, slice_of, zeros
 from tinyml_backends.geometry import Window
 
 
 def avg_pool(
-    xp: ModuleType, x: Array, window: Window, count_include_pad: bool, divisor: int | None
+    xp: ModuleType,
+    x: Array,
+    window: Window,
+    count_include_pad: bool,
+    divisor: int | None,
+    out: Array | None = None,
 ) -> Array:
     """Mean of each window: its cells added one at a time in row-major order, then divided."""
     spatial, channels = x.shape[1 : window.axes + 1], x.shape[window.axes + 1 :]
     outputs = window.output_shape(spatial)
     divisors = _Divisors(xp, window, spatial, count_include_pad, divisor, len(channels))
     axes = tuple(range(1, window.axes + 1))
+    if out is None:
+        out = xp.empty((len(x), *outputs, *channels), x.dtype)
     if is_global(window, spatial):
-        total = x.sum(axes, dtype=_exact(x.dtype), keepdims=True)
-        return quotient(total, divisors[:]).astype(x.dtype)
-    out = xp.empty((len(x), *outputs, *channels), x.dtype)
+        out[...] = quotient(x.sum(axes, dtype=_exact(x.dtype), keepdims=True), divisors[:])
+        return out
     for planes, rows in blocks_of(x, outputs[0]):
         here = planes, slice_of(rows)
         cut, part = window.part(rows, spatial)
@@ -39,12 +45,13 @@ def avg_pool_gradient(
     input_shape: tuple[int, ...],
     count_include_pad: bool,
     divisor: int | None,
+    out: Array | None = None,
 ) -> Array:
     """Each window's gradient, divided, added to all of its cells in row-major order of windows."""
     channels = gradient.shape[window.axes + 1 :]
     divisors = _Divisors(xp, window, input_shape, count_include_pad, divisor, len(channels))
     dtype = wide(gradient.dtype)
-    out = xp.zeros((len(gradient), *input_shape, *channels), gradient.dtype)
+    out = zeros(xp, (len(gradient), *input_shape, *channels), gradient.dtype, out)
     if is_global(window, input_shape):
         out[...] = quotient(gradient.astype(dtype), divisors[:])
         return out

@@ -8,12 +8,15 @@ from tinyml_backends.generic.blocks import blocks_of, slice_of
 from tinyml_backends.geometry import Window, pitches
 
 
-def max_pool(xp: ModuleType, x: Array, window: Window) -> tuple[Array, Array]:
+def max_pool(
+    xp: ModuleType, x: Array, window: Window, out: tuple[Array, Array] | None = None
+) -> tuple[Array, Array]:
     """Maximum of each window, and the number of the cell that holds it."""
     spatial, channels = x.shape[1 : window.axes + 1], x.shape[window.axes + 1 :]
     shape = (len(x), *window.output_shape(spatial), *channels)
-    values = xp.empty(shape, x.dtype)
-    winners = xp.empty(shape, window.winner_dtype)
+    if out is None:
+        out = xp.empty(shape, x.dtype), xp.empty(shape, window.winner_dtype)
+    values, winners = out
     for planes, outputs in blocks_of(x, shape[1]):
         rows, part = window.part(outputs, spatial)
         here = planes, slice_of(outputs)

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinyml_backends.arrays import Array
 from tinyml_backends.generic.bits import keep, replace
-from tinyml_backends.generic.blocks import blocks_of, slice_of
+from tinyml_backends.generic.blocks import blocks_of, slice_of, zeros
 from tinyml_backends.geometry import Cell, Window, pitches
 
 Duplicates = Literal["last", "sum"]
@@ -27,16 +27,17 @@ def max_unpool(
     window: Window,
     input_shape: tuple[int, ...],
     duplicates: Duplicates,
+    out: Array | None = None,
 ) -> Array:
     """Each value at its winner's cell, zero elsewhere.
 
     Of several windows that chose one cell the last writes it, or their values are summed.
     """
     if duplicates == "sum":
-        return _sum(xp, y, winners, window, input_shape)
+        return _sum(xp, y, winners, window, input_shape, out)
     if not window.overlaps:
-        return _scatter(xp, y, winners, window, input_shape)
-    out = xp.zeros((len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype)
+        return _scatter(xp, y, winners, window, input_shape, None, out)
+    out = zeros(xp, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype, out)
     for planes, rows in blocks_of(out, input_shape[0]):
         outputs, part = window.region(rows, input_shape)
         target, values = out[planes, slice_of(rows)], y[planes, outputs]
@@ -48,20 +49,30 @@ def max_unpool(
 
 
 def max_pool_gradient(
-    xp: ModuleType, gradient: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
+    xp: ModuleType,
+    gradient: Array,
+    winners: Array,
+    window: Window,
+    input_shape: tuple[int, ...],
+    out: Array | None = None,
 ) -> Array:
     """Sum, for each input cell, of the gradients of the windows it won."""
-    return _sum(xp, gradient, winners, window, input_shape)
+    return _sum(xp, gradient, winners, window, input_shape, out)
 
 
 def max_unpool_gradient(
-    xp: ModuleType, gradient: Array, winners: Array, window: Window, duplicates: Duplicates
+    xp: ModuleType,
+    gradient: Array,
+    winners: Array,
+    window: Window,
+    duplicates: Duplicates,
+    out: Array | None = None,
 ) -> Array:
     """Gradient at each winner's cell; with "last", zero for a value that was overwritten."""
     input_shape = gradient.shape[1 : window.axes + 1]
     if duplicates == "last" and window.overlaps:
-        return _gather_last(xp, gradient, winners, window, input_shape)
-    out = xp.empty(winners.shape, gradient.dtype)
+        return _gather_last(xp, gradient, winners, window, input_shape, out)
+    out = xp.empty(winners.shape, gradient.dtype) if out is None else out
     positions = FlatPositions(xp, window, gradient.shape)
     for planes, rows in blocks_of(out, out.shape[1]):
         here = planes, slice_of(rows)
@@ -71,9 +82,14 @@ def max_unpool_gradient(
 
 
 def _gather_last(
-    xp: ModuleType, gradient: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
+    xp: ModuleType,
+    gradient: Array,
+    winners: Array,
+    window: Window,
+    input_shape: tuple[int, ...],
+    out: Array | None,
 ) -> Array:
-    out = xp.zeros(winners.shape, gradient.dtype)
+    out = zeros(xp, winners.shape, gradient.dtype, out)
     for planes, outputs in blocks_of(out, out.shape[1]):
         rows, part = window.part(outputs, input_shape)
         source = gradient[planes, rows]
@@ -94,13 +110,18 @@ def _gather_last(
 
 
 def _sum(
-    xp: ModuleType, y: Array, winners: Array, window: Window, input_shape: tuple[int, ...]
+    xp: ModuleType,
+    y: Array,
+    winners: Array,
+    window: Window,
+    input_shape: tuple[int, ...],
+    out: Array | None,
 ) -> Array:
     """Sum of the values that chose each cell, one at a time from +0.0, float16 in float32."""
     if not window.overlaps:
-        return _scatter(xp, y, winners, window, input_shape, start=y.dtype.type(0))
+        return _scatter(xp, y, winners, window, input_shape, y.dtype.type(0), out)
     half = y.dtype.kind == "f" and y.dtype.itemsize == 2
-    out = xp.zeros((len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype)
+    out = zeros(xp, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype, out)
     for planes, rows in blocks_of(out, input_shape[0]):
         outputs, part = window.region(rows, input_shape)
         target, chosen = out[planes, slice_of(rows)], winners[planes, outputs]
@@ -120,10 +141,11 @@ def _scatter(
     winners: Array,
     window: Window,
     input_shape: tuple[int, ...],
-    start: Array | None = None,
+    start: Array | None,
+    out: Array | None,
 ) -> Array:
     """Each value, added to ``start``, at its winner's cell, for windows that do not overlap."""
-    out = xp.zeros((len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype)
+    out = zeros(xp, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype, out)
     positions = FlatPositions(xp, window, out.shape)
     for planes, rows in blocks_of(y, y.shape[1]):
         values = y[planes, slice_of(rows)].reshape(-1)

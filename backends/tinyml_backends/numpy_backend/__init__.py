@@ -19,9 +19,9 @@ def _quiet(kernel: F) -> F:
     """The kernel without NumPy's warnings: a sum may overflow or be NaN, and shows it."""
 
     @wraps(kernel)
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **options: Any) -> Any:
         with np.errstate(over="ignore", invalid="ignore"):
-            return kernel(*args)
+            return kernel(*args, **options)
 
     return cast("F", call)
 
@@ -35,7 +35,9 @@ class NumpyBackend(Backend):
 
     def handles(self, array: object) -> bool:
         """Whether ``array`` is a NumPy array, and not a masked one, whose mask would be lost."""
-        return isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
+        return type(array) is np.ndarray or (
+            isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
+        )
 
     def device(self, array: Array) -> str:
         """Return "numpy": all NumPy arrays share the host's memory."""

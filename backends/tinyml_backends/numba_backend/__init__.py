@@ -1,0 +1,30 @@
+"""Compiled CPU kernels through Numba, for NumPy arrays.
+
+Importing this package does not import Numba: `load` does, when the backend is first asked for.
+"""
+
+from tinyml_backends.backend import Backend
+from tinyml_backends.errors import BackendUnavailableError
+
+OLDEST = (0, 61)
+
+
+def load() -> Backend:
+    """Make the backend, or say what to install."""
+    wanted = f"numba>={OLDEST[0]}.{OLDEST[1]}"
+    remedy = f"install it: pip install '{wanted}'"
+    try:
+        import numba
+    except ModuleNotFoundError as error:
+        if error.name != "numba":
+            raise
+        raise BackendUnavailableError(f"Numba is not installed; {remedy}") from None
+    except ImportError as error:  # it refuses versions of NumPy that it does not know
+        raise BackendUnavailableError(
+            f"Numba does not load here ({error}); {remedy}, or a NumPy that it supports"
+        ) from error
+    if numba.version_info[:2] < OLDEST:
+        raise BackendUnavailableError(f"Numba {numba.__version__} is too old; {remedy}")
+    from tinyml_backends.numba_backend.backend import NumbaBackend
+
+    return NumbaBackend()

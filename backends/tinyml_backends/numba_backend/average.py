@@ -1,0 +1,105 @@
+"""Kernels of average pooling and its gradient, for float32 and float64; arrays as in `pool`."""
+
+from typing import Any
+
+import numpy as np
+
+from tinyml_backends.numba_backend.compiled import at, compiled, put
+from tinyml_backends.numba_backend.unpool import _touching
+
+
+@compiled
+def avg_pool(
+    x: Any, out: Any, g: Any, spans: Any, n0: Any, n1: Any, n2: Any, start: int, stop: int
+) -> None:
+    """Sums from +0.0 in row-major order of the window, then divided by n0[·] · n1[·] · n2[·].
+
+    An item is a row of ``out``.
+    """
+    d, h, w, c, od, oh, ow = g[0], g[1], g[2], g[3], g[4], g[5], g[6]
+    kd, kh, kw, sd, sh, sw = g[7], g[8], g[9], g[10], g[11], g[12]
+    pd, ph, pw, dd, dh, dw = g[13], g[14], g[15], g[16], g[17], g[18]
+    for row in range(start, stop):
+        plane, rest = row // (od * oh), row % (od * oh)
+        depth, height = rest // oh * sd - pd, rest % oh * sh - ph
+        to = row * ow * c
+        for i in range(to, to + ow * c):
+            put(out, i, out.dtype.type(0))
+        for i in range(kd):
+            z = depth + i * dd
+            for j in range(kh):
+                y = height + j * dh
+                if z < 0 or z >= d or y < 0 or y >= h:
+                    continue
+                for k in range(kw):
+                    low, high = spans[2 * k], spans[2 * k + 1]
+                    of = (((plane * d + z) * h + y) * w + k * dw - pw + low * sw) * c
+                    _add(x, of, sw, out, to + low * c, 1, c, high - low)
+        count = n0[rest // oh] * n1[rest % oh]
+        for o in range(ow):
+            divisor = out.dtype.type(count * n2[o])
+            for e in range(to + o * c, to + (o + 1) * c):
+                put(out, e, at(out, e) / divisor)
+
+
+@compiled
+def avg_pool_gradient(
+    gradient: Any, out: Any, g: Any, spans: Any, n0: Any, n1: Any, n2: Any, start: int, stop: int
+) -> None:
+    """Each window's gradient, divided, added to its cells in row-major order of the windows.
+
+    An item is a row of ``out``.
+    """
+    d, h, w, c, od, oh, ow = g[0], g[1], g[2], g[3], g[4], g[5], g[6]
+    kd, kh, kw, sd, sh, sw = g[7], g[8], g[9], g[10], g[11], g[12]
+    pd, ph, pw, dd, dh, dw = g[13], g[14], g[15], g[16], g[17], g[18]
+    terms = np.empty(ow * c, out.dtype)
+    row = start
+    while row < stop:  # the rows of one plane at a time
+        plane = row // (d * h)
+        before = plane * d * h
+        end = min(stop, before + d * h)
+        for i in range(row * w * c, end * w * c):
+            put(out, i, out.dtype.type(0))
+        z0, z1, y0, y1 = _touching(g, row - before, end - before)
+        for z in range(z0, z1):
+            for v in range(y0, y1):
+                of = ((plane * od + z) * oh + v) * ow * c
+                count = n0[z] * n1[v]
+                for o in range(ow):
+                    divisor = out.dtype.type(count * n2[o])
+                    for e in range(o * c, (o + 1) * c):
+                        put(terms, e, at(gradient, of + e) / divisor)
+                for i in range(kd):
+                    for j in range(kh):
+                        to = z * sd - pd + i * dd, v * sh - ph + j * dh
+                        target = before + to[0] * h + to[1]
+                        if to[1] < 0 or to[1] >= h or target < row or target >= end:
+                            continue
+                        for k in range(kw - 1, -1, -1):  # the windows of a cell in ascending order
+                            low, high = spans[2 * k], spans[2 * k + 1]
+                            cell = (target * w + k * dw - pw + low * sw) * c
+                            _add(terms, low * c, 1, out, cell, sw, c, high - low)
+        row = end
+
+
+@compiled
+def _add(terms: Any, of: int, s: int, out: Any, to: int, t: int, c: int, positions: int) -> None:
+    """Add C elements at every ``s``-th position to those at every ``t``-th, one of them 1."""
+    if s * t == 1:
+        _accumulate(terms, of, 1, out, to, 1, positions * c)
+    elif c > 1:
+        for o in range(positions):
+            _accumulate(terms, of + o * s * c, 1, out, to + o * t * c, 1, c)
+    elif s == 2:  # with the step as a constant, the loop is vectorised
+        _accumulate(terms, of, 2, out, to, 1, positions)
+    elif t == 2:
+        _accumulate(terms, of, 1, out, to, 2, positions)
+    else:
+        _accumulate(terms, of, s, out, to, t, positions)
+
+
+@compiled
+def _accumulate(terms: Any, of: int, s: int, out: Any, to: int, t: int, count: int) -> None:
+    for i in range(count):
+        put(out, to + i * t, at(out, to + i * t) + at(terms, of + i * s))

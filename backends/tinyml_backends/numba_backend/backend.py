@@ -1,0 +1,203 @@
+"""The backend: what runs compiled, and with which numbers."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tinyml_backends.arrays import Array
+from tinyml_backends.backend import DTYPES
+from tinyml_backends.generic.unpool import Duplicates
+from tinyml_backends.geometry import Window
+from tinyml_backends.numba_backend import average, pool, unpool
+from tinyml_backends.numba_backend.crew import share
+from tinyml_backends.numba_backend.plans import divisors, plan_of
+from tinyml_backends.numpy_backend import NumpyBackend
+
+#: From this size on an array that is already in memory is written past the cache: it would not
+#: stay there, and its lines need not be fetched first.
+STREAMED_BYTES = 1 << 25
+
+
+class NumbaBackend(NumpyBackend):
+    """NumPy arrays on the CPU, through kernels that Numba compiles when they are first called.
+
+    float16 is compiled where bits are only moved; its maxima and sums, averages of integers, and
+    what is not overridden here are the NumPy backend's.
+    """
+
+    name = "numba"
+
+    def max_pool(
+        self, x: Array, window: Window, *, out: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array]:
+        """As `Backend.max_pool`."""
+        if x.dtype == _HALF:
+            return super().max_pool(x, window, out=out)
+        plan = plan_of(window, x.shape[1:])
+        if out is None:
+            shape = x.shape[:1] + plan.pooled
+            out = np.empty(shape, x.dtype), np.empty(shape, plan.winner_dtype)
+        values, winners = out
+        flat = x.ravel(), values.ravel(), winners.ravel()
+        items = len(x) * plan.rows_out
+        size = x.nbytes + values.nbytes + winners.nbytes
+        if plan.is_pair:
+            share(pool.max_pool_pairs, (*flat, plan.g), items, size)
+        else:
+            share(pool.max_pool, (*flat, plan.g, plan.spans), items, size)
+        return out
+
+    def max_unpool(
+        self,
+        y: Array,
+        winners: Array,
+        window: Window,
+        input_shape: tuple[int, ...],
+        duplicates: Duplicates,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """As `Backend.max_unpool`."""
+        if duplicates == "sum":
+            return self.max_pool_gradient(y, winners, window, input_shape, out=out)
+        return self._scatter(y, winners, window, input_shape, False, out)
+
+    def max_pool_gradient(
+        self,
+        gradient: Array,
+        winners: Array,
+        window: Window,
+        input_shape: tuple[int, ...],
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """As `Backend.max_pool_gradient`."""
+        if gradient.dtype == _HALF and window.overlaps:
+            return super().max_pool_gradient(gradient, winners, window, input_shape, out=out)
+        return self._scatter(gradient, winners, window, input_shape, True, out)
+
+    def _scatter(
+        self,
+        y: Array,
+        winners: Array,
+        window: Window,
+        input_shape: tuple[int, ...],
+        add: bool,
+        out: Array | None,
+    ) -> Array:
+        plan = plan_of(window, (*input_shape, *y.shape[window.axes + 1 :]))
+        past_cache = out is not None and out.nbytes >= STREAMED_BYTES
+        if out is None:
+            out = np.empty(y.shape[:1] + plan.shape, y.dtype)
+        size = y.nbytes + winners.nbytes + out.nbytes
+        # one term alone is added to +0.0, which makes +0.0 of −0.0 and changes nothing else
+        values, cells, nought = _bits(y), _bits(out), _NOUGHT[y.dtype, add]
+        flat: tuple[Array, ...] = (values, winners.ravel(), cells, plan.g)
+        if plan.is_pair:
+            arguments = (*flat, nought, past_cache)
+            share(unpool.scatter_pairs, arguments, len(y) * plan.rows_out, size)
+            return out
+        if add and plan.overlaps and y.dtype.kind == "f":
+            flat, nought = (y.ravel(), flat[1], out.ravel(), plan.g), y.dtype.type(0)
+        arguments = (*flat, plan.offsets, nought, add and plan.overlaps)
+        share(unpool.scatter, arguments, len(y) * plan.rows_in, size)
+        return out
+
+    def max_unpool_gradient(
+        self,
+        gradient: Array,
+        winners: Array,
+        window: Window,
+        duplicates: Duplicates,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """As `Backend.max_unpool_gradient`."""
+        plan = plan_of(window, gradient.shape[1:])
+        if out is None:
+            out = np.empty(winners.shape, gradient.dtype)
+        size = gradient.nbytes + winners.nbytes + out.nbytes
+        flat = (_bits(gradient), winners.ravel(), _bits(out), plan.g)
+        items = len(gradient) * plan.rows_out
+        if plan.is_pair:
+            share(unpool.gather_pairs, flat, items, size)
+        else:
+            overwritten = duplicates == "last" and plan.overlaps
+            kernel = unpool.gather_last if overwritten else unpool.gather
+            share(kernel, (*flat, plan.offsets), items, size)
+        return out
+
+    def unpool_plane_indices(
+        self, y: Array, indices: Array, input_shape: tuple[int, ...]
+    ) -> tuple[Array, int]:
+        """As `Backend.unpool_plane_indices`."""
+        if indices.dtype.itemsize < 4 or indices.dtype == np.uint64:
+            return super().unpool_plane_indices(y, indices, input_shape)
+        out = np.empty((len(y), *input_shape), y.dtype)
+        bad = np.full(len(y), -1, np.int64)
+        inside, pooled = prod(input_shape), prod(y.shape[1:])
+        arguments = (_bits(y), indices.ravel(), _bits(out), bad, inside, pooled)
+        share(unpool.place, arguments, len(y), y.nbytes + indices.nbytes + out.nbytes)
+        found = bad[bad >= 0]
+        return out, int(found[0]) if len(found) else -1
+
+    def avg_pool(
+        self,
+        x: Array,
+        window: Window,
+        count_include_pad: bool,
+        divisor: int | None,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """As `Backend.avg_pool`."""
+        plan = plan_of(window, x.shape[1:])
+        if plan.is_global or x.dtype not in _SUMMED:
+            return super().avg_pool(x, window, count_include_pad, divisor, out=out)
+        if out is None:
+            out = np.empty(x.shape[:1] + plan.pooled, x.dtype)
+        along = divisors(window, x.shape[1 : window.axes + 1], count_include_pad, divisor)
+        arguments = (x.ravel(), out.ravel(), plan.g, plan.spans, *along)
+        share(average.avg_pool, arguments, len(x) * plan.rows_out, x.nbytes + out.nbytes)
+        return out
+
+    def avg_pool_gradient(
+        self,
+        gradient: Array,
+        window: Window,
+        input_shape: tuple[int, ...],
+        count_include_pad: bool,
+        divisor: int | None,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """As `Backend.avg_pool_gradient`."""
+        plan = plan_of(window, (*input_shape, *gradient.shape[window.axes + 1 :]))
+        if plan.is_global or gradient.dtype not in _SUMMED:
+            return super().avg_pool_gradient(
+                gradient, window, input_shape, count_include_pad, divisor, out=out
+            )
+        if out is None:
+            out = np.empty(gradient.shape[:1] + plan.shape, gradient.dtype)
+        along = divisors(window, tuple(input_shape), count_include_pad, divisor)
+        arguments = (gradient.ravel(), out.ravel(), plan.g, plan.spans, *along)
+        items, size = len(gradient) * plan.rows_in, gradient.nbytes + out.nbytes
+        share(average.avg_pool_gradient, arguments, items, size)
+        return out
+
+
+_HALF = np.dtype("f2")
+_SUMMED = frozenset(map(np.dtype, ("f4", "f8")))
+_UNSIGNED = {dtype: np.dtype(f"u{dtype.itemsize}") for dtype in DTYPES}
+#: By dtype and whether a value is added to +0.0: the bits that become 0.
+_NOUGHT: dict[tuple[Any, bool], Any] = {
+    (dtype, added): (-np.zeros(1, dtype) if added else np.zeros(1, dtype)).view(bits)[0]
+    for dtype, bits in _UNSIGNED.items()
+    for added in (False, True)
+}
+
+
+def _bits(array: Array) -> Array:
+    """All elements in a row, as unsigned integers of their size; a copy if they are not in one."""
+    return array.ravel().view(_UNSIGNED[array.dtype])

@@ -1,0 +1,102 @@
+"""The geometry of a call, as the numbers that kernels read, worked out once."""
+
+from functools import lru_cache
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyml_backends.generic.average import is_global
+from tinyml_backends.geometry import Window
+
+Numbers = NDArray[np.int64]
+
+
+class Plan(NamedTuple):
+    """A window on an input of some shape, with one to three spatial axes made three."""
+
+    g: Numbers
+    """Input D, H, W and C; output D, H, W; then size, stride, padding in front and dilation, three
+    each. C is the number of channels where they come last, else 1."""
+    spans: Numbers
+    """For each cell along the last axis, the outputs whose cell lies inside the input, as pairs."""
+    offsets: Numbers
+    """Flat distance of each cell of the window from its first."""
+    pooled: tuple[int, ...]
+    """Shape of one stacked output, without the axis of planes."""
+    shape: tuple[int, ...]
+    """Shape of one stacked input."""
+    winner_dtype: "np.dtype[np.unsignedinteger]"
+    """Of the window's winners."""
+    overlaps: bool
+    """Whether two windows may hold the same input cell."""
+    is_pair: bool
+    """Whether the windows are 2×2 of stride 2, side by side from the first cell on, in 2-D."""
+    is_global: bool
+    """Whether one window holds the whole input and nothing else."""
+    rows_in: int
+    """Rows of one input."""
+    rows_out: int
+    """Rows of one output."""
+
+
+@lru_cache(maxsize=1024)
+def plan_of(window: Window, shape: tuple[int, ...]) -> Plan:
+    """Plan for stacked inputs of ``shape``, without the axis of planes."""
+    axes = window.axes
+    spatial, channels = shape[:axes], shape[axes:]
+    outputs = window.output_shape(spatial)
+    (d, h, w), out = _three(spatial), _three(outputs)
+    size, stride = _three(window.size), _three(window.stride)
+    padding, dilation = _three(window.padding_before, 0), _three(window.dilation)
+    c = prod(channels)
+    numbers = [d, h, w, c, *out, *size, *stride, *padding, *dilation]
+    first = np.arange(size[2], dtype=np.int64) * dilation[2] - padding[2]
+    low = np.maximum(0, -(first // stride[2]))
+    high = np.minimum(out[2], (w - 1 - first) // stride[2] + 1)
+    steps = (dilation[0] * h * w * c, dilation[1] * w * c, dilation[2] * c)
+    offsets = np.zeros((), np.int64)
+    for cells, step in zip(size, steps, strict=True):
+        offsets = offsets[..., None] + np.arange(cells, dtype=np.int64) * step
+    is_pair = (
+        window.size == window.stride == (2, 2)
+        and window.dilation == (1, 1)
+        and padding == (0, 0, 0)
+        and 2 * out[1] <= h
+        and 2 * out[2] <= w
+    )
+    return Plan(
+        np.array(numbers, np.int64),
+        np.stack([low, high], 1).reshape(-1),
+        offsets.reshape(-1),
+        (*outputs, *channels),
+        tuple(shape),
+        window.winner_dtype,
+        window.overlaps,
+        is_pair,
+        is_global(window, spatial),
+        d * h,
+        out[0] * out[1],
+    )
+
+
+def _three(values: tuple[int, ...], missing: int = 1) -> tuple[int, ...]:
+    return (*[missing] * (3 - len(values)), *values)
+
+
+@lru_cache(maxsize=256)
+def divisors(
+    window: Window, input_shape: tuple[int, ...], count_include_pad: bool, divisor: int | None
+) -> tuple[Numbers, Numbers, Numbers]:
+    """Divisor of each window as a product of three vectors, one for each axis."""
+    out = _three(window.output_shape(input_shape))
+    if divisor is not None:
+        counts = [[divisor] * out[0], [1] * out[1], [1] * out[2]]
+    else:
+        counts = [[1]] * (3 - window.axes) + [
+            window.counts(axis, starts, input_shape, padding=count_include_pad)
+            for axis, starts in enumerate(window.starts(input_shape))
+        ]
+    depth, height, width = (np.array(along, np.int64) for along in counts)
+    return depth, height, width

@@ -1,0 +1,269 @@
+"""The compiled kernels: equal to the generic ones however they are cut, cached, and missing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from conftest import peer
+from support.compare import assert_same_bits, assert_same_sums
+from support.strategies import arrays, geometries
+from tinyml_backends import Backend, Window, resolve
+from tinyml_backends.numpy_backend import NumpyBackend
+
+pytestmark = pytest.mark.host
+
+ROOT = Path(__file__).parent.parent
+GENERIC = NumpyBackend()
+
+
+@pytest.fixture
+def numba() -> Backend:
+    peer("numba")
+    return resolve("numba")
+
+
+@pytest.fixture(params=["as they come", "small pieces"])
+def cut(request, numba, monkeypatch):
+    """Kernels run as they come, or in pieces of few rows, in three threads, past the cache."""
+    from tinyml_backends.numba_backend import backend, crew
+
+    if request.param == "small pieces":
+        monkeypatch.setattr(crew, "SHARED_BYTES", 0)
+        monkeypatch.setattr(crew, "PIECE_BYTES", 1)
+        monkeypatch.setattr(crew, "thread_count", lambda: 3)
+        monkeypatch.setattr(backend, "STREAMED_BYTES", 0)
+    return numba
+
+
+@hypothesis.given(data=st.data())
+def test_the_bits_of_the_generic_kernels(cut, data):
+    spatial, geometry = data.draw(geometries())
+    window = Window.of(len(spatial), **geometry)
+    channels = data.draw(st.sampled_from([(), (), (1,), (3,)]))
+    same(cut, data, window, spatial, channels)
+
+
+@pytest.mark.parametrize("channels", [(), (1,), (5,), (64,)], ids=str)
+@hypothesis.given(data=st.data())
+def test_the_bits_of_the_generic_kernels_on_the_common_windows(cut, data, channels):
+    window = data.draw(st.sampled_from([Window.of(2, 2), Window.of(2, 3, 2, 1)]))
+    spatial = data.draw(st.tuples(st.integers(2, 9), st.integers(2, 40)))
+    same(cut, data, window, spatial, channels)
+
+
+def same(backend, data, window, spatial, channels):
+    """All kernels on a drawn stack, and all but the first on values other than its maxima."""
+    planes = data.draw(st.integers(0, 3))
+    x = data.draw(arrays((planes, *spatial, *channels)))
+    y, winners = GENERIC.max_pool(x, window)
+    for array, expected in zip(backend.max_pool(x, window), (y, winners), strict=True):
+        assert_same_bits(array, expected)
+    values = data.draw(arrays(y.shape, dtypes=[x.dtype.name]))
+    # the rules, the arguments, and whether a sum may form a NaN
+    calls = [
+        ("max_unpool", (values, winners, window, spatial, "last"), False),
+        ("max_unpool", (values, winners, window, spatial, "sum"), True),
+        ("max_pool_gradient", (values, winners, window, spatial), True),
+        ("max_unpool_gradient", (x, winners, window, "last"), False),
+        ("max_unpool_gradient", (x, winners, window, "sum"), False),
+        ("avg_pool", (x, window, data.draw(st.booleans()), None), True),
+        ("avg_pool", (x, window, True, 3), True),
+        ("avg_pool_gradient", (values, window, spatial, data.draw(st.booleans()), None), True),
+    ]
+    for name, arguments, summed in calls:
+        expected = getattr(GENERIC, name)(*arguments)
+        check = assert_same_sums if summed else assert_same_bits
+        check(getattr(backend, name)(*arguments), expected)
+        memory = np.full(expected.size + 1, 77, expected.dtype)  # not at a cache line's begin
+        out = memory[1:].reshape(expected.shape)
+        assert getattr(backend, name)(*arguments, out=out) is out
+        check(out, expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_rows_that_end_with_the_array(numba, size, stride):
+    """Vectors read neither in front of the first nor behind the last element."""
+    window = Window.of(1, size, stride)
+    for length in range(3, 70):
+        x = np.random.default_rng(length).standard_normal((1, length), np.float32)
+        for array, expected in zip(
+            numba.max_pool(x, window), GENERIC.max_pool(x, window), strict=True
+        ):
+            assert_same_bits(array, expected)
+
+
+@pytest.mark.parametrize("window", [Window.of(2, 2), Window.of(2, 3, 2, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1501, 1003), (1, 700, 301, 3), (40, 112, 112)], ids=str)
+def test_large_stacks(numba, window, shape):
+    """One plane is cut into rows; each piece is large enough for a thread."""
+    x = np.random.default_rng(0).integers(-9, 9, shape).astype(np.float32)
+    spatial = x.shape[1:3]
+    y, winners = GENERIC.max_pool(x, window)
+    for array, expected in zip(numba.max_pool(x, window), (y, winners), strict=True):
+        assert_same_bits(array, expected)
+    for name, *arguments in (
+        ("max_unpool", y, winners, window, spatial, "last"),
+        ("max_unpool", y, winners, window, spatial, "sum"),
+        ("max_pool_gradient", y, winners, window, spatial),
+        ("max_unpool_gradient", x, winners, window, "last"),
+        ("avg_pool", x, window, True, None),
+        ("avg_pool_gradient", y, window, spatial, True, None),
+    ):
+        assert_same_bits(getattr(numba, name)(*arguments), getattr(GENERIC, name)(*arguments))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
+def test_plane_indices(cut, dtype):
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((5, 4, 4), np.float32)
+    indices = rng.integers(0, 16, y.shape).astype(dtype)  # many duplicates
+    out, first_bad = cut.unpool_plane_indices(y, indices, (5, 6))
+    expected, _ = GENERIC.unpool_plane_indices(y, indices, (5, 6))
+    assert first_bad == -1
+    assert_same_bits(out, expected)
+    indices[3, 1, 2], indices[4, 0, 0] = 30, 31
+    assert cut.unpool_plane_indices(y, indices, (5, 6))[1] == 3 * 16 + 6
+
+
+def test_winners_that_were_overwritten_stay_inside(cut):
+    """Winners written through ``out`` are the caller's; whatever they hold, no memory is lost."""
+    x = np.ones((2, 9, 9), np.float32)
+    for window in (Window.of(2, 2), Window.of(2, 3, 2, 1), Window.of(2, 3, 1, 2)):
+        y, winners = GENERIC.max_pool(x, window)
+        winners[...] = np.random.default_rng(0).integers(0, 256, winners.shape)
+        memory = np.full(x.size + 64, 77, np.float32)
+        out = memory[32:-32].reshape(x.shape)
+        cut.max_unpool(y, winners, window, (9, 9), "last", out=out)
+        cut.max_pool_gradient(y, winners, window, (9, 9), out=out)
+        assert (memory[:32] == 77).all()
+        assert (memory[-32:] == 77).all()
+        for rule in ("last", "sum"):
+            gradient = cut.max_unpool_gradient(x, winners, window, rule)
+            assert set(np.unique(gradient)) <= {0, 1}
+
+
+CALLS = """
+import sys
+import numpy as np
+import tinyml
+from tinyml_backends.numba_backend import pool
+
+x = np.arange(64, dtype=sys.argv[1]).reshape(1, 1, 8, 8)
+with tinyml.use_backend("numba"):
+    y, switches = tinyml.max_pool(x, 2)
+    assert y[0, 0, 0].tolist() == [9, 11, 13, 15], y
+    assert tinyml.max_unpool(y, switches).sum() == y.sum()
+stats = pool.max_pool_pairs.stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+
+def start(dtype, site=None, **environment):
+    path = {"PYTHONPATH": str(site)} if site else {}
+    return subprocess.Popen(
+        [sys.executable, "-B", "-c", CALLS, dtype],
+        env={**os.environ, **path, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process):
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    hits, misses = map(int, out.split())
+    return hits, misses
+
+
+def test_a_second_process_loads_what_the_first_compiled(numba, tmp_path):
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert finished(start("f4", **cache)) == (0, 1)
+    assert finished(start("f4", **cache)) == (1, 0)
+
+
+def test_processes_that_compile_at_once(numba, tmp_path):
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    for _ in range(2):
+        for process in [start(dtype, **cache) for dtype in ("f4", "f8", "i4", "f4")]:
+            finished(process)
+
+
+def test_a_damaged_cache_is_compiled_again(numba, tmp_path):
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    finished(start("f4", **cache))
+    files = [file for pattern in ("*.nbc", "*.nbi") for file in tmp_path.rglob(pattern)]
+    assert len(files) >= 4
+    for file in files:
+        file.write_bytes(b"nonsense")
+    assert finished(start("f4", **cache)) == (0, 1)
+    assert finished(start("f4", **cache)) == (1, 0)
+
+
+@pytest.fixture
+def site(tmp_path):
+    """An install in which nothing can be written, not even by root: files stand in the way."""
+    for package in (ROOT / "tinyml", ROOT / "backends" / "tinyml_backends"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(package, tmp_path / "site" / package.name, ignore=ignored)
+    (tmp_path / "site" / "tinyml_backends" / "numba_backend" / "__pycache__").write_text("")
+    return tmp_path / "site"
+
+
+def test_a_read_only_install_uses_the_users_folder(numba, site, tmp_path):
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "NUMBA_CACHE_DIR": ""}
+    assert finished(start("f4", site, **home)) == (0, 1)
+    assert finished(start("f4", site, **home)) == (1, 0)
+    assert list((tmp_path / "cache").rglob("*.nbc"))
+
+
+def test_without_any_folder_each_process_compiles(numba, site, tmp_path):
+    (tmp_path / "file").write_text("")
+    home = {"HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": str(tmp_path / "file")}
+    for _ in range(2):
+        assert finished(start("f4", site, NUMBA_CACHE_DIR="", **home)) == (0, 1)
+
+
+def test_a_changed_source_is_compiled_again(numba, site, tmp_path):
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    finished(start("f4", site, **cache))
+    with (site / "tinyml_backends" / "numba_backend" / "compiled.py").open("a") as file:
+        file.write("\n# a helper that kernels of other files call\n")
+    assert finished(start("f4", site, **cache)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (None, "Numba is not installed; install it: pip install 'numba>=0.61'"),
+        (
+            "version_info, __version__ = (0, 59, 1), '0.59.1'",
+            "Numba 0.59.1 is too old; install it: pip install 'numba>=0.61'",
+        ),
+        (
+            "raise ImportError('Numba needs NumPy 2.1 or less')",
+            "Numba does not load here (Numba needs NumPy 2.1 or less); install it: "
+            "pip install 'numba>=0.61', or a NumPy that it supports",
+        ),
+    ],
+    ids=["missing", "old", "refuses"],
+)
+def test_what_a_compiled_run_lacks(tmp_path, module, reason):
+    hide = "sys.modules['numba'] = None; "
+    if module is not None:
+        (tmp_path / "numba.py").write_text(module)
+        hide = "sys.path.insert(0, sys.argv[1]); "
+    code = f"import sys; {hide}import tinyml; tinyml.set_backend('numba')"
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    wanted = f"BackendUnavailableError: backend 'numba' cannot run: {reason}"
+    assert run.stderr.strip().endswith(wanted)
