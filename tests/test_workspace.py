@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tinyml
+from conftest import peer
 from support.compare import assert_same_bits
 from tinyml.layers import AvgPool2D, BatchNorm2D, Conv2D, MaxPool2D, MaxUnpool2D, ReLU
 from tinyml.net import Sequential
@@ -40,7 +41,7 @@ def images(*shape, seed=0):
 def test_a_second_step_allocates_no_large_buffer(name):
     """Beside the columns of convolution, pieces of fixed size that come and go."""
     if name == "numba":
-        pytest.importorskip("numba")
+        peer("numba")
     with tinyml.use_backend(name):
         model, x = network(), images(32, 3, 64, 64)
         smallest = 32 * 16 * 32 * 32  # bytes of the winners; every float array is larger
