@@ -48,7 +48,7 @@ class Case(Protocol):
 
     @property
     def tolerance(self) -> float:
-        """Largest error, as a share of the largest value of the reference; 0 for equal bits."""
+        """Norm of the error at most, as a share of the reference's norm; 0 for equal values."""
 
     def prepare(self) -> Prepared:
         """Make ready the call on the selected backend."""
@@ -142,7 +142,7 @@ class Convolution:
     size: int = 3
     operation: str = "conv"
 
-    tolerance: ClassVar[float] = 1e-4
+    tolerance: ClassVar[float] = 1e-5
 
     def __str__(self) -> str:
         return f"{self.operation} {_times(self.shape)} {self.size}x{self.size} to {self.filters}"
@@ -204,6 +204,9 @@ class SegNet:
     channels: int
 
     size_in_bytes: ClassVar[None] = None
+    #: Wide, since rounding decides which of two nearly equal values of a window wins; a network
+    #: with one wrong layer is off by about 1.
+    tolerance: ClassVar[float] = 3e-2
 
     def __str__(self) -> str:
         return f"{self.group} {_times(self.shape)}"
@@ -212,11 +215,6 @@ class SegNet:
     def group(self) -> str:
         """The network and what is done with it."""
         return f"segnet-{self.name} {self.operation}"
-
-    @property
-    def tolerance(self) -> float:
-        """Rounding errors pass through all layers, and back."""
-        return 1e-3 if self.operation == "inference" else 1e-2
 
     def model(self) -> Sequential:
         """The network on the selected backend, with weights from a fixed seed."""
@@ -240,7 +238,7 @@ class SegNet:
         def step() -> tuple[float, list[Any]]:
             return learner.step(x, target), [p.gradient for p in model.parameters]
 
-        return Prepared(step, lambda r: (np.float32(r[0]), *map(tinyml.to_numpy, r[1])))
+        return Prepared(step, lambda r: (np.array(r[0], np.float32), *map(tinyml.to_numpy, r[1])))
 
 
 def _times(shape: tuple[int, ...]) -> str:
@@ -314,14 +312,23 @@ def difference(found: Results, expected: Results, tolerance: float) -> str:
     for a, b in zip(found, expected, strict=True):
         if a.shape != b.shape:
             return f"shape {a.shape}, expected {b.shape}"
-        if tolerance and b.dtype.kind == "f":
-            wrong = ~(np.abs(a - b) <= tolerance * np.abs(b).max(initial=0))
-        else:
-            wrong = ~((a == b) | ((a != a) & (b != b)))
-        if wrong.any():
-            where = tuple(map(int, np.argwhere(wrong)[0]))
+        differ = ~((a == b) | ((a != a) & (b != b)))
+        if not differ.any():
+            continue
+        error = _relative_error(a, b) if b.dtype.kind == "f" else np.inf
+        if not error <= tolerance:
+            where = tuple(map(int, np.argwhere(differ)[0]))
             return (
-                f"{np.count_nonzero(wrong):,} of {wrong.size:,} values differ, the first at "
-                f"{where}: {a[where]}, expected {b[where]}"
+                f"{np.count_nonzero(differ):,} of {differ.size:,} values differ, the first at "
+                f"{where}: {a[where]}, expected {b[where]}; error {error:.2g}, at most "
+                f"{tolerance:g} is allowed"
             )
     return ""
+
+
+def _relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Norm of the error over the norm of what is expected."""
+    error, size = (
+        float(np.linalg.norm(np.ravel(a).astype(np.float64))) for a in (found - expected, expected)
+    )
+    return error / max(size, 1e-300)

@@ -26,8 +26,8 @@ FEWEST_ROUNDS = 7
 #: Short calls are repeated until they take so many seconds, and the mean is one sample.
 SAMPLE_SECONDS = 2e-4
 MOST_REPEATS = 1000
-#: Calls longer than this are not preceded by one that nobody times.
-LONG_SECONDS = 0.2
+#: Seconds after which the threads of another library sleep.
+SETTLED_SECONDS = 0.01
 
 #: Of a contender: a backend of tinyml, a peer, or copying memory.
 OURS, PEER, COPY = "backend", "peer", "copy"
@@ -101,7 +101,7 @@ def copies(backend: Backend, size_in_bytes: int) -> Iterator[Contender]:
 
 
 def place_of(backend: Backend) -> str:
-    """"gpu" for a backend whose array module has a ``cuda``, whose events then time it."""
+    """Return "gpu" for a backend whose array module has a ``cuda``, whose events time it."""
     return "gpu" if hasattr(backend.xp, "cuda") else "cpu"
 
 
@@ -154,9 +154,9 @@ def _numba_copy() -> Any:
 def measure(contenders: list[Contender], rounds: int, budget: float) -> bool:
     """Time contenders in turns, so that all see the same machine; False after an interrupt.
 
-    After `FEWEST_ROUNDS` a case ends when it has taken ``budget`` seconds. Each sample follows a
-    call that nobody times: OpenMP's threads, on which PyTorch runs, spin for a while after their
-    work and would take a processor from whoever comes next.
+    After `FEWEST_ROUNDS` a case ends when it has taken ``budget`` seconds. Each contender runs
+    unmeasured for a while before each sample: OpenMP's threads, on which PyTorch runs, spin for
+    some milliseconds after their work and would take a processor from whoever comes next.
     """
     begin = time.perf_counter()
     try:
@@ -168,8 +168,7 @@ def measure(contenders: list[Contender], rounds: int, budget: float) -> bool:
             if number >= FEWEST_ROUNDS and time.perf_counter() - begin > budget:
                 break
             for contender in contenders:
-                if not contender.seconds or contender.seconds[-1] < LONG_SECONDS:
-                    _sample(contender, 1)
+                _settle(contender)
                 contender.seconds.append(_sample(contender, contender.repeats))
     except KeyboardInterrupt:
         complete = min(len(contender.seconds) for contender in contenders)
@@ -177,6 +176,12 @@ def measure(contenders: list[Contender], rounds: int, budget: float) -> bool:
             del contender.seconds[complete:]
         return False
     return True
+
+
+def _settle(contender: Contender) -> None:
+    start = time.perf_counter()
+    while time.perf_counter() - start < SETTLED_SECONDS:
+        _sample(contender, contender.repeats)
 
 
 def _sample(contender: Contender, repeats: int) -> float:

@@ -32,7 +32,7 @@ def draw(path: Path, report: Report, title: str) -> None:
         for bar in bars:
             speed = fastest / bar.median
             axes.barh(y, speed, height=0.86, color=colours[_name(bar)])
-            axes.text(speed + 0.008, y, _time(bar.median), va="center", fontsize=8)
+            axes.text(speed + 0.008, y, _time(bar.median, fastest), va="center", fontsize=8)
             y += 1
         y += 1
     axes.set_yticks([tick for tick, _ in ticks], [label for _, label in ticks], fontsize=9)
@@ -43,7 +43,9 @@ def draw(path: Path, report: Report, title: str) -> None:
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     handles = [Patch(color=colours[name], label=name) for name in names]
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(names)), frameon=False)
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=min(4, len(names)), frameon=False
+    )
     figure.supxlabel(title, fontsize=6.5, color="0.35", wrap=True)
     figure.savefig(path, dpi=150)
 
@@ -61,8 +63,15 @@ def _name(timing: Timing) -> str:
     return timing.name if timing.kind == "backend" else timing.library
 
 
-def _time(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e3)):
-        if seconds * scale >= 1 or (unit == "ms" and seconds >= 1e-4):
-            return f"{seconds * scale:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} µs"
+def _time(seconds: float, fastest: float) -> str:
+    """A time in the unit that suits the fastest of its case."""
+    scale, unit = next(
+        (scale, unit)
+        for scale, unit in ((1, "s"), (1e3, "ms"), (1e6, "µs"))
+        if fastest * scale >= 1 or unit == "µs"
+    )
+    return (
+        f"{seconds * scale:,.3g} {unit}"
+        if seconds * scale < 1000
+        else f"{seconds * scale:,.0f} {unit}"
+    )

@@ -48,7 +48,11 @@ class PyTorch:
         for place in sorted(places & set(devices)):
             for form in ("contiguous_format", *filter(None, [CHANNELS_LAST.get(ndim)])):
                 name = " ".join(
-                    ["torch", *["cuda"] * (place == "gpu"), *[form] * (form in CHANNELS_LAST.values())]
+                    [
+                        "torch",
+                        *["cuda"] * (place == "gpu"),
+                        *[form] * (form in CHANNELS_LAST.values()),
+                    ]
                 )
                 timer: Timer = wall_clock if place == "cpu" else self._events
                 prepared = self._prepare(case, devices[place], getattr(self.torch, form))
@@ -78,7 +82,7 @@ class PyTorch:
         source, shape = y.clone().requires_grad_(), list(case.shape[2:])
         per_axis = [[number] * case.ndim for number in (case.stride, case.padding)]
         # the public functions check and look up in Python what these are given
-        unpool = {
+        unpool: Run = {
             1: lambda: functional.max_unpool1d(source, indices, *window, output_size=shape),
             2: lambda: torch.ops.aten.max_unpool2d(source, indices, shape),
             3: lambda: torch.ops.aten.max_unpool3d(source, indices, shape, *per_axis),

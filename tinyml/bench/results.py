@@ -69,6 +69,11 @@ class Measured:
         best = {peer: self.fastest(peer, timing.place) for peer in peers}
         return {peer: t.median / timing.median for peer, t in best.items() if t is not None}
 
+    def ratios_to_forms(self, timing: Timing) -> dict[str, float]:
+        """Time of each form of each peer at the same place over this one's."""
+        peers = [t for t in self.timings if (t.kind, t.place) == ("peer", timing.place)]
+        return {t.name: t.median / timing.median for t in peers}
+
 
 @dataclass
 class Report:
@@ -94,8 +99,10 @@ class Report:
                     "minimum": min(timing.seconds),
                     "gigabytes_per_second": measured.speed(timing),
                     "share_of_copy": measured.share(timing),
-                    "ratios": measured.ratios(timing) if timing.kind == "backend" else {},
                 }
+                if timing.kind == "backend":
+                    shown["ratios"] = measured.ratios(timing)
+                    shown["ratios_to_forms"] = measured.ratios_to_forms(timing)
         path.write_text(json.dumps({"format": FORMAT, **content}, indent=1) + "\n")
 
     @classmethod
@@ -133,10 +140,12 @@ def _measured(case: dict[str, Any]) -> Measured:
     if not all(t.seconds and min(t.seconds) > 0 for t in timings):
         raise ValueError("samples must be positive numbers")
     return Measured(
-        *(case[key] for key in ("case", "group", "size_in_bytes")),
+        str(case["case"]),
+        str(case["group"]),
+        case["size_in_bytes"],
         timings,
-        case["errors"],
-        case["left_out"],
+        list(case["errors"]),
+        list(case["left_out"]),
     )
 
 

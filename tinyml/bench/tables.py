@@ -19,7 +19,8 @@ def rows(measured: Measured, peers: Sequence[str]) -> Iterator[str]:
     """One case: its name, a line for each contender, and what went wrong or was left out."""
     yield measured.case
     for timing in measured.timings:
-        yield _row(measured, timing, peers)
+        if timing.kind != "copy" or timing is measured.fastest("copy", timing.place):
+            yield _row(measured, timing, peers)
     rounds = min((len(timing.seconds) for timing in measured.timings), default=0)
     if 0 < rounds < 7:
         yield f"  only {rounds} rounds, then interrupted"
