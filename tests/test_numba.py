@@ -35,6 +35,7 @@ def cut(request, numba, monkeypatch):
     from tinyml_backends.numba_backend import backend, crew
 
     if request.param == "small pieces":
+        monkeypatch.setattr(crew, "SHARED_BYTES", 0)
         monkeypatch.setattr(crew, "PIECE_BYTES", 1)
         monkeypatch.setattr(crew, "thread_count", lambda: 3)
         monkeypatch.setattr(backend, "STREAMED_BYTES", 0)
@@ -84,6 +85,19 @@ def same(backend, data, window, spatial, channels):
         out = memory[1:].reshape(expected.shape)
         assert getattr(backend, name)(*arguments, out=out) is out
         check(out, expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_rows_that_end_with_the_array(numba, size, stride):
+    """Vectors read neither in front of the first nor behind the last element."""
+    window = Window.of(1, size, stride)
+    for length in range(3, 70):
+        x = np.random.default_rng(length).standard_normal((1, length), np.float32)
+        for array, expected in zip(
+            numba.max_pool(x, window), GENERIC.max_pool(x, window), strict=True
+        ):
+            assert_same_bits(array, expected)
 
 
 @pytest.mark.parametrize("window", [Window.of(2, 2), Window.of(2, 3, 2, 1)], ids=str)

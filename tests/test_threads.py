@@ -13,7 +13,7 @@ import tinyml
 import tinyml_backends
 
 rng = np.random.default_rng(0)
-x = rng.standard_normal((16, 8, 64, 96), np.float32)  # enough for several threads
+x = rng.standard_normal((32, 8, 96, 96), np.float32)  # enough for several threads
 weight = rng.standard_normal((8, 8, 3, 3), np.float32)
 
 def work():

@@ -17,6 +17,8 @@ from numba.extending import intrinsic
 
 #: Bytes of one cache line, and of one `stream`.
 LINE = 64
+#: Bytes by which rows are asked for in advance: the processor does not guess that one follows.
+AHEAD = 1 << 13
 
 
 def _stamp() -> bytes:
@@ -103,6 +105,23 @@ def _stream(_: Any, target: Any, source: Any) -> Any:
 
     return types.void(types.uintp, types.uintp), generate
 
+
+def _fetch(_: Any, array: Any, index: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(function, [place, integer(0), integer(3), integer(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+#: ``fetch(array, i)`` asks for the cache line of an element that is read soon; ``i`` may lie behind
+#: the last.
+fetch = intrinsic(_fetch)
 
 #: ``at(array, i)`` is ``array[i]`` and ``put(array, i, value)`` is ``array[i] = value`` for a
 #: contiguous one-dimensional array and ``0 <= i < len(array)``. Unlike Numba's own they do not ask

@@ -13,8 +13,10 @@ from typing import Any
 
 from tinyml_backends.numpy_backend.threads import thread_count
 
-#: Bytes that a kernel reads and writes in one piece; a call of two pieces is worth a second thread.
+#: Bytes that a kernel reads and writes in one piece.
 PIECE_BYTES = 1 << 19
+#: From this size on a call is shared: until then it is done before another thread is awake.
+SHARED_BYTES = 6 << 20
 
 
 class _Job:
@@ -52,7 +54,7 @@ def share(kernel: Callable[..., Any], arguments: tuple[Any, ...], items: int, si
 
     ``size`` is the number of bytes that all of them read and write.
     """
-    if size < 2 * PIECE_BYTES or items < 2 or _in_fork or (threads := thread_count()) == 1:
+    if size < SHARED_BYTES or items < 2 or _in_fork or (threads := thread_count()) == 1:
         kernel(*arguments, 0, items)
         return
     if _workers < threads - 1:

@@ -7,8 +7,9 @@ last, one element otherwise, so that one kernel serves both layouts. `plans` say
 
 from typing import Any
 
-from tinyml_backends.numba_backend.compiled import compiled
+from tinyml_backends.numba_backend.compiled import AHEAD, LINE, compiled, fetch
 from tinyml_backends.numba_backend.vectors import (
+    HALF,
     NARROW,
     ONE,
     WIDE,
@@ -31,7 +32,7 @@ def max_pool(x: Any, values: Any, winners: Any, g: Any, spans: Any, start: int, 
     # outputs of a row whose windows lie inside it; with steps of 1 or 2 they are read as vectors
     low = min(spans[0], ow)
     high = max(low, spans[2 * kw - 1])
-    if c > 1 or sw > 2:
+    if c > 1 or sw > 2 or sw > kw:  # `_read` needs a second cell behind the first of `x`
         low = high = ow
     for row in range(start, stop):
         plane, rest = row // (od * oh), row % (od * oh)
@@ -41,6 +42,8 @@ def max_pool(x: Any, values: Any, winners: Any, g: Any, spans: Any, start: int, 
         j0, j1 = max(0, -(y // dh)), min(kh, (h - 1 - y) // dh + 1)
         corner = (((plane * d + z) * h + y) * w - pw) * c
         to = row * ow * c
+        for line in range(0, sh * w * c, LINE // x.itemsize):
+            fetch(x, corner + AHEAD // x.itemsize + line)
         o = 0
         while o < ow:
             of = corner + o * sw * c
@@ -58,6 +61,10 @@ def max_pool(x: Any, values: Any, winners: Any, g: Any, spans: Any, start: int, 
                 for e in range(0, n, 16):
                     e = min(e, n - 16)
                     _compete(WIDE, x, of + e * s, s, values, winners, here + e, box, steps, kh, kw)
+            elif n >= 8:
+                for e in range(0, n, 8):
+                    e = min(e, n - 8)
+                    _compete(HALF, x, of + e * s, s, values, winners, here + e, box, steps, kh, kw)
             elif n >= 4:
                 for e in range(0, n, 4):
                     e = min(e, n - 4)
@@ -116,19 +123,30 @@ def max_pool_pairs(x: Any, values: Any, winners: Any, g: Any, start: int, stop: 
     h, w, c, oh, ow = g[1], g[2], g[3], g[5], g[6]
     n = ow if c == 1 else c
     for row in range(start, stop):
-        of = (row // oh * h + row % oh * 2) * w * c
+        of = row_of_pairs(row, oh, h) * w * c
         to = row * ow * c
+        for line in range(0, 2 * w * c, LINE // x.itemsize):
+            fetch(x, of + AHEAD // x.itemsize + line)
         for o in range(1 if c == 1 else ow):
             top, here = of + 2 * o * c, to + o * c
             if n >= 16:
                 for e in range(0, n, 16):
                     _quads(WIDE, x, top, w * c, c, values, winners, here, min(e, n - 16))
+            elif n >= 8:
+                for e in range(0, n, 8):
+                    _quads(HALF, x, top, w * c, c, values, winners, here, min(e, n - 8))
             elif n >= 4:
                 for e in range(0, n, 4):
                     _quads(NARROW, x, top, w * c, c, values, winners, here, min(e, n - 4))
             else:
                 for e in range(n):
                     _quads(ONE, x, top, w * c, c, values, winners, here, e)
+
+
+@compiled
+def row_of_pairs(row: int, oh: int, h: int) -> int:
+    """Input row at which an output row's windows begin; a division costs as much as a vector."""
+    return 2 * row if h == 2 * oh else 2 * row + row // oh * (h - 2 * oh)
 
 
 @compiled

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyml_backends.numba_backend.compiled import LINE, at, compiled, put, stream
-from tinyml_backends.numba_backend.pool import pair
+from tinyml_backends.numba_backend.compiled import AHEAD, LINE, at, compiled, fetch, put, stream
+from tinyml_backends.numba_backend.pool import pair, row_of_pairs
 from tinyml_backends.numba_backend.vectors import (
+    HALF,
     NARROW,
     ONE,
     WIDE,
@@ -166,7 +167,7 @@ def scatter_pairs(
     begin = -(desk.ctypes.data // size) % (LINE // size)
     for row in range(start, stop):
         of = row * ow * c
-        to = (row // oh * h + row % oh * 2) * w * c
+        to = row_of_pairs(row, oh, h) * w * c
         if past_cache:
             # at the desk, every element stands as far from a line's begin as in ``out``
             at_desk = begin + (out.ctypes.data // size + to) % (LINE // size)
@@ -174,7 +175,7 @@ def scatter_pairs(
             _carry(desk, at_desk, out, to, both)
         else:
             _spread(y, winners, of, out, to, to + w * c, w, c, ow, nought)
-        if row % oh == oh - 1:
+        if h > 2 * oh and row % oh == oh - 1:
             for i in range(to + both, (row // oh + 1) * h * w * c):
                 put(out, i, zero)
 
@@ -201,6 +202,10 @@ def _spread(
             for e in range(0, n, 16):
                 e = min(e, n - 16)
                 _put_quads(WIDE, y, winners, here + e, out, top + shift, low + shift, c, e, nought)
+        elif n >= 8:
+            for e in range(0, n, 8):
+                e = min(e, n - 8)
+                _put_quads(HALF, y, winners, here + e, out, top + shift, low + shift, c, e, nought)
         elif n >= 4:
             for e in range(0, n, 4):
                 e = min(e, n - 4)
@@ -268,13 +273,18 @@ def gather_pairs(gradient: Any, winners: Any, out: Any, g: Any, start: int, stop
     h, w, c, oh, ow = g[1], g[2], g[3], g[5], g[6]
     n = ow if c == 1 else c
     for row in range(start, stop):
-        of = (row // oh * h + row % oh * 2) * w * c
+        of = row_of_pairs(row, oh, h) * w * c
         to = row * ow * c
+        for line in range(0, 2 * w * c, LINE // gradient.itemsize):
+            fetch(gradient, of + AHEAD // gradient.itemsize + line)
         for o in range(1 if c == 1 else ow):
             top, here = of + 2 * o * c, to + o * c
             if n >= 16:
                 for e in range(0, n, 16):
                     _get_quads(WIDE, gradient, top, w * c, c, winners, out, here, min(e, n - 16))
+            elif n >= 8:
+                for e in range(0, n, 8):
+                    _get_quads(HALF, gradient, top, w * c, c, winners, out, here, min(e, n - 8))
             elif n >= 4:
                 for e in range(0, n, 4):
                     _get_quads(NARROW, gradient, top, w * c, c, winners, out, here, min(e, n - 4))

@@ -1,8 +1,9 @@
 """Short vectors inside compiled kernels, as LLVM has them.
 
-LLVM makes vector code of plain loops too, but for a row of 14 or 28 elements it checks for overlaps,
-peels and finishes longer than it works. Here a kernel says itself what it does side by side. The
-first argument ``lanes`` is a tuple whose length is the number of elements: the type then knows it.
+LLVM makes vector code of plain loops too, but for a row of 14 or 28 elements it checks for
+overlaps, peels and finishes longer than it works. Here a kernel says itself what it does side by
+side. The first argument ``lanes`` is a tuple whose length is the number of elements: its type then
+holds it.
 """
 
 from typing import Any
@@ -11,8 +12,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, models, register_model
 
-#: The lanes of a cache line of float32, of a few elements, and of one.
-WIDE, NARROW, ONE = (0,) * 16, (0,) * 4, (0,)
+#: Lanes for long rows, as many as a cache line has float32, and for short ones.
+WIDE, HALF, NARROW, ONE = (0,) * 16, (0,) * 8, (0,) * 4, (0,)
 
 
 class Vector(types.Type):  # type: ignore[misc]
@@ -30,8 +31,9 @@ class _Model(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, ir.VectorType(element, kind.lanes))
 
 
-def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, lanes: int) -> Any:
-    """Pointer to ``lanes`` elements, and how it is aligned."""
+def _address(context: Any, builder: Any, kind: Any, where: Any, lanes: int) -> Any:
+    """Pointer to ``lanes`` elements of an array from an index on, and how it is aligned."""
+    array, index = where
     data = context.make_array(kind)(context, builder, array).data
     element = builder.gep(data, [index], inbounds=True)
     vector = ir.VectorType(data.type.pointee, lanes)
@@ -49,7 +51,7 @@ def _loading(first: int, step: int) -> Any:
     def typed(_: Any, lanes: Any, array: Any, index: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             total = lanes.count * step
-            place, align = _address(context, builder, array, *arguments[1:], total)
+            place, align = _address(context, builder, array, arguments[1:], total)
             vector = builder.load(place, align=align)
             places = range(first, total, step)
             return vector if step == 1 else _picked(builder, vector, vector, places)
@@ -61,7 +63,7 @@ def _loading(first: int, step: int) -> Any:
 
 def _store(_: Any, array: Any, index: Any, vector: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place, align = _address(context, builder, array, *arguments[:2], vector.lanes)
+        place, align = _address(context, builder, array, arguments[:2], vector.lanes)
         builder.store(arguments[2], place, align=align)
         return context.get_dummy_value()
 
@@ -71,7 +73,7 @@ def _store(_: Any, array: Any, index: Any, vector: Any) -> Any:
 def _store_zipped(_: Any, array: Any, index: Any, even: Any, odd: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         lanes = even.lanes
-        place, align = _address(context, builder, array, *arguments[:2], 2 * lanes)
+        place, align = _address(context, builder, array, arguments[:2], 2 * lanes)
         places = (i // 2 + i % 2 * lanes for i in range(2 * lanes))
         zipped = _picked(builder, arguments[2], arguments[3], tuple(places))
         builder.store(zipped, place, align=align)
@@ -106,9 +108,7 @@ def _beats(_: Any, value: Any, leader: Any) -> Any:
 
 def _equals(_: Any, vector: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.icmp_signed(
-            "==", arguments[0], _spread(builder, arguments[1], vector.lanes)
-        )
+        return builder.icmp_signed("==", arguments[0], _spread(builder, arguments[1], vector.lanes))
 
     return Vector(types.boolean, vector.lanes)(vector, vector.element), generate
 
@@ -120,8 +120,8 @@ def _choose(_: Any, mask: Any, yes: Any, no: Any) -> Any:
     return yes(mask, yes, no), generate
 
 
-#: ``load(lanes, array, i)``: the elements from ``i`` on; ``evens`` and ``odds``: every second one of
-#: twice as many, all of which must lie inside the array.
+#: ``load(lanes, array, i)``: the elements from ``i`` on; ``evens`` and ``odds``: every second one
+#: of twice as many, all of which must lie inside the array.
 load, evens, odds = _loading(0, 1), _loading(0, 2), _loading(1, 2)
 #: ``store(array, i, vector)``; ``store_zipped(array, i, evens, odds)`` stores both, taking turns.
 store, store_zipped = intrinsic(_store), intrinsic(_store_zipped)
