@@ -68,6 +68,7 @@ def main(backend: str, rounds: int) -> None:
     cases = (*TILED, OVERLAPPING)
     for measured in run(report, cases, [chosen], [torch], rounds=rounds, budget=60, reuse=True):
         click.echo("\n".join(tables.rows(measured, ["torch"])))
+    click.echo("\n".join(tables.disturbance(report)))
     named = {measured.case: measured for measured in report.measured}
     if report.errors or len(named) < len(cases):
         raise click.ClickException("the run was interrupted, or a result was wrong")

@@ -277,14 +277,14 @@ CASES: tuple[Case, ...] = (
 )
 
 
-def chosen(text: str, cases: tuple[Case, ...] = CASES) -> tuple[Case, ...]:
-    """Cases whose names have every word of ``text``.
+def chosen(text: str) -> tuple[Case, ...]:
+    """Cases of the table whose names have every word of ``text``.
 
     A word that starts with a letter is looked for where words start, so that "pool" leaves
     "unpool" out; others are looked for anywhere.
     """
     patterns = [re.compile(r"\b" * word[0].isalpha() + re.escape(word)) for word in text.split()]
-    return tuple(case for case in cases if all(p.search(str(case)) for p in patterns))
+    return tuple(case for case in CASES if all(p.search(str(case)) for p in patterns))
 
 
 class Reference(NumpyBackend):

@@ -114,7 +114,10 @@ def bench(
 def _backends(text: str | None) -> list[Backend]:
     if text is None:
         return [tinyml.current_backend()]
-    return list({name: resolve(name) for name in _names("--backends", text)}.values())
+    found = {name: resolve(name) for name in _names("--backends", text)}
+    if len({backend.name for backend in found.values()}) < len(found):
+        raise ValueError(f"--backends is {text!r}; two of these are one backend, name it once")
+    return list(found.values())
 
 
 def _peers(text: str) -> list[Any]:
@@ -162,7 +165,7 @@ def _run(table: Sequence[Any], backends: list[Backend], peers: list[Any], **opti
             with tqdm.external_write_mode(file=sys.stdout):
                 click.echo("\n".join(tables.rows(measured, names)))
             progress.update()
-    for text in tables.means(report):
+    for text in (*tables.means(report), *tables.disturbance(report)):
         click.echo(text)
     return report
 

@@ -48,6 +48,8 @@ class Measured:
     """Wrong results, and contenders that failed."""
     left_out: list[str] = field(default_factory=list)
     """Peers without the operation, and why."""
+    others: float | None = None
+    """Share of all CPUs that other programs used meanwhile; None where nobody can tell."""
 
     def speed(self, timing: Timing) -> float | None:
         """GB/s of the bytes that the case must move."""
@@ -146,6 +148,7 @@ def _measured(case: dict[str, Any]) -> Measured:
         timings,
         list(case["errors"]),
         list(case["left_out"]),
+        case["others"],
     )
 
 

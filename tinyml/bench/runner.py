@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from tinyml.bench.cases import Case, Results, difference, reference
+from tinyml.bench.load import watch
 from tinyml.bench.measure import COPY, OURS, Contender, contenders_of, copies, measure, place_of
 from tinyml.bench.peers import Peer
 from tinyml.bench.results import Measured, Report, Timing
@@ -37,7 +38,9 @@ def run(
                 for contender in _made(measured, case, backends, peers, reuse)
                 if contender.kind == COPY or _is_right(measured, case, contender, expected)
             ]
+            others = watch()
             report.complete = measure(contenders, rounds, budget)
+            measured.others = others()
             for contender in contenders:
                 if contender.kind != COPY and not _is_right(measured, case, contender, expected):
                     contender.seconds.clear()

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterator, Sequence
 
+from tinyml.bench.load import MUCH
 from tinyml.bench.results import Change, Measured, Report, Timing, changes
 
 WIDTH = 26
@@ -28,6 +29,18 @@ def rows(measured: Measured, peers: Sequence[str]) -> Iterator[str]:
         yield f"  without {reason}"
     for error in measured.errors:
         yield f"  ERROR {error}"
+
+
+def disturbance(report: Report) -> Iterator[str]:
+    """Warn of programs that ran beside the benchmark, for they distort its ratios."""
+    shares = [measured.others or 0.0 for measured in report.measured]
+    disturbed = sum(share > MUCH for share in shares)
+    if disturbed:
+        yield (
+            f"WARNING in {disturbed} of {len(shares)} cases other programs used up to "
+            f"{max(shares):.0%} of the CPUs: ratios there are not to be trusted, since libraries "
+            "whose threads wait for each other, such as PyTorch, lose most by it"
+        )
 
 
 def _row(measured: Measured, timing: Timing, peers: Sequence[str]) -> str:
