@@ -310,8 +310,8 @@ def reference(case: Case) -> Results:
 def difference(found: Results, expected: Results, tolerance: float) -> str:
     """Say where results are not the expected ones; "" where they are."""
     for a, b in zip(found, expected, strict=True):
-        if a.shape != b.shape:
-            return f"shape {a.shape}, expected {b.shape}"
+        if (a.dtype, a.shape) != (b.dtype, b.shape):
+            return f"{a.dtype} {a.shape}, expected {b.dtype} {b.shape}"
         differ = ~((a == b) | ((a != a) & (b != b)))
         if not differ.any():
             continue

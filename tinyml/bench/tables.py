@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterator, Sequence
 
+from tinyml.bench.environment import VARIABLES
 from tinyml.bench.load import MUCH
 from tinyml.bench.results import Change, Measured, Report, Timing, changes
 
@@ -80,9 +81,13 @@ def comparison(old: Report, new: Report, name: str) -> tuple[list[str], bool]:
     """Say what got slower than in the file of that name, and whether anything did."""
     lines = []
     for key in {**old.environment, **new.environment}:
-        before, now = (report.environment.get(key, "absent") for report in (old, new))
+        if key not in VARIABLES and not (key in old.environment and key in new.environment):
+            continue  # of a peer or a backend that only one run had
+        before, now = (report.environment.get(key, "unset") for report in (old, new))
         if before != now:
             lines.append(f"  not the same {key}: {before} then, {now} now")
+    if list(disturbance(old)):
+        lines.append("  other programs disturbed the old run")
     found = list(changes(old, new))
     slower = [change for change in found if change.slower]
     lines += [f"  SLOWER {_change(change)}" for change in slower]
