@@ -1,13 +1,18 @@
 """One suite for every backend: ``pytest --backend NAME`` (repeatable; default numpy)."""
 
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 import tinyml
 from tinyml_backends import Backend, resolve
+
+#: The CuPy backend whose kernels g++ compiles and the CPU runs; never a real GPU.
+EMULATED = "cupy-emulated"
 
 # Importing a peer under test is slow, and the first example of a run pays for it: no deadline.
 _COMMON = {
@@ -29,8 +34,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="backend to test, by its registered name; repeatable (default: numpy)",
     )
 
+    parser.addoption(
+        "--passed",
+        metavar="FILE",
+        default=os.environ.pop("TINYML_PASSED", None),  # not for a run that a test starts
+        help="write the tests of the backend that passed, one a line, with the backend's name left "
+        "out: equal files mean that two backends passed the same tests",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
+    if any(name.partition(":")[0] == EMULATED for name in _names(config)):
+        from emulation.preload import ensure_sanitizers
+
+        ensure_sanitizers(config)  # may start pytest anew
+        tinyml.register_backend(EMULATED, "emulation.backend:EmulatedCupyBackend")
     os.environ.pop("TINYML_BACKEND", None)  # the suite, and what it starts, choose their own
     if not config.getoption("--hypothesis-profile"):
         hypothesis.settings.load_profile("ci")
@@ -48,12 +66,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test either runs on every backend or says that it need not."""
+    lacks_compiler = shutil.which("g++") is None and "g++" not in required()
     for item in items:
+        if lacks_compiler and item.get_closest_marker("emulation"):
+            item.add_marker(pytest.mark.skip(reason="g++ is missing, which compiles the kernels"))
         on_backend = "backend" in getattr(item, "fixturenames", ())
         if on_backend == bool(item.get_closest_marker("host")):
             raise pytest.UsageError(
                 f"{item.nodeid}: take the fixture `backend`, or mark the test `host`, not both"
             )
+
+
+_passed: list[str] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):  # type: ignore[no-untyped-def]
+    report = yield
+    callspec = getattr(item, "callspec", None)
+    if report.when == "call" and report.passed and callspec and "backend" in callspec.params:
+        _passed.append(item.nodeid.replace(callspec.params["backend"], "BACKEND", 1))
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    file = session.config.getoption("--passed")
+    if file:
+        Path(file).write_text("".join(f"{test}\n" for test in sorted(_passed)))
 
 
 @pytest.fixture
@@ -64,11 +103,27 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     tinyml.set_backend(None)
 
 
+def required() -> list[str]:
+    """What TINYML_REQUIRE names: without these, tests fail that would be skipped."""
+    return os.environ.get("TINYML_REQUIRE", "").split(",")
+
+
 def peer(name: str):  # type: ignore[no-untyped-def]
     """Import a peer library; skip without it, or fail where TINYML_REQUIRE names it."""
-    if name in os.environ.get("TINYML_REQUIRE", "").split(","):
+    if name in required():
         return __import__(name)
     return pytest.importorskip(name)
+
+
+@pytest.fixture
+def gpu() -> Backend:
+    """The backend "cupy" on a real GPU; skip without one, or fail where TINYML_REQUIRE says gpu."""
+    try:
+        return resolve("cupy")
+    except tinyml.BackendUnavailableError as error:
+        if "gpu" in required():
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ METHODS = {
 
 
 def test_the_contract_has_methods(backend):
-    assert len(METHODS) == 22
+    assert len(METHODS) == 30
     assert isinstance(backend, Backend)
 
 

@@ -1,6 +1,7 @@
 """Arrays in and out, and the checks on them that every operation shares."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,20 @@ def to_numpy(a: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
 def namespace(array: Array) -> Any:
     """Array module of the library of ``array``, with NumPy's interface."""
     return backend_for(array).xp
+
+
+def device_scope(array: object) -> AbstractContextManager[Any]:
+    """Context in which the device of ``array`` is the current one; on the CPU, nothing."""
+    try:
+        return home_of(array).scope(array)
+    except TypeError:  # no array: who takes it will say so
+        return nullcontext()
+
+
+def zeros_like(array: Array) -> Array:
+    """Zeros of the same shape and dtype, on the same device."""
+    with device_scope(array):
+        return home_of(array).wherever().xp.zeros_like(array)
 
 
 def check_dtype(name: str, array: Array) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from tinyml.arrays import device_scope
+from tinyml.core.parameter import moved
 from tinyml.layers.base import device_of
 from tinyml.net import Sequential
 from tinyml.optims import Optimizer
@@ -139,6 +141,10 @@ class Learner:
         """
         if len(x) == 0:
             raise ValueError("a batch has no samples; leave empty batches out")
+        with self.model.scope():
+            return self._step(x, y)
+
+    def _step(self, x: Array, y: Array) -> float:
         model = self.model.train()
         remembered = [buffer.tensor.copy() for buffer in model.buffers]
         model.zero_gradients()
@@ -146,8 +152,8 @@ class Learner:
             loss = self.loss.forward(model(self._here(x)), self._here(y))
             self._check_finite("loss", loss)
             model.backward(self.loss.backward())
-            for parameter in model.parameters:
-                self._check_finite("gradient", float(parameter.gradient.sum()))
+            # one number, so that a GPU is waited for once
+            self._check_finite("gradient", float(sum(p.gradient.sum() for p in model.parameters)))
         except Exception:
             for buffer, tensor in zip(model.buffers, remembered, strict=True):
                 buffer.tensor = tensor
@@ -172,6 +178,10 @@ class Learner:
             "loss", the mean over all targets, and "accuracy", the share of them whose class has
             the largest output. Targets that the loss ignores do not count.
         """
+        with self.model.scope():
+            return self._evaluate(data, batch_size)
+
+    def _evaluate(self, data: Data, batch_size: int) -> dict[str, float]:
         loss = right = targets = 0.0
         self.model.eval()
         for x, y in _batches(data, batch_size, None)[0]:
@@ -194,7 +204,8 @@ class Learner:
             _moved(self.model(self._here(x[start : start + batch_size])), home.device(x))
             for start in range(0, max(1, len(x)), batch_size)
         ]
-        return home.xp.concatenate(parts)
+        with device_scope(x):
+            return home.wherever().xp.concatenate(parts)
 
     def _here(self, array: Array) -> Array:
         return _moved(array, self.model.device)
@@ -204,7 +215,7 @@ def _moved(array: Array, place: str) -> Array:
     """``array`` on the device of that name; the same object if it is there."""
     if device_of(array) == place:
         return array
-    return resolve(place).asarray(home_of(array).to_numpy(array))
+    return moved(array, resolve(place))
 
 
 def _check_positive(name: str, value: int) -> None:
@@ -235,4 +246,10 @@ def _batches(
 def _cut(x: Array, y: Array, order: Array, batch_size: int) -> Iterator[Batch]:
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        yield x[chosen], y[chosen]
+        yield _rows(x, chosen), _rows(y, chosen)
+
+
+def _rows(array: Array, chosen: "np.ndarray[Any, Any]") -> Array:
+    home = home_of(array)
+    with device_scope(array):
+        return array[home.wherever().asarray(chosen)]

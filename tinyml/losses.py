@@ -1,8 +1,10 @@
 """Losses. The derivation is on the page docs/cross_entropy.md."""
 
+from typing import Any
+
 import numpy as np
 
-from tinyml.arrays import check_shape
+from tinyml.arrays import check_shape, device_scope
 from tinyml_backends import backend_for
 from tinyml_backends.arrays import Array
 
@@ -46,7 +48,10 @@ class SoftmaxCrossEntropy:
         ValueError
             If the shapes differ, or a target is no class.
         """
-        xp = backend_for(logits, target).xp
+        with device_scope(logits):
+            return self._forward(backend_for(logits, target).xp, logits, target)
+
+    def _forward(self, xp: Any, logits: Array, target: Array) -> float:
         if logits.ndim < 2 or logits.dtype.kind != "f":
             raise ValueError(
                 f"logits have shape {tuple(logits.shape)} and dtype {logits.dtype}; they must be "

@@ -3,9 +3,10 @@
 import copy
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self
 
+from tinyml.arrays import device_scope
 from tinyml.layers.base import Layer, device_of
 from tinyml_backends import Backend, current_backend, resolve
 from tinyml_backends.arrays import Array
@@ -104,12 +105,12 @@ class Sequential(Layer):
         """
         with self._running.by_this_thread(self):
             for layer in self.layers:
-                x = layer(x)
+                x = layer(x)  # which runs on the device of x
             return x
 
     def backward(self, in_gradient: Array) -> Array:
         """Gradient with respect to the network's input; adds to those of all parameters."""
-        with self._running.by_this_thread(self):
+        with self._running.by_this_thread(self), device_scope(in_gradient):
             for layer in reversed(self.layers):
                 in_gradient = layer.backward(in_gradient)
             return in_gradient
@@ -124,6 +125,10 @@ class Sequential(Layer):
         """Drop what the layers saved for backward."""
         for layer in getattr(self, "layers", ()):
             layer.forget()
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Context in which the device of the parameters is the current one."""
+        return device_scope(self.parameters[0].tensor) if self.parameters else nullcontext()
 
     @property
     def device(self) -> str:

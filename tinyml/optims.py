@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from tinyml.arrays import namespace
+from tinyml.arrays import zeros_like
 from tinyml.core.parameter import Parameter
+from tinyml_backends import backend_for
 
 
 class Optimizer(Protocol):
@@ -55,14 +56,11 @@ class SGD:
     def update(self, parameters: Iterable[Parameter]) -> None:
         """Take one step."""
         for p in parameters:
-            step = p.gradient
-            if self.momentum:
-                if "velocity" not in p.state:
-                    p.state["velocity"] = namespace(p.tensor).zeros_like(p.tensor)
-                step = p.state["velocity"]
-                step *= self.momentum
-                step += p.gradient
-            p.tensor -= self.learning_rate * step
+            if self.momentum and "velocity" not in p.state:
+                p.state["velocity"] = zeros_like(p.tensor)
+            velocity = p.state["velocity"] if self.momentum else None
+            backend = backend_for(p.tensor, p.gradient)
+            backend.sgd_step(p.tensor, p.gradient, velocity, self.learning_rate, self.momentum)
 
 
 class Adam:
@@ -112,21 +110,21 @@ class Adam:
         """Take one step."""
         first_decay, second_decay = self.betas
         for p in parameters:
-            xp = namespace(p.tensor)
             if "steps" not in p.state:
-                p.state.update(
-                    steps=0, first=xp.zeros_like(p.tensor), second=xp.zeros_like(p.tensor)
-                )
+                p.state.update(steps=0, first=zeros_like(p.tensor), second=zeros_like(p.tensor))
             p.state["steps"] += 1
-            first, second, steps = p.state["first"], p.state["second"], p.state["steps"]
-            first *= first_decay
-            first += (1 - first_decay) * p.gradient
-            second *= second_decay
-            second += (1 - second_decay) * p.gradient * p.gradient
             # The moments start at zero; dividing by 1 - decay**steps takes that bias away.
-            deviation = xp.sqrt(second / (1 - second_decay**steps))
-            p.tensor -= (
-                (self.learning_rate / (1 - first_decay**steps)) * first / (deviation + self.epsilon)
+            rate = self.learning_rate / (1 - first_decay ** p.state["steps"])
+            correction = 1 - second_decay ** p.state["steps"]
+            backend_for(p.tensor, p.gradient).adam_step(
+                p.tensor,
+                p.gradient,
+                p.state["first"],
+                p.state["second"],
+                self.betas,
+                rate,
+                correction,
+                self.epsilon,
             )
 
 

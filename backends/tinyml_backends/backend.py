@@ -7,13 +7,14 @@ kernels it makes faster and inherits the rest. Callers have checked shapes and d
 where given, is contiguous, apart from the inputs, written whole and returned.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.generic import adaptive, average, conv, indices, pool, unpool
+from tinyml_backends.generic import adaptive, average, conv, indices, norm, pool, steps, unpool
 from tinyml_backends.generic.indices import Convention
 from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
@@ -65,6 +66,17 @@ class Backend:
     def to_numpy(self, array: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
         """``array`` as a NumPy array, without a copy if it is one."""
         raise NotImplementedError(f"{type(self).__name__}.to_numpy")
+
+    def scope(self, array: Array) -> AbstractContextManager[Any]:
+        """Context in which what is made from ``array`` lives where it does."""
+        return nullcontext()
+
+    def wherever(self) -> "Backend":
+        """Return the backend that runs operations, on the device of their arrays.
+
+        It is the backend itself, unless that one says on which device *new* arrays are made.
+        """
+        return self
 
     # -- pooling -----------------------------------------------------------------------------
 
@@ -226,3 +238,53 @@ class Backend:
     def col2im(self, cols: Array, x_shape: tuple[int, ...], window: Window, *, add: bool) -> Array:
         """Columns back to ``x_shape``; overlaps are summed, or the last row wins."""
         return conv.col2im(self.xp, cols, x_shape, window, add=add)
+
+    # -- training ----------------------------------------------------------------------------
+
+    def moments(self, x: Array) -> tuple[Array, Array]:
+        """Mean and biased variance of each channel of ``x`` (N, C, …)."""
+        return norm.moments(self.xp, x)
+
+    def normalize(
+        self, x: Array, mean: Array, inverse_deviation: Array, scale: Array, shift: Array
+    ) -> tuple[Array, Array]:
+        """``normalized · scale + shift`` and ``normalized = (x − mean) · inverse_deviation``.
+
+        All but ``x`` have one number for each channel.
+        """
+        return norm.normalize(x, mean, inverse_deviation, scale, shift)
+
+    def normalize_sums(self, gradient: Array, normalized: Array) -> tuple[Array, Array]:
+        """Sums of ``gradient`` and of ``gradient · normalized``, of each channel."""
+        return norm.normalize_sums(self.xp, gradient, normalized)
+
+    def normalize_gradient(
+        self, gradient: Array, normalized: Array, mean: Array, share: Array, slope: Array
+    ) -> Array:
+        """``(gradient − normalized · share − mean) · slope``, with one number for each channel."""
+        return norm.normalize_gradient(gradient, normalized, mean, share, slope)
+
+    def sgd_step(
+        self,
+        tensor: Array,
+        gradient: Array,
+        velocity: Array | None,
+        learning_rate: float,
+        momentum: float,
+    ) -> None:
+        """Change ``velocity``, if there is one, and ``tensor`` in place."""
+        steps.sgd(tensor, gradient, velocity, learning_rate, momentum)
+
+    def adam_step(
+        self,
+        tensor: Array,
+        gradient: Array,
+        first: Array,
+        second: Array,
+        decays: tuple[float, float],
+        rate: float,
+        correction: float,
+        epsilon: float,
+    ) -> None:
+        """Change both moments and ``tensor`` in place, by ``rate · first / deviation``."""
+        steps.adam(self.xp, tensor, gradient, first, second, decays, rate, correction, epsilon)

@@ -31,7 +31,7 @@ def _attribute(target: str) -> Callable[..., Backend]:
 _BUILT_IN: dict[str, Loader] = {
     "numpy": partial(_attribute, "tinyml_backends.numpy_backend:NumpyBackend"),
     "numba": partial(_attribute, "tinyml_backends.numba_backend:load"),
-    "cupy": partial(_attribute, "tinyml_backends.planned:cupy"),
+    "cupy": partial(_attribute, "tinyml_backends.cupy_backend:CupyBackend"),
 }
 #: For `auto`, the backends of a library from fast to plain; others follow in order of registration.
 _FASTEST_FIRST = {"numpy": ("numba", "numpy"), "cupy": ("cupy",)}

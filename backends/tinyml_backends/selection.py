@@ -145,7 +145,7 @@ def backend_for(*arrays: Array) -> Backend:
     if selected is None or not all(map(selected.handles, arrays)):
         backend = _of_library(selected, arrays)
     else:
-        backend = selected
+        backend = selected.wherever()
     if len(arrays) > 1:
         places = {backend.device(array) for array in arrays}
         if len(places) > 1:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tinyml.arrays import zeros_like
 from tinyml_backends import Backend, home_of
 from tinyml_backends.arrays import Array
 
@@ -53,7 +54,7 @@ class Parameter(Buffer):
 
     def __init__(self, tensor: Array) -> None:
         super().__init__(tensor)
-        self.gradient = home_of(tensor).xp.zeros_like(tensor)
+        self.gradient = zeros_like(tensor)
         self.state = {}
 
     def zero_gradient(self) -> None:
@@ -69,7 +70,7 @@ class Parameter(Buffer):
 
 
 def moved(array: Array, backend: Backend) -> Array:
-    """``array`` on another backend; the same object if that backend handles it."""
+    """``array`` where a backend makes new arrays; the same object if it is there."""
     if backend.handles(array):
-        return array
+        return backend.asarray(array)
     return backend.asarray(home_of(array).to_numpy(array))

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Self, TypeVar
 
-from tinyml.arrays import check_shape
+from tinyml.arrays import check_shape, device_scope
 from tinyml.core.parameter import Buffer, Parameter
 from tinyml_backends import MixedBackendError, home_of
 from tinyml_backends.arguments import lengths
@@ -73,8 +73,9 @@ class Layer:
         raise NotImplementedError(f"{self.type}.backward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Return ``forward`` of the same arguments."""
-        return self.forward(*args, **kwargs)
+        """Return ``forward`` of the same arguments, run on the device of the first."""
+        with device_scope(args[0] if args else None):
+            return self.forward(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"{self.type}({self.name!r})"

@@ -2,14 +2,11 @@
 
 import numpy as np
 
-from tinyml.arrays import namespace
 from tinyml.core.parameter import Buffer, Parameter
 from tinyml.layers.base import SpatialLayer
-from tinyml_backends import current_backend
+from tinyml_backends import backend_for, current_backend
 from tinyml_backends.arguments import lengths
 from tinyml_backends.arrays import Array
-
-AXES = (0, 2, 3)
 
 
 class BatchNorm2D(SpatialLayer):
@@ -84,24 +81,20 @@ class BatchNorm2D(SpatialLayer):
         self.check("input", x, self.input_dim)
         if self.training and x.size == 0:
             raise ValueError(f"{self!r}: input has no samples; an empty batch has no mean")
-        x = x.astype(
-            namespace(x).result_type(x, np.float32), copy=False
-        )  # not float16: it overflows
+        backend = backend_for(x)
+        # not float16: it overflows
+        x = x.astype(backend.xp.result_type(x, np.float32), copy=False)
         self.num_of_entries = len(x)
         self.of_batch = self.training
         if self.training:
-            mean = x.mean(AXES)
-            normalized = x - _by_channel(mean)
-            variance = _sum_of_products(normalized, normalized) / (x.size // x.shape[1])
+            mean, variance = backend.moments(x)
             self._remember(mean, variance, x.size // x.shape[1])
         else:
-            normalized = x - _by_channel(self.running_mean.tensor)
-            variance = self.running_variance.tensor
+            mean, variance = self.running_mean.tensor, self.running_variance.tensor
         self.inverse_deviation = 1 / (variance + self.epsilon) ** 0.5
-        normalized *= _by_channel(self.inverse_deviation)
-        self.normalized = normalized
-        y = normalized * _by_channel(self.scale.tensor)
-        y += _by_channel(self.shift.tensor)
+        y, self.normalized = backend.normalize(
+            x, mean, self.inverse_deviation, self.scale.tensor, self.shift.tensor
+        )
         return y
 
     def backward(self, in_gradient: Array) -> Array:
@@ -109,31 +102,18 @@ class BatchNorm2D(SpatialLayer):
         normalized = self.saved(self.normalized)
         self.check_gradient(in_gradient)
         count = in_gradient.size // in_gradient.shape[1]
-        shift_gradient = in_gradient.sum(AXES)
-        scale_gradient = _sum_of_products(in_gradient, normalized)
+        backend = backend_for(in_gradient, normalized)
+        shift_gradient, scale_gradient = backend.normalize_sums(in_gradient, normalized)
         self.shift.gradient += shift_gradient
         self.scale.gradient += scale_gradient
-        slope = _by_channel(self.scale.tensor * self.saved(self.inverse_deviation))
-        if not self.of_batch:
-            return in_gradient * slope
-        gradient = normalized * _by_channel(-scale_gradient / count)
-        gradient += in_gradient
-        gradient -= _by_channel(shift_gradient / count)
-        gradient *= slope
-        return gradient
+        slope = self.scale.tensor * self.saved(self.inverse_deviation)
+        if not self.of_batch:  # the statistics were constants
+            return in_gradient * slope[:, None, None]
+        mean, share = shift_gradient / count, scale_gradient / count
+        return backend.normalize_gradient(in_gradient, normalized, mean, share, slope)
 
     def _remember(self, mean: Array, variance: Array, count: int) -> None:
         unbiased = variance * (count / max(1, count - 1))
         for buffer, newest in ((self.running_mean, mean), (self.running_variance, unbiased)):
             buffer.tensor *= 1 - self.momentum
             buffer.tensor += self.momentum * newest
-
-
-def _by_channel(array: Array) -> Array:
-    """One value for each channel, ready to broadcast over images."""
-    return array[:, None, None]
-
-
-def _sum_of_products(a: Array, b: Array) -> Array:
-    """Sum over samples and pixels of ``a · b``, for each channel, without an array of products."""
-    return namespace(a).einsum("nchw,nchw->c", a, b)

@@ -9,6 +9,8 @@ from tinyml_backends.arrays import Array
 
 #: Bytes worked on at a time: with its temporaries a block stays inside a core's L2 cache.
 BLOCK_BYTES = 1 << 19
+#: On a GPU, where few large steps are best.
+GPU_BLOCK_BYTES = 1 << 27
 
 
 def blocks(
@@ -34,7 +36,8 @@ def blocks_of(array: Array, rows: int) -> Iterator[tuple[slice, range]]:
     Elements count as four bytes at least: small ones are worked on in wider temporaries.
     """
     size = array.size * max(4, array.dtype.itemsize)
-    return blocks(len(array), rows, size / max(1, len(array) * rows))
+    limit = GPU_BLOCK_BYTES if hasattr(array, "__cuda_array_interface__") else BLOCK_BYTES
+    return blocks(len(array), rows, size / max(1, len(array) * rows), limit)
 
 
 def slice_of(rows: range) -> slice:

@@ -4,11 +4,12 @@ The patches of a piece are copied into columns (im2col), multiplied and forgotte
 image never has its whole column matrix in memory: that matrix is size² times the image.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby
 from math import prod
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from tinyml_backends.arrays import Array
 from tinyml_backends.generic.blocks import blocks, slice_of
@@ -16,6 +17,11 @@ from tinyml_backends.geometry import Window
 
 #: Bytes of the columns of one piece. They are written once and read by the matrix product at once.
 PIECE_BYTES = 1 << 21
+
+
+#: Patches of some images, and their adjoint: `patches` and `add_patches`, or a backend's own.
+Patches: TypeAlias = Callable[[Array, Window], Array]
+AddPatches: TypeAlias = Callable[[Array, Array, Window], None]
 
 
 class Each(Protocol):
@@ -34,20 +40,27 @@ def conv(
     groups: int,
     *,
     each: Each = map,
+    copy: Patches | None = None,
+    piece_bytes: int = PIECE_BYTES,
 ) -> Array:
     """Cross-correlation of ``x`` (N, C, …) with ``weight`` (F, C / groups, …)."""
+    copy = copy or partial(patches, xp)
     matrix = weight.reshape(groups, len(weight) // groups, -1)
     outputs = window.output_shape(x.shape[2:])
     out = xp.empty((len(x), len(weight), *outputs), xp.result_type(x, weight))
 
     def run(piece: _Piece) -> None:
-        product = xp.matmul(matrix, _columns(xp, x, piece, groups))
+        target = out[piece.samples, :, piece.outputs]
+        cols = _columns(copy, x, piece, groups)
+        is_whole = target.shape[2] == outputs[0]  # whole samples: the product goes to its place
+        place = target.reshape(len(target), groups, matrix.shape[1], -1) if is_whole else None
+        product = xp.matmul(matrix, cols, out=place)
         if bias is not None:
             product += bias.reshape(groups, -1, 1)
-        target = out[piece.samples, :, piece.outputs]
-        target[...] = product.reshape(target.shape)
+        if not is_whole:
+            target[...] = product.reshape(target.shape)
 
-    for _ in each(run, _pieces(x, window)):
+    for _ in each(run, _pieces(x, window, piece_bytes)):
         pass
     return out
 
@@ -61,8 +74,12 @@ def conv_gradient(
     groups: int,
     *,
     each: Each = map,
+    copy: Patches | None = None,
+    add: AddPatches | None = None,
+    piece_bytes: int = PIECE_BYTES,
 ) -> tuple[Array, Array]:
     """Gradients of `conv` with respect to ``x`` and ``weight``."""
+    copy, add = copy or partial(patches, xp), add or add_patches
     matrix = weight.reshape(groups, len(weight) // groups, -1)
     transposed = xp.ascontiguousarray(matrix.swapaxes(1, 2))
     x_gradient = xp.zeros(x.shape, xp.result_type(gradient, weight))
@@ -72,17 +89,17 @@ def conv_gradient(
         for piece in pieces:
             part = gradient[piece.samples, :, piece.outputs]
             part = part.reshape(len(part), groups, matrix.shape[1], -1)
-            cols = _columns(xp, x, piece, groups)
+            cols = _columns(copy, x, piece, groups)
             total += xp.matmul(part, cols.swapaxes(2, 3)).sum(0)
             target = x_gradient[piece.samples, :, piece.rows]
             shape = (*target.shape[:2], window.count, *piece.window.output_shape(target.shape[2:]))
-            _add_patches(xp.matmul(transposed, part).reshape(shape), target, piece.window)
+            add(xp.matmul(transposed, part).reshape(shape), target, piece.window)
         return total
 
     # Neighbouring pieces of a sample share rows of the input, so one worker does all of a sample;
     # the sums over samples are taken in their order, whoever is done first.
     weight_gradient = xp.zeros(matrix.shape, xp.result_type(gradient, x))
-    of_samples = groupby(_pieces(x, window), key=lambda piece: piece.samples.start)
+    of_samples = groupby(_pieces(x, window, piece_bytes), key=lambda piece: piece.samples.start)
     for total in each(run, (list(pieces) for _, pieces in of_samples)):
         weight_gradient += total
     return x_gradient, weight_gradient.reshape(weight.shape)
@@ -98,19 +115,19 @@ class _Piece(NamedTuple):
     """What runs on ``rows``."""
 
 
-def _pieces(x: Array, window: Window) -> Iterator[_Piece]:
-    """Cut the outputs so that the columns of each piece take about `PIECE_BYTES`."""
+def _pieces(x: Array, window: Window, piece_bytes: int) -> Iterator[_Piece]:
+    """Cut the outputs so that the columns of each piece take about ``piece_bytes``."""
     samples, channels = x.shape[:2]
     height, *others = window.output_shape(x.shape[2:])
     row_bytes = channels * window.count * prod(others) * x.dtype.itemsize
-    for some, outputs in blocks(samples, height, row_bytes, PIECE_BYTES):
+    for some, outputs in blocks(samples, height, row_bytes, piece_bytes):
         rows, part = window.part(outputs, x.shape[2:])
         yield _Piece(some, slice_of(outputs), rows, part)
 
 
-def _columns(xp: ModuleType, x: Array, piece: _Piece, groups: int) -> Array:
+def _columns(copy: Patches, x: Array, piece: _Piece, groups: int) -> Array:
     """Columns of a piece, (n, groups, C / groups · cells, outputs)."""
-    cols = patches(xp, x[piece.samples, :, piece.rows], piece.window)
+    cols = copy(x[piece.samples, :, piece.rows], piece.window)
     samples, channels, cells, *outputs = cols.shape
     return cols.reshape(samples, groups, channels // groups * cells, prod(outputs))
 
@@ -126,7 +143,7 @@ def patches(xp: ModuleType, x: Array, window: Window) -> Array:
     return cols
 
 
-def _add_patches(cols: Array, out: Array, window: Window) -> None:
+def add_patches(cols: Array, out: Array, window: Window) -> None:
     """Adjoint of `patches`: add every cell to where it came from, in ascending order of cells."""
     for cell in window.cells(out.shape[2:]):
         out[:, *cell.inputs] += cols[:, :, cell.number, *cell.outputs[1:]]
@@ -152,7 +169,7 @@ def col2im(
     cols = xp.moveaxis(cols, -1, 0)
     out = xp.zeros(x_shape, cols.dtype)
     if add:
-        _add_patches(cols, out, window)
+        add_patches(cols, out, window)
     else:
         for cell in window.cells(spatial):
             out[:, *cell.inputs] = cols[:, :, cell.number, *cell.outputs[1:]]

@@ -1,0 +1,13 @@
+"""CUDA arrays through CuPy, with kernels of our own for the pooling family and for training.
+
+float16, float32 and float64 run on the kernels in ``kernels/``; other dtypes, and whatever has no
+kernel, run the generic code on CuPy. Matrix products are cuBLAS's. Work is queued on CuPy's current
+stream, on the device of the arrays.
+"""
+
+from tinyml_backends.cupy_backend.pooling import CupyPooling
+from tinyml_backends.cupy_backend.training import CupyTraining
+
+
+class CupyBackend(CupyPooling, CupyTraining):
+    """CuPy on a CUDA GPU."""

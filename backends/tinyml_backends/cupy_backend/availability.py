@@ -1,0 +1,95 @@
+"""Whether CuPy can run here, and one sentence for each way in which it cannot."""
+
+from types import ModuleType
+from typing import Any
+
+from tinyml_backends.errors import BackendUnavailableError
+
+#: The first CuPy whose promotion of dtypes is that of NumPy 2.
+OLDEST = (14, 0)
+
+_INSTALL = "pip install 'cupy-cuda12x[ctk]>=14', or the CuPy package of your CUDA version"
+
+
+def load_cupy() -> ModuleType:
+    """Import CuPy.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If it is missing or cannot be imported.
+    """
+    try:
+        import cupy
+    except ModuleNotFoundError as error:
+        if error.name != "cupy":
+            raise _broken(error) from error
+        raise BackendUnavailableError(f"CuPy is not installed; {_INSTALL}") from error
+    except Exception as error:  # a broken installation fails in ways of its own
+        raise _broken(error) from error
+    return cupy  # type: ignore[no-any-return]
+
+
+def _broken(error: Exception) -> BackendUnavailableError:
+    return BackendUnavailableError(
+        f"CuPy is installed but cannot be imported ({_first_line(error)}); install it anew: "
+        f"{_INSTALL}"
+    )
+
+
+def check(cupy: Any, device: int | None) -> None:
+    """Refuse a CuPy that is too old, a machine without driver, GPU or that device, and no compiler.
+
+    Raises
+    ------
+    BackendUnavailableError
+        One sentence: what is missing, and what to do.
+    """
+    version = tuple(int(part) for part in cupy.__version__.split(".")[:2])
+    if version < OLDEST:
+        raise BackendUnavailableError(
+            f"CuPy {cupy.__version__} is too old, {OLDEST[0]}.{OLDEST[1]} or newer is needed; "
+            f"{_INSTALL}"
+        )
+    runtime = cupy.cuda.runtime
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        raise BackendUnavailableError(_obstacle(error)) from error
+    if count == 0:
+        raise BackendUnavailableError(_NO_GPU)
+    if device is not None and device >= count:
+        raise BackendUnavailableError(
+            f"CuPy finds {count} CUDA GPU{'s' if count > 1 else ''}, numbered from 0, so device "
+            f"{device} does not exist; choose another"
+        )
+    try:
+        with cupy.cuda.Device(device):
+            cupy.zeros(1, "f4") + 1  # needs memory, the compiler and CUDA's headers
+    except Exception as error:  # of CuPy, of the loader, of the compiler
+        raise BackendUnavailableError(
+            f"CuPy finds a GPU and cannot run on it ({_first_line(error)}); CUDA's compiler and "
+            f"headers may be missing: {_INSTALL}"
+        ) from error
+
+
+_NO_GPU = (
+    "CuPy finds no NVIDIA GPU; run where there is one (CUDA_VISIBLE_DEVICES may hide it), or use "
+    "'numpy', which runs every operation"
+)
+
+
+def _obstacle(error: Exception) -> str:
+    text = str(error)
+    if "NoDevice" in text:
+        return _NO_GPU
+    if "InsufficientDriver" in text:
+        return (
+            "there is no NVIDIA driver, or one too old for CuPy's CUDA; install or update the "
+            "driver, or use 'numpy', which runs every operation"
+        )
+    return f"CUDA does not start ({_first_line(error)}); check the driver with nvidia-smi"
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,79 @@
+// Batch normalisation of images (samples, channels, pixels): sums over samples and pixels in parts,
+// which the array library adds up, and the elementwise chains in one pass each.
+#include "common.cuh"
+
+template <typename I> struct Images {
+    I channels, parts, per_channel;  // per_channel = samples * pixels
+    Divisor<I> pixels, part_count, channel_count;
+
+    // Flat position of element `e` of a channel, counted over samples and pixels.
+    __device__ I flat(I channel, I e) const {
+        const I sample = pixels.quotient(e);
+        return (sample * channels + channel) * pixels.value + e - sample * pixels.value;
+    }
+    __device__ I channel_of(I flat) const {
+        const I image = pixels.quotient(flat);
+        return image - channel_count.quotient(image) * channels;
+    }
+};
+
+// Squared distances from the channel's mean, (channels, parts). Part p of a channel takes elements
+// p, p + parts, ..., so that neighbouring threads read neighbouring elements.
+template <typename T, typename I>
+__global__ void squared_deviations(
+    const T* __restrict__ x, const T* __restrict__ mean, T* __restrict__ sums, Images<I> images) {
+    const I count = images.channels * images.parts;
+    for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
+        const I channel = images.part_count.quotient(i);
+        T sum = 0;
+        for (I e = i - channel * images.parts; e < images.per_channel; e += images.parts) {
+            const T deviation = x[images.flat(channel, e)] - mean[channel];
+            sum += deviation * deviation;
+        }
+        sums[i] = sum;
+    }
+}
+
+template <typename T, typename I>
+__global__ void normalize(
+    const T* __restrict__ x, const T* __restrict__ mean, const T* __restrict__ inverse_deviation,
+    const T* __restrict__ scale, const T* __restrict__ shift, T* __restrict__ normalized,
+    T* __restrict__ y, I count, Images<I> images) {
+    for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
+        const I channel = images.channel_of(i);
+        const T value = (x[i] - mean[channel]) * inverse_deviation[channel];
+        normalized[i] = value;
+        y[i] = value * scale[channel] + shift[channel];
+    }
+}
+
+// Sums of the gradient, and of the gradient times the normalised input, each (channels, parts).
+template <typename T, typename I>
+__global__ void gradient_sums(
+    const T* __restrict__ gradient, const T* __restrict__ normalized, T* __restrict__ sums,
+    T* __restrict__ products, Images<I> images) {
+    const I count = images.channels * images.parts;
+    for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
+        const I channel = images.part_count.quotient(i);
+        T sum = 0, product = 0;
+        for (I e = i - channel * images.parts; e < images.per_channel; e += images.parts) {
+            const I at = images.flat(channel, e);
+            sum += gradient[at];
+            product += gradient[at] * normalized[at];
+        }
+        sums[i] = sum;
+        products[i] = product;
+    }
+}
+
+// The gradient less its mean and less its share along the normalised input, times the slope.
+template <typename T, typename I>
+__global__ void normalize_gradient(
+    const T* __restrict__ gradient, const T* __restrict__ normalized, const T* __restrict__ mean,
+    const T* __restrict__ share, const T* __restrict__ slope, T* __restrict__ out, I count,
+    Images<I> images) {
+    for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
+        const I channel = images.channel_of(i);
+        out[i] = (gradient[i] - normalized[i] * share[channel] - mean[channel]) * slope[channel];
+    }
+}

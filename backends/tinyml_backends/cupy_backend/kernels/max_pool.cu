@@ -1,0 +1,80 @@
+// Max-pooling: values and winners in one pass.
+#include "common.cuh"
+
+// A later cell takes the lead if it is larger, or NaN; so the first maximum and the last NaN win.
+template <typename T> __device__ inline bool takes_lead(T candidate, T leader) {
+    return number(candidate) > number(leader) || number(candidate) != number(candidate);
+}
+
+// Any window. N neighbouring channels a thread; 1 where channels come first.
+template <typename T, typename W, typename I, int N>
+__global__ void max_pool(
+    const T* __restrict__ x, T* __restrict__ values, W* __restrict__ winners, Geometry<I> g) {
+    const I count = g.outputs() / N;
+    for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
+        const Place<I> p = place_of(i * N, g.output, g.channels);
+        const Cells<I> along_a = cells_inside(g, 0, p.at[0]);
+        const Cells<I> along_b = cells_inside(g, 1, p.at[1]);
+        const Cells<I> along_c = cells_inside(g, 2, p.at[2]);
+        Pack<T, N> leader;
+        Pack<W, N> winner;
+        bool first = true;
+        for (I a = along_a.first; a < along_a.stop; ++a) {
+            const I at_a = g.start(0, p.at[0]) + a * g.dilation[0].value;
+            for (I b = along_b.first; b < along_b.stop; ++b) {
+                const I at_b = g.start(1, p.at[1]) + b * g.dilation[1].value;
+                const I row = (a * g.size[1].value + b) * g.size[2].value;
+                for (I c = along_c.first; c < along_c.stop; ++c) {
+                    const I at_c = g.start(2, p.at[2]) + c * g.dilation[2].value;
+                    const Pack<T, N> cell = load<N>(
+                        x, flat_of(p.plane, at_a, at_b, at_c, p.channel, g.input, g.channels));
+#pragma unroll
+                    for (int n = 0; n < N; ++n) {
+                        if (first || takes_lead(cell.at[n], leader.at[n])) {
+                            leader.at[n] = cell.at[n];
+                            winner.at[n] = (W)(row + c);
+                        }
+                    }
+                    first = false;
+                }
+            }
+        }
+        store(values, i * N, leader);
+        store(winners, i * N, winner);
+    }
+}
+
+// Channels first, windows two cells wide that tile each row exactly: N cells (16 bytes) of a row are
+// N / 2 windows, and a row holds a whole number of such packs.
+template <typename T, typename W, typename I, int N>
+__global__ void max_pool_pairs(
+    const T* __restrict__ x, T* __restrict__ values, W* __restrict__ winners, Geometry<I> g) {
+    const I count = g.outputs() / (N / 2);
+    for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
+        const Place<I> p = place_of(i * (N / 2), g.output, g.channels);
+        const Cells<I> along_a = cells_inside(g, 0, p.at[0]);
+        const Cells<I> along_b = cells_inside(g, 1, p.at[1]);
+        Pack<T, N / 2> leader;
+        Pack<W, N / 2> winner;
+        bool first = true;
+        for (I a = along_a.first; a < along_a.stop; ++a) {
+            const I at_a = g.start(0, p.at[0]) + a * g.dilation[0].value;
+            for (I b = along_b.first; b < along_b.stop; ++b) {
+                const I at_b = g.start(1, p.at[1]) + b * g.dilation[1].value;
+                const I row = (a * g.size[1].value + b) * 2;
+                const Pack<T, N> cells = load<N>(
+                    x, flat_of(p.plane, at_a, at_b, 2 * p.at[2], (I)0, g.input, g.channels));
+#pragma unroll
+                for (int n = 0; n < N; ++n) {
+                    if ((first && n % 2 == 0) || takes_lead(cells.at[n], leader.at[n / 2])) {
+                        leader.at[n / 2] = cells.at[n];
+                        winner.at[n / 2] = (W)(row + n % 2);
+                    }
+                }
+                first = false;
+            }
+        }
+        store(values, i * (N / 2), leader);
+        store(winners, i * (N / 2), winner);
+    }
+}

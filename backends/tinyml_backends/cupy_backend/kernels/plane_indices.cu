@@ -1,0 +1,26 @@
+// Max-unpooling by indices that may name any cell of the plane, the last of a cell's writers wins:
+// first each value claims its cell, then each cell is written by its owner.
+#include "common.cuh"
+
+// `owner` starts at -1 everywhere. A bad index claims nothing; the first one's position is noted.
+template <typename I>
+__global__ void claim_cells(
+    const long long* __restrict__ indices, I* __restrict__ owner,
+    unsigned long long* __restrict__ first_bad, I count, Divisor<I> pooled, I plane) {
+    for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
+        const long long index = indices[i];
+        if (index < 0 || index >= plane) {
+            atomicMin(first_bad, (unsigned long long)i);
+        } else {
+            atomicMax(owner + pooled.quotient(i) * plane + (I)index, i);
+        }
+    }
+}
+
+template <typename T, typename I>
+__global__ void write_owned(
+    const T* __restrict__ y, const I* __restrict__ owner, T* __restrict__ out, I cells) {
+    for (I i = first_thread<I>(); i < cells; i += all_threads<I>()) {
+        out[i] = owner[i] < 0 ? zero<T>() : y[owner[i]];
+    }
+}

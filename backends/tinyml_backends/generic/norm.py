@@ -1,0 +1,54 @@
+"""Batch normalisation of images (samples, channels, …), in steps that each are one pass."""
+
+from types import ModuleType
+
+from tinyml_backends.arrays import Array
+
+
+def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
+    """Mean and (biased) variance of each channel."""
+    mean = x.mean(_but_channels(x))
+    deviation = x - by_channel(mean, x)
+    return mean, _sum_of_products(xp, deviation, deviation) / (x.size // x.shape[1])
+
+
+def normalize(
+    x: Array, mean: Array, inverse_deviation: Array, scale: Array, shift: Array
+) -> tuple[Array, Array]:
+    """Scaled and shifted result, and the normalised input."""
+    normalized = x - by_channel(mean, x)
+    normalized *= by_channel(inverse_deviation, x)
+    y = normalized * by_channel(scale, x)
+    y += by_channel(shift, x)
+    return y, normalized
+
+
+def normalize_sums(xp: ModuleType, gradient: Array, normalized: Array) -> tuple[Array, Array]:
+    """Sums of the gradient, and of the gradient times the normalised input, of each channel."""
+    return gradient.sum(_but_channels(gradient)), _sum_of_products(xp, gradient, normalized)
+
+
+def normalize_gradient(
+    gradient: Array, normalized: Array, mean: Array, share: Array, slope: Array
+) -> Array:
+    """``(gradient − normalized · share − mean) · slope``, with one number for each channel."""
+    out = normalized * by_channel(-share, normalized)
+    out += gradient
+    out -= by_channel(mean, out)
+    out *= by_channel(slope, out)
+    return out
+
+
+def by_channel(array: Array, images: Array) -> Array:
+    """One value for each channel, ready to broadcast over images."""
+    return array.reshape(-1, *[1] * (images.ndim - 2))
+
+
+def _but_channels(images: Array) -> tuple[int, ...]:
+    return (0, *range(2, images.ndim))
+
+
+def _sum_of_products(xp: ModuleType, a: Array, b: Array) -> Array:
+    """Sum over samples and pixels of ``a · b``, for each channel, without an array of products."""
+    axes = "nc" + "xyz"[: a.ndim - 2]
+    return xp.einsum(f"{axes},{axes}->c", a, b)

@@ -1,0 +1,142 @@
+"""Devices and their memory, all of it on the host.
+
+Memory is aligned like CuPy's and comes from the C library's allocator, which AddressSanitizer
+replaces: the bytes in front of and behind an array are then red zones.
+"""
+
+import contextlib
+import ctypes
+import mmap
+import threading
+import weakref
+from typing import NamedTuple
+
+import numpy as np
+
+DEVICES = 2
+ALIGNMENT = 512
+#: From here on memory is a private mapping without red zones, of which only touched pages exist.
+SPARSE_BYTES = 1 << 28
+#: What memory holds before it is written: a NaN in no dtype, and no small number either.
+GARBAGE = 0xA5
+_MAP = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python names it from 3.13 on
+
+_libc = ctypes.CDLL(None)
+_allocate = _libc.posix_memalign
+_allocate.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t, ctypes.c_size_t]
+_free = _libc.free
+_free.argtypes = [ctypes.c_void_p]
+_free.restype = None
+
+
+class EmulationError(Exception):
+    """What real hardware would do silently, or differently each time."""
+
+
+class CUDARuntimeError(RuntimeError):
+    """As ``cupy.cuda.runtime.CUDARuntimeError``."""
+
+
+class _Current(threading.local):
+    device = 0
+    stream = None
+
+
+current = _Current()
+
+
+class Counts:
+    """How often the host waited for the device."""
+
+    synchronisations = 0
+
+
+def synchronise() -> None:
+    Counts.synchronisations += 1
+
+
+class Memory:
+    """Bytes on a device.
+
+    ``fresh`` is whether nothing was written since they were allocated, so that whoever reads them
+    reads garbage; ``zero`` whether the fresh bytes are known to be zero.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        self.device = current.device
+        self.nbytes = nbytes
+        self.fresh = True
+        self.zero = False
+        self.ptr = 0
+        self._owner: object = None
+        if nbytes >= SPARSE_BYTES:
+            self._owner = mmap.mmap(-1, nbytes, _MAP)
+            self.ptr = np.frombuffer(self._owner, np.uint8, 1).ctypes.data
+            self.zero = True
+        elif nbytes:
+            pointer = ctypes.c_void_p()
+            if _allocate(ctypes.byref(pointer), ALIGNMENT, nbytes):
+                raise MemoryError(f"{nbytes} bytes")
+            self.ptr = pointer.value or 0
+            ctypes.memset(self.ptr, GARBAGE, nbytes)
+        if self.ptr:
+            _devices[self.ptr] = self
+
+    def __del__(self) -> None:
+        if self.ptr and self._owner is None:
+            _free(self.ptr)
+
+    def host(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """All of the memory as a NumPy array, which keeps it alive."""
+        if not self.nbytes:
+            return np.empty(shape, dtype)
+        self.__array_interface__ = {
+            "data": (self.ptr, False),
+            "shape": (self.nbytes,),
+            "typestr": "|u1",
+            "version": 3,
+        }
+        raw = np.asarray(self)
+        del self.__array_interface__  # it is of no use to anyone else
+        return raw.view(dtype).reshape(shape)
+
+
+_devices: "weakref.WeakValueDictionary[int, Memory]" = weakref.WeakValueDictionary()
+
+
+class PointerAttributes(NamedTuple):
+    device: int
+
+
+def pointer_attributes(ptr: int) -> PointerAttributes:
+    """As ``cupy.cuda.runtime.pointerGetAttributes``, for the start of an array's memory."""
+    return PointerAttributes(_devices[ptr].device)
+
+
+class Adopted(Memory):
+    """Memory that someone else keeps, for example a sparse mapping of a test."""
+
+    def __init__(self, host: np.ndarray) -> None:
+        self.device = current.device
+        self.nbytes = host.nbytes
+        self.fresh = self.zero = False
+        self.ptr = host.ctypes.data if host.nbytes else 0
+        self._owner = host
+
+
+@contextlib.contextmanager
+def on_device(number: int):
+    """Make a device the current one of this thread."""
+    before, current.device = current.device, number
+    try:
+        yield
+    finally:
+        current.device = before
+
+
+def check_device(memory: Memory) -> None:
+    """Refuse work on another device's memory: on hardware it fails, or crawls over the bus."""
+    if memory.device != current.device:
+        raise EmulationError(
+            f"an array on device {memory.device} is used while device {current.device} is current"
+        )

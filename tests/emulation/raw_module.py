@@ -1,0 +1,213 @@
+"""The stand-in for ``cupy.RawModule``: finds a kernel, packs its arguments and launches it.
+
+CuPy packs whatever it is given by that value's own type and the launch reads as many bytes as the
+kernel's parameters have. So arguments are packed here as CuPy packs them, and then compared with
+what the kernel takes.
+"""
+
+import ast
+import ctypes
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from emulation import launches
+from emulation.array import ndarray
+from emulation.compiler import library
+from emulation.memory import check_device
+
+#: The dtypes of NumPy scalars that CuPy passes.
+_SCALARS = {np.dtype(code) for code in "?bhilqBHILQefdFD"}
+
+
+class CUDADriverError(RuntimeError):
+    """As ``cupy.cuda.driver.CUDADriverError``."""
+
+
+class Parameter(NamedTuple):
+    """What a kernel takes: a value, or a pointer to elements, of a kind and size in bytes."""
+
+    pointer: bool
+    constant: bool
+    kind: str
+    size: int
+    value_size: int
+
+    def __str__(self) -> str:
+        names = {"b": "bool", "i": "int", "u": "unsigned", "f": "float"}
+        what = f"{names[self.kind]}{8 * self.size}" if self.kind in names else "struct"
+        if self.kind == "V":
+            what += f" of {self.size} bytes" if self.size else " unknown"
+        return f"a pointer to {'const ' * self.constant}{what}" if self.pointer else what
+
+
+class RawModule:
+    """Kernels in one piece of source; each is compiled when it is first asked for."""
+
+    def __init__(
+        self,
+        *,
+        code: str,
+        options: Sequence[str] = (),
+        name_expressions: Sequence[str] | None = None,
+        backend: str = "nvrtc",
+        jitify: bool = False,
+    ) -> None:
+        if backend != "nvrtc" or jitify:
+            raise ValueError("only nvrtc without jitify is emulated")
+        if not isinstance(options, tuple):
+            raise TypeError(f"options is a {type(options).__name__}; CuPy takes a tuple")
+        self.code, self.options, self.backend = code, options, backend
+        self.name_expressions = None if name_expressions is None else tuple(name_expressions)
+
+    def get_function(self, name: str) -> "RawKernel":
+        """The kernel of one of the name expressions."""
+        if self.name_expressions is not None and name not in self.name_expressions:
+            raise CUDADriverError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
+        return RawKernel(name, library(self.code, self.options, name))
+
+    def compile(self) -> None:
+        """Compile all name expressions."""
+        for name in self.name_expressions or ():
+            library(self.code, self.options, name)
+
+
+def compile_using_nvrtc(
+    source: str,
+    options: tuple[str, ...] = (),
+    arch: str | None = None,
+    filename: str = "kern.cu",
+    name_expressions: Sequence[str] | None = None,
+    log_stream: object = None,
+    cache_in_memory: bool = False,
+    jitify: bool | None = None,
+    method: str | None = None,
+) -> tuple[bytes, dict[str, str]]:
+    """As ``cupy.cuda.compiler.compile_using_nvrtc``: code, and the names of the kernels in it."""
+    names = tuple(name_expressions or ())
+    RawModule(code=source, options=options, name_expressions=names).compile()
+    return repr((source, options, names)).encode(), {name: f"mangled {name}" for name in names}
+
+
+class Module:
+    """As ``cupy.cuda.Module``."""
+
+    def load(self, cubin: bytes) -> None:
+        code, options, names = ast.literal_eval(cubin.decode())
+        self._kernels = RawModule(code=code, options=options, name_expressions=names)
+
+    def get_function(self, name: str) -> "RawKernel":
+        return self._kernels.get_function(name.removeprefix("mangled "))
+
+
+class RawKernel:
+    """One kernel, called as ``kernel(grid, block, arguments)``."""
+
+    def __init__(self, name: str, loaded: ctypes.CDLL) -> None:
+        self.name = name
+        self._library = loaded
+        self.parameters = _signature(loaded)
+        offsets = np.cumsum([0, *(-(-p.value_size // 16) * 16 for p in self.parameters)]).tolist()
+        # one spare slot, to align the first; CUDA aligns a parameter by its type
+        self._buffer = ctypes.create_string_buffer(offsets[-1] + 32)
+        base = -(-ctypes.addressof(self._buffer) // 16) * 16
+        first = base - ctypes.addressof(self._buffer)
+        self._offsets = [first + offset for offset in offsets[:-1]]
+        addresses = [base + offset for offset in offsets[:-1]]
+        self._addresses = (ctypes.c_void_p * max(1, len(addresses)))(*addresses)
+
+    def __call__(
+        self,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: Sequence[Any],
+        *,
+        shared_mem: int = 0,
+        stream: object = None,
+    ) -> None:
+        """Run the kernel for every thread of the grid, in more than one order."""
+        grid, block = launches.sizes(self.name, grid, block)
+        if shared_mem:
+            raise NotImplementedError("shared memory is not emulated")
+        if len(args) != len(self.parameters):
+            raise TypeError(
+                f"{self.name} takes {len(self.parameters)} arguments, and was passed {len(args)}"
+            )
+        packed = [self._pack(i, value) for i, value in enumerate(args)]
+        with launches.lock:
+            for offset, data in zip(self._offsets, packed, strict=True):
+                self._buffer[offset : offset + len(data)] = data
+            launches.launch(self.name, self._run, grid, block, self.parameters, args)
+
+    def _run(
+        self, order: int | None, first: int, count: int, grid: ctypes.Array, block: ctypes.Array
+    ) -> None:
+        self._library.emulated_run(self._addresses, order, first, count, grid, block)
+
+    def _pack(self, i: int, value: Any) -> bytes:
+        parameter = self.parameters[i]
+        if value is None:
+            what, data, fits = "None", bytes(8), parameter.pointer
+        elif isinstance(value, ndarray):
+            what = f"an array of {value.dtype}"
+            data = struct.pack("P", value.data.ptr)
+            fits = parameter.pointer and _matches(parameter, value.dtype)
+            if fits:
+                check_device(value._memory)
+                if not value._host.flags.c_contiguous:
+                    what, fits = f"{what} that is not C-contiguous (CuPy ignores strides)", False
+        else:
+            what, scalar = _as_numpy(value)
+            data = scalar.tobytes()
+            fits = not parameter.pointer and parameter.value_size == len(data)
+            fits = fits and (parameter.kind == scalar.dtype.kind or parameter.kind == "V")
+            if parameter.kind == "V" and not isinstance(value, np.ndarray):
+                fits = False
+        if not fits:
+            raise TypeError(
+                f"{self.name}: argument {i} is {what}; the kernel's parameter is {parameter}"
+            )
+        return data
+
+
+def _as_numpy(value: Any) -> tuple[str, Any]:
+    """What CuPy makes of a value that is passed to a kernel by value, and how to name it."""
+    if isinstance(value, np.ndarray):
+        if value.size != 1:
+            raise TypeError(f"Unsupported type {type(value)} of size {value.size}")
+        what = "struct" if value.dtype.kind == "V" else value.dtype
+        return f"a NumPy array of one {what} of {value.itemsize} bytes", value
+    if isinstance(value, np.generic) and value.dtype in _SCALARS:
+        return f"a NumPy scalar of {value.dtype}", value
+    if isinstance(value, bool):
+        return "a Python bool, which CuPy passes as one byte", np.bool(value)
+    if isinstance(value, int):
+        return "a Python int, which CuPy passes as long long", np.int64(value)
+    if isinstance(value, float):
+        return "a Python float, which CuPy passes as double", np.float64(value)
+    if isinstance(value, complex):
+        return "a Python complex, which CuPy passes as complex128", np.complex128(value)
+    raise TypeError(f"Unsupported type {type(value)}")
+
+
+def _matches(parameter: Parameter, dtype: np.dtype) -> bool:
+    if parameter.size == 0:  # void
+        return True
+    return (parameter.kind, parameter.size) == (dtype.kind, dtype.itemsize)
+
+
+class _CParameter(ctypes.Structure):
+    _fields_ = [
+        (field, ctypes.c_int) for field in ("pointer", "constant", "kind", "size", "value_size")
+    ]
+
+
+def _signature(loaded: ctypes.CDLL) -> tuple[Parameter, ...]:
+    found = (_CParameter * 128)()
+    count = loaded.emulated_signature(found)
+    return tuple(
+        Parameter(bool(p.pointer), bool(p.constant), chr(p.kind), p.size, p.value_size)
+        for p in found[:count]
+    )

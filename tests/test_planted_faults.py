@@ -1,0 +1,54 @@
+"""The nets that hold the CUDA kernels hold: each planted fault makes one of them red."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import peer
+from emulation.faults import FAULTS, VARIABLE
+
+pytestmark = [pytest.mark.host, pytest.mark.emulation]
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_run(arguments, fault=""):
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "emulation.faults", *arguments]
+    environment = {
+        **{
+            name: v
+            for name, v in os.environ.items()
+            if name not in ("LD_PRELOAD", "PYTEST_ADDOPTS")
+        },
+        "PYTHONPATH": str(ROOT / "tests"),
+        VARIABLE: fault,
+    }
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_shown(name):
+    fault = FAULTS[name]
+    if "compiled" in name:
+        peer("cupy")
+    code, output = pytest_run(fault.shown_by, name)
+    assert code != 0, output
+    assert re.search(fault.message, output), output[-5000:]
+
+
+def test_nothing_is_shown_without_a_fault():
+    """What the faults' runs select is green as it stands."""
+    selected = sorted({arguments for fault in FAULTS.values() for arguments in [fault.shown_by]})
+    few = [arguments for arguments in selected if "-k" in arguments]
+    assert few
+    for arguments in few:
+        code, output = pytest_run(arguments)
+        assert code == 0, output[-5000:]
+        assert re.search(r"\d+ passed", output)
