@@ -2,25 +2,23 @@
 
 python benchmarks/cpu_targets.py --backend numba --rounds 15
 
-Ratios are PyTorch's time over tinyml's: medians of calls that take turns, and their geometric mean
-over the shapes. "Better" is the faster of PyTorch's two layouts at each shape. Every result is
-compared before it is timed.
+The cases are timed and checked as by `tinyml bench`. Ratios are PyTorch's time over tinyml's,
+geometric means over the shapes; "better" is the faster of PyTorch's two layouts at each shape.
 """
 
-import os
-import platform
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import click
 import numpy as np
-import torch
 
 import tinyml
-from cases import CASES, OPERATIONS, Case, Run, ours, pytorch
-from compare import interleaved
+from cases import CASES, Pooling
+from tinyml.bench import tables
+from tinyml.bench.environment import environment, line
+from tinyml.bench.peers import load
+from tinyml.bench.results import Measured, Report
+from tinyml.bench.runner import run
 
 #: What is asked of each backend, at least; microseconds at most.
 TARGETS: dict[str, dict[str, float]] = {
@@ -47,109 +45,62 @@ TARGETS: dict[str, dict[str, float]] = {
     },
 }
 
+OVERLAPPING = Pooling((8, 64, 112, 112), "pool", size=3, stride=2, padding=1)
+#: Images under windows that tile, the largest first; all operations run on them.
+TILED = tuple(
+    case
+    for case in CASES
+    if isinstance(case, Pooling) and case.ndim == 2 and not case.overlaps and case.shape[1] > 1
+)
+
 
 @click.command()
 @click.option("--backend", default="numba", type=click.Choice(sorted(TARGETS)), show_default=True)
 @click.option("--rounds", default=15, show_default=True, help="Timed calls of each library.")
 def main(backend: str, rounds: int) -> None:
-    """Print every ratio, and the targets with what was measured."""
+    """Print every time, and the targets with what was measured."""
     tinyml.set_backend(backend)
-    click.echo(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs; tinyml "
-        f"{tinyml.__version__} on {backend}; NumPy {np.__version__}; "
-        f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads"
-    )
-    click.echo(f"{'case':<28} {'operation':<16} {'tinyml':>9} {'contiguous':>11} {'last':>11}")
+    torch, chosen = load("torch"), tinyml.current_backend()
+    report = Report(environment([chosen], [torch]))
+    click.echo(line(report.environment))
+    click.echo(tables.header(["torch"]))
     ratios: dict[str, list[float]] = {}
-    pairs = [case for case in CASES if (case.size, case.stride) == (2, 2)]
-    for case in pairs:
-        for operation in OPERATIONS:
-            contiguous, better = compared(case, operation, rounds)
-            ratios.setdefault(f"{operation}, contiguous", []).append(contiguous)
-            ratios.setdefault(f"{operation}, better", []).append(better)
-    for case in (case for case in CASES if case not in pairs):
-        name = str(case).partition(" ")[2]
-        ratios[f"{name} pool, contiguous"] = [compared(case, "pool", rounds)[0]]
-    measured = {name: statistics.geometric_mean(values) for name, values in ratios.items()}
-    measured |= shares(pairs[0], rounds)
-    measured["microseconds of a call"] = call_overhead()
+    cases = (*TILED, OVERLAPPING)
+    for measured in run(report, cases, [chosen], [torch], rounds=rounds, budget=60, reuse=True):
+        click.echo("\n".join(tables.rows(measured, ["torch"])))
+    click.echo("\n".join(tables.disturbance(report)))
+    named = {measured.case: measured for measured in report.measured}
+    if report.errors or len(named) < len(cases):
+        raise click.ClickException("the run was interrupted, or a result was wrong")
+    for case in cases:
+        contiguous, better = ratios_of(named[str(case)], backend)
+        name = case.operation if case in TILED else "3x3/2 pad 1 pool"
+        ratios.setdefault(f"{name}, contiguous", []).append(contiguous)
+        ratios.setdefault(f"{name}, better", []).append(better)
+    values = {name: statistics.geometric_mean(each) for name, each in ratios.items()}
+    for case in TILED[:2]:
+        share = share_of_copying(named[str(case)], f"{backend} out=")
+        values[f"share of copying, {case.operation}"] = share
+    values["microseconds of a call"] = call_overhead()
     click.echo(f"\n{'target':<32} {'asked':>8} {'measured':>9}")
     for name, asked in TARGETS[backend].items():
-        value = measured[name]
+        value = values[name]
         met = value <= asked if name.startswith("micro") else value >= asked
         click.echo(f"{name:<32} {asked:8.2f} {value:9.2f} {'' if met else '  missed'}")
 
 
-def compared(case: Case, operation: str, rounds: int) -> tuple[float, float]:
+def ratios_of(measured: Measured, backend: str) -> tuple[float, float]:
     """PyTorch's time, contiguous and in its better layout, over tinyml's."""
-    calls = (
-        ours(case, operation),
-        pytorch(case, operation),
-        pytorch(case, operation, channels_last=True),
-    )
-    expected = calls[1]().detach().numpy()
-    np.testing.assert_array_equal(tinyml.to_numpy(calls[0]()), expected)
-    np.testing.assert_array_equal(calls[2]().detach().numpy(), expected)
-    mine, contiguous, last = interleaved(calls, rounds)
-    click.echo(
-        f"{case!s:<28} {operation:<16} {mine * 1e3:6.2f} ms {contiguous * 1e3:6.2f} "
-        f"{contiguous / mine:4.1f} {last * 1e3:6.2f} {last / mine:4.1f}"
-    )
-    return contiguous / mine, min(contiguous, last) / mine
+    timing = next(timing for timing in measured.timings if timing.name == backend)
+    return measured.ratios_to_forms(timing)["torch"], measured.ratios(timing)["torch"]
 
 
-def shares(case: Case, rounds: int) -> dict[str, float]:
-    """Bytes moved per second into given arrays, over those of copying the input."""
-    x = case.input()
-    y, switches = tinyml.max_pool(x, case.size, case.stride, case.padding)
-    values, winners, unpooled = y.copy(), switches.winners.copy(), np.zeros_like(x)
-    warm = np.zeros_like(x)
-    copies = copying(x, warm)
-    calls: dict[str, Run] = {
-        **copies,
-        "pool": lambda: tinyml.max_pool(x, 2, out=(values, winners)),
-        "unpool": lambda: tinyml.max_unpool(y, switches, out=unpooled),
-    }
-    expected = tinyml.max_unpool(y, switches)
-    values[...], winners[...] = 0, 0
-    for call in calls.values():
-        call()
-    np.testing.assert_array_equal(values, y)
-    np.testing.assert_array_equal(winners, switches.winners)
-    np.testing.assert_array_equal(unpooled, expected)
-    np.testing.assert_array_equal(warm, x)
-    seconds = dict(zip(calls, interleaved(tuple(calls.values()), 2 * rounds), strict=True))
-    speed = 2 * x.nbytes / min(seconds[name] for name in copies)
-    click.echo(f"\ncopying: {', '.join(f'{n} {seconds[n] * 1e3:.2f} ms' for n in copies)}")
-    moved = x.nbytes + y.nbytes + winners.nbytes
-    for name in ("pool", "unpool"):
-        click.echo(f"{name} with out=: {seconds[name] * 1e3:.2f} ms, {moved >> 20} MiB moved")
-    return {
-        f"share of copying, {name}": moved / seconds[name] / speed for name in ("pool", "unpool")
-    }
-
-
-def copying(x: Any, warm: Any) -> dict[str, Run]:
-    """Ways to copy an array into another in two threads."""
-    threads, half = ThreadPoolExecutor(2), x.size // 2
-    to, of = warm.reshape(-1), x.reshape(-1)
-    parts = ((to[:half], of[:half]), (to[half:], of[half:]))
-
-    def by(copy: Any) -> Run:
-        return lambda: list(threads.map(lambda part: copy(*part), parts))
-
-    ways = {"np.copyto": by(np.copyto)}
-    try:
-        import numba
-    except ImportError:
-        return ways
-
-    @numba.njit(nogil=True)  # type: ignore[untyped-decorator,unused-ignore]
-    def loop(to: Any, of: Any) -> None:
-        for i in range(len(to)):
-            to[i] = of[i]
-
-    return {**ways, "Numba": by(loop)}
+def share_of_copying(measured: Measured, name: str) -> float:
+    """Bytes moved per second into given arrays, over those of a copy."""
+    timing = next(timing for timing in measured.timings if timing.name == name)
+    share = measured.share(timing)
+    assert share is not None, "the largest shape is copied too"
+    return share
 
 
 def call_overhead() -> float:

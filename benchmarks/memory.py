@@ -40,11 +40,11 @@ def step_of_pytorch(channels: int) -> Any:
     """The same step of the same network in PyTorch."""
     import torch
 
+    from tinyml.bench.torch_segnet import torch_segnet
     from tinyml.models import segnet
-    from torch_segnet import TorchSegNet
 
     x, y = map(torch.from_numpy, data())
-    model = TorchSegNet(SHAPE[1], CLASSES, channels=channels)
+    model = torch_segnet()(SHAPE[1], CLASSES, channels=channels)
     model.load(segnet(SHAPE[1:], CLASSES, channels=channels))
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
 

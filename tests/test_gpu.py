@@ -10,10 +10,12 @@ from click.testing import CliRunner
 
 import tinyml
 import tinyml.functional as F
-from cases import OPERATIONS, Case
 from emulation.backend import EmulatedCupyBackend
-from gpu import report
+from support.bench import SMALL
 from support.compare import assert_same_bits, assert_same_sums
+from tinyml.bench import measure, runner
+from tinyml.bench.environment import environment
+from tinyml.bench.results import Report
 from tinyml.cli import main
 from tinyml.layers import BatchNorm2D, Conv2D
 from tinyml.learner import Learner
@@ -234,8 +236,18 @@ def test_more_than_2_to_the_31_elements(gpu):
     assert tinyml.to_numpy(back[0, 0, -4:]).tolist() == [0, 5, 3, 0]
 
 
-def test_the_benchmark(device):
-    """Its results are checked before their times are shown."""
-    case = Case((1, 2, 8 * device.scale, 8 * device.scale))
-    lines = list(report(device, (case,), "", rounds=2))
-    assert len(lines) == 3 + len(OPERATIONS)
+def test_the_benchmark(device, monkeypatch):
+    """By CUDA events, beside a copy on the device; results are checked before times are shown."""
+    monkeypatch.setattr(runner, "LEAST_COPIED", 0)
+    monkeypatch.setattr(measure, "SAMPLE_SECONDS", 1e-5)
+    monkeypatch.setattr(measure, "SETTLED_SECONDS", 0.0)
+    report = Report(environment([device], []))
+    assert report.environment[f"{device.name} CUDA"] >= 12000
+    for measured in runner.run(report, SMALL, [device], [], rounds=7, budget=0, reuse=True):
+        assert measured.errors == []
+        copied = measured.size_in_bytes is not None
+        forms = [timing.name for timing in measured.timings]
+        assert forms[0] == device.name
+        assert forms[-1] == ("copy on the device" if copied else device.name)
+        assert {timing.place for timing in measured.timings} == {"gpu"}
+    assert [measured.case for measured in report.measured] == list(map(str, SMALL))

@@ -51,6 +51,8 @@ def test_the_wheel_works_without_the_clone(wheel, tmp_path):
         "image = tinyml.data.load_nuclei().image[None, None]\n"
         "y, switches = tinyml.max_pool(image, 2)\n"
         "assert tinyml.max_unpool(y, switches).shape == image.shape\n"
+        "import tinyml.bench.cases\n"
+        "assert len(tinyml.bench.cases.CASES) > 40\n"
         "print(tinyml.__file__, tinyml_backends.__file__)"
     )
     run = subprocess.run(

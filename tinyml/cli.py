@@ -4,13 +4,14 @@ import platform
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import click
 import numpy as np
 
 import tinyml
+from tinyml.bench.command import bench
 from tinyml.data.pairs import read_pair
+from tinyml.outputs import Failure, check_output, check_picture
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,12 +41,6 @@ def info() -> None:
     except (ValueError, tinyml.BackendUnavailableError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
-
-
-class Failure(click.ClickException):
-    """One sentence on standard error, and exit code 2."""
-
-    exit_code = 2
 
 
 @main.command()
@@ -106,7 +101,8 @@ def demo(
         if (image is None) != (mask is None):
             raise ValueError("--image and --mask go together; give both or neither")
         with tinyml.use_backend(backend or tinyml.current_backend()):
-            _check_output(output, image, mask)
+            check_picture("output", output)
+            check_output("output", output, (image, mask), "your image or mask")
             picture, truth = read_pair(image, mask) if image and mask else steps_of.nuclei()
             data = steps_of.halves(picture, truth)
             learner = steps_of.build(data, seed)
@@ -131,23 +127,4 @@ def demo(
     click.echo(scores)
 
 
-PICTURES = (".jpg", ".pdf", ".png", ".svg")
-
-
-def _check_output(output: Path, *inputs: Path | None) -> None:
-    """Find out before the training that the picture can be written, and harms nothing."""
-    if output.suffix.lower() not in PICTURES:
-        raise ValueError(f"output {output} is none of {', '.join(PICTURES)}")
-    if output.exists() and not output.is_file():
-        raise ValueError(f"output {output} cannot be written: it is no regular file")
-    if output.exists() and any(file and file.exists() and output.samefile(file) for file in inputs):
-        raise ValueError(f"output {output} is your image or mask; name another file")
-    try:
-        if output.exists():
-            with output.open("ab"):
-                pass
-        else:
-            with NamedTemporaryFile(dir=output.parent):
-                pass
-    except OSError as error:
-        raise ValueError(f"output {output} cannot be written: {error.strerror}") from error
+main.add_command(bench)

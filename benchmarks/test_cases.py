@@ -1,0 +1,19 @@
+"""The table under pytest-benchmark: ``pytest benchmarks --benchmark-only``.
+
+TINYML_BACKEND chooses the backend, and ``-k`` the cases. A GPU's work is not waited for here:
+`tinyml bench` times it by events.
+"""
+
+from typing import Any
+
+import pytest
+
+from cases import CASES, Case, difference, reference
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_case(benchmark: Any, case: Case) -> None:
+    benchmark.group = str(case)
+    run, results = case.prepare()
+    assert difference(results(run()), reference(case), case.tolerance) == ""
+    benchmark.pedantic(run, rounds=7, warmup_rounds=1)

@@ -1,0 +1,67 @@
+"""Small cases for the benchmark runner, and a backend whose faults a test plants."""
+
+import pytest
+from click.testing import CliRunner
+
+import tinyml
+from tinyml.bench import cases, measure, runner
+from tinyml.bench.cases import Convolution, Pooling, SegNet
+from tinyml.cli import main
+from tinyml_backends import registry
+from tinyml_backends.numpy_backend import NumpyBackend
+
+SMALL = (
+    Pooling((2, 3, 8, 6), "pool"),
+    Pooling((2, 3, 8, 6), "unpool"),
+    Pooling((2, 3, 8, 6), "pool gradient"),
+    Pooling((2, 3, 8, 6), "unpool gradient"),
+    Pooling((2, 3, 9, 7), "pool", size=3, stride=2, padding=1),
+    Pooling((2, 3, 9, 7), "unpool", size=3, stride=2, padding=1),
+    Pooling((2, 3, 9, 7), "pool gradient", size=3, stride=2, padding=1),
+    *(Pooling((2, 3, 9), operation) for operation in cases.OPERATIONS),
+    *(Pooling((2, 3, 4, 5, 6), operation) for operation in cases.OPERATIONS),
+    Convolution((2, 3, 8, 6), 4),
+    Convolution((2, 3, 8, 6), 4, operation="conv gradient"),
+    SegNet("small", (1, 3, 20, 26), "inference", classes=3, depth=2, channels=4),
+    SegNet("small", (2, 3, 20, 26), "training step", classes=3, depth=2, channels=4),
+)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Small cases that nobody waits for, and no backend left behind."""
+    monkeypatch.setattr(cases, "CASES", SMALL)
+    monkeypatch.setattr(measure, "SAMPLE_SECONDS", 1e-5)
+    monkeypatch.setattr(runner, "watch", lambda: lambda: None)
+    monkeypatch.setattr(measure, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(registry, "_made", dict(registry._made))
+
+
+def bench(*arguments):
+    return CliRunner().invoke(main, ["bench", "--rounds", "7", *map(str, arguments)])
+
+
+def refused(*arguments):
+    """The one sentence that says why; nothing was measured."""
+    result = bench(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    return result.stderr.splitlines()[-1].removeprefix("Error: ")
+
+
+class Planted(NumpyBackend):
+    """Pools as NumPy does, and unpools with the fault of a test."""
+
+    name = "planted"
+    calls = 0
+
+    def max_unpool(self, *arguments, out=None):
+        type(self).calls += 1
+        return self.fault(super().max_unpool(*arguments, out=out))
+
+
+def plant(monkeypatch, fault):
+    monkeypatch.setattr(Planted, "fault", lambda self, right: fault(right), raising=False)
+    monkeypatch.setattr(Planted, "calls", 0)
+    tinyml.register_backend("planted", Planted)

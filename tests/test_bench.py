@@ -1,0 +1,306 @@
+"""``tinyml bench``: what it runs, measures, checks and prints."""
+
+import os
+import subprocess
+import sys
+import time
+import types
+
+import numpy as np
+import pytest
+
+import tinyml
+from conftest import peer
+from support.bench import SMALL, Planted, bench, plant, quick  # noqa: F401
+from tinyml.bench import cases, load, measure, runner, tables
+from tinyml.bench.cases import Convolution
+from tinyml.bench.measure import Contender, wall_clock
+from tinyml.bench.results import Measured, Report, Timing
+from tinyml_backends.numpy_backend import NumpyBackend
+
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("quick")]
+
+
+class TestOutput:
+    def test_columns_and_environment(self, torch):
+        result = bench("--cases", "unpool 8x6", "--peers", "torch")
+        assert result.exit_code == 0, result.output
+        environment, header, *lines = result.stdout.splitlines()
+        assert f"tinyml {tinyml.__version__}" in environment
+        assert f"NumPy {np.__version__}" in environment
+        assert f"torch threads {torch.get_num_threads()}" in environment
+        assert " ".join(header.split()) == "median ms min ms GB/s of copy vs torch"
+        assert lines[0] == "unpool 2x3x8x6 2x2/2"
+        assert [line.split("  ")[1] for line in lines[1:4]] == [
+            "numpy",
+            "torch",
+            "torch channels_last",
+        ]
+        ours = lines[1].split()
+        median, minimum, speed = map(float, ours[1:4])
+        assert 0 < minimum <= median
+        moved = SMALL[1].size_in_bytes
+        assert moved == 2 * 3 * (8 * 6 * 4 + 4 * 3 * (4 + 1))
+        assert speed == pytest.approx(moved / median / 1e6, abs=0.1)
+        assert ours[-1].endswith("×")
+
+    def test_forced_blas_kernels_are_told(self, monkeypatch):
+        monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+        assert "(forced by OPENBLAS_CORETYPE=Haswell" in bench("--cases", "pool 8x6").stdout
+        monkeypatch.delenv("OPENBLAS_CORETYPE")
+        monkeypatch.delenv("OPENBLAS_L2_SIZE", raising=False)
+        assert "forced" not in bench("--cases", "pool 8x6").stdout
+
+    def test_the_share_is_that_of_the_fastest_copy(self):
+        measured = Measured("case", "group", 8_000_000_000)
+        measured.timings = [
+            Timing("numpy", "backend", "numpy", "cpu", [4.0]),
+            Timing("torch", "peer", "torch", "cpu", [12.0]),
+            Timing("torch channels_last", "peer", "torch", "cpu", [6.0]),
+            Timing("torch cuda", "peer", "torch", "gpu", [0.1]),
+            Timing("slow copy", "copy", "copy", "cpu", [2.0]),
+            Timing("copy", "copy", "copy", "cpu", [1.0]),
+        ]
+        ours = measured.timings[0]
+        assert measured.speed(ours) == 2
+        assert measured.share(ours) == 0.25
+        assert measured.ratios(ours) == {"torch": 1.5}  # the better form, and not the GPU's
+        assert measured.ratios_to_forms(ours) == {"torch": 3, "torch channels_last": 1.5}
+        printed = "\n".join(tables.rows(measured, ["torch"]))
+        assert "1.50×" in printed
+        assert "slow copy" not in printed
+
+    def test_memory_is_copied_beside_a_large_case(self, monkeypatch):
+        monkeypatch.setattr(runner, "LEAST_COPIED", 0)
+        result = bench("--cases", "pool 8x6")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[-1].split()[-1] == "100%"
+
+    def test_reuse_times_given_arrays_too(self):
+        result = bench("--cases", "2x3x8x6", "--reuse", "--backends", "numpy")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.count("  numpy out=  ") == 4
+
+    def test_geometric_means(self):
+        report = Report({})
+        for seconds in (1.0, 4.0):
+            ours = Timing("numpy", "backend", "numpy", "cpu", [1.0])
+            theirs = Timing("torch", "peer", "torch", "cpu", [seconds])
+            report.measured.append(Measured(str(seconds), "pool", None, [ours, theirs]))
+        _, mean = tables.means(report)
+        assert " ".join(mean.split()) == "pool numpy vs torch 2.00× (2 cases)"
+
+    def test_list(self):
+        result = bench("--list", "--cases", "conv")
+        assert result.exit_code == 0
+        assert result.stdout == "conv 2x3x8x6 3x3 to 4\nconv gradient 2x3x8x6 3x3 to 4\n"
+
+    def test_a_busy_machine_is_told(self):
+        report = Report({}, [Measured("case", "group", None, others=0.5)])
+        assert "used up to 50% of the CPUs" in "".join(tables.disturbance(report))
+        report.measured[0].others = 0.01
+        assert not list(tables.disturbance(report))
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/stat is Linux's")
+    def test_the_share_of_others_sees_another_process_and_not_ourselves(self):
+        code = "import time\nend = time.time() + 9\nwhile time.time() < end: pass"
+        with subprocess.Popen([sys.executable, "-c", code]) as other:
+            share = load.watch()
+            time.sleep(1)
+            beside = share()
+            other.kill()
+        assert beside > 0.3 / os.cpu_count()
+
+
+class TestCases:
+    def test_words_select(self):
+        def names(text):
+            return {case.operation for case in cases.chosen(text)}
+
+        assert names("unpool") == {"unpool", "unpool gradient"}
+        assert "unpool" not in names("pool")
+        assert names("conv") == {"conv", "conv gradient"}
+        assert [str(case) for case in cases.chosen("8x6 gradient unpool")] == [str(SMALL[3])]
+        assert cases.chosen("  ") == SMALL
+
+    def test_names_in_the_table_are_unique(self, monkeypatch):
+        monkeypatch.undo()
+        names = [str(case) for case in cases.CASES]
+        assert len(set(names)) == len(names) > 40
+
+    @pytest.mark.parametrize("library", ["torch", "onnxruntime"])
+    def test_peers_agree_with_the_reference(self, library):
+        """Every case of every peer; those that it lacks are told."""
+        peer("onnx" if library == "onnxruntime" else library)
+        peer(library)
+        result = bench("--peers", library, "--budget", "0")
+        assert result.exit_code == 0, result.output
+        overlapping = "unpool 2x3x9x7 3x3/2 pad 1"
+        without = {
+            "torch": {overlapping},
+            "onnxruntime": {overlapping, *(str(c) for c in SMALL if "gradient" in str(c))}
+            | {str(c) for c in SMALL if "training" in str(c)},
+        }[library]
+        lines = result.stdout.splitlines()
+        told = [n for n, line in enumerate(lines) if line.startswith(f"  without {library}: ")]
+        assert len(told) == len(without)
+        assert all(lines[n - 2] in without for n in told)
+
+    def test_the_reference_runs_generic_kernels(self, monkeypatch):
+        def broken(*_, **__):
+            raise AssertionError("the backend under test is not its own reference")
+
+        monkeypatch.setattr(NumpyBackend, "max_unpool", broken)
+        assert cases.reference(SMALL[1])[0].shape == (2, 3, 8, 6)
+
+    def test_a_training_step_repeats_itself(self):
+        run, read = SMALL[-1].prepare()
+        first = read(run())
+        kept = [array.copy() for array in first]
+        assert cases.difference(read(run()), tuple(kept), 1e-6) == ""
+
+
+class TestChecks:
+    @pytest.mark.parametrize(
+        ("fault", "message"),
+        [
+            (lambda x: x + 1, "288 of 288 values differ, the first at (0, 0, 0, 0)"),
+            (lambda x: np.where(x == x.max(), np.nan, x), "1 of 288 values differ"),
+            (lambda x: 1 / 0, "ZeroDivisionError: division by zero"),
+        ],
+    )
+    def test_a_wrong_result_is_an_error_and_has_no_time(self, monkeypatch, fault, message):
+        plant(monkeypatch, fault)
+        monkeypatch.setattr(cases, "CASES", SMALL[1:2])
+        result = bench("--backends", "numpy,planted")
+        assert result.exit_code == 1
+        (error,) = [line for line in result.stdout.splitlines() if "ERROR" in line]
+        assert error.startswith("  ERROR planted: ")
+        assert message in error
+        assert "  planted  " not in result.stdout
+        assert "  numpy  " in result.stdout  # the others go on
+
+    def test_what_goes_wrong_while_it_is_timed_is_seen_too(self, monkeypatch):
+        plant(monkeypatch, lambda x: x + 1 if Planted.calls > 6 else x)
+        monkeypatch.setattr(cases, "CASES", SMALL[1:2])
+        result = bench("--backends", "planted")
+        assert result.exit_code == 1
+        assert "  planted  " not in result.stdout
+        assert "wrong result" in result.stdout
+
+    def test_a_wrong_winner_is_an_error(self, monkeypatch):
+        class Wrong(NumpyBackend):
+            name = "wrong"
+
+            def max_pool(self, x, window, *, out=None):
+                y, winners = super().max_pool(x, window, out=out)
+                return y, winners ^ 1
+
+        tinyml.register_backend("wrong", Wrong)
+        result = bench("--cases", "pool 8x6", "--backends", "wrong")
+        assert result.exit_code == 1
+        assert "  ERROR wrong: wrong result: " in result.stdout
+
+    def test_sums_may_differ_by_rounding_and_not_by_a_value(self):
+        right = (np.random.default_rng(0).standard_normal(10**6, np.float32),)
+        rounded = (right[0] * np.float32(1 + 1e-6),)
+        assert cases.difference(rounded, right, Convolution.tolerance) == ""
+        assert cases.difference(rounded, right, 0)
+        one_wrong = (right[0].copy(),)
+        one_wrong[0][7] += 1
+        assert "1 of 1,000,000" in cases.difference(one_wrong, right, Convolution.tolerance)
+
+    @pytest.mark.parametrize("found", [np.ones((2, 3), np.float32), np.ones((3, 2))])
+    def test_shapes_and_dtypes_count(self, found):
+        expected = np.ones((3, 2), np.float32)
+        message = f"{found.dtype} {found.shape}, expected float32 (3, 2)"
+        assert cases.difference((found,), (expected,), 1) == message
+
+    def test_indices_are_never_rounded(self):
+        assert cases.difference((np.array([10**9]),), (np.array([10**9 + 1]),), 1e-3)
+
+
+class TestMeasure:
+    def test_turns_are_taken(self):
+        order = []
+
+        def contender(name):
+            def run():
+                order.append(name)
+
+            prepared = cases.Prepared(run, lambda _: ())
+            return Contender(name, "backend", name, prepared, lambda run, _: run() or 1.0)
+
+        both = [contender("a"), contender("b")]
+        assert measure.measure(both, rounds=9, budget=1e9)
+        assert [len(c.seconds) for c in both] == [9, 9]
+        assert order[4:] == ["a", "b"] * 9
+
+    def test_a_long_case_gets_the_fewest_rounds(self):
+        prepared = cases.Prepared(lambda: None, lambda _: ())
+        contender = Contender("a", "backend", "a", prepared, wall_clock)
+        measure.measure([contender], rounds=100, budget=0)
+        assert len(contender.seconds) == measure.FEWEST_ROUNDS
+
+    def test_a_gpu_is_timed_by_its_events(self):
+        """With a backend on NumPy whose module has a ``cuda``, of which all is used as in CuPy."""
+        log = []
+
+        class Event:
+            def record(self):
+                log.append("record")
+
+            def synchronize(self):
+                log.append("synchronize")
+
+        class Device:
+            def __init__(self, number):
+                self.number = number
+
+            def __enter__(self):
+                log.append(f"device {self.number}")
+
+            def __exit__(self, *error):
+                pass
+
+        class Module(types.ModuleType):
+            __version__ = "1.0"
+            cuda = types.SimpleNamespace(
+                Event=Event,
+                Device=Device,
+                get_elapsed_time=lambda start, stop: 5.0,
+                runtime=types.SimpleNamespace(
+                    getDeviceProperties=lambda number: {"name": b"GPU of the test"},
+                    runtimeGetVersion=lambda: 12090,
+                ),
+            )
+
+            def __getattr__(self, name):
+                return getattr(np, name)
+
+        class OnGpu(NumpyBackend):
+            name = "on-gpu"
+            xp = Module("like_cupy")
+
+        tinyml.register_backend("on-gpu", OnGpu)
+        result = bench("--backends", "numpy,on-gpu", "--cases", "unpool 8x6")
+        assert result.exit_code == 0, result.output
+        assert "on-gpu GPU GPU of the test" in result.stdout
+        assert f"  {'on-gpu':<24}{5.0:11.4f}" in result.stdout
+        sample = log.index("synchronize")
+        assert log[sample - 3 : sample + 1] == ["device 0", "record", "record", "synchronize"]
+
+
+def test_no_peer_is_imported_unasked():
+    arguments = ["bench", "--cases", "pool 1x1x4x4", "--rounds", "7", "--backends", "numpy"]
+    code = (
+        "import atexit, sys\n"
+        "from tinyml.cli import main\n"
+        "atexit.register(lambda: print(*sys.modules))\n"
+        f"main({arguments!r})"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "  numpy  " in run.stdout
+    loaded = {name.partition(".")[0] for name in run.stdout.splitlines()[-1].split()}
+    assert "click" in loaded
+    assert not {"torch", "onnx", "onnxruntime", "matplotlib", "numba", "cupy"} & loaded

@@ -1,0 +1,334 @@
+"""The one table of benchmark cases, and what each of them runs on tinyml."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tinyml
+from tinyml.layers import Conv2D
+from tinyml.learner import Learner
+from tinyml.losses import SoftmaxCrossEntropy
+from tinyml.models import segnet
+from tinyml.net import Sequential
+from tinyml.optims import SGD
+from tinyml_backends import Backend, Window
+from tinyml_backends.numpy_backend import NumpyBackend
+
+Run = Callable[[], Any]
+Results = tuple[NDArray[Any], ...]
+
+#: A step so small that it changes no weight: every call of a training step finds the same network.
+LEARNING_RATE = 1e-30
+
+
+class Prepared(NamedTuple):
+    """A call that is timed, and how what it returned is read."""
+
+    run: Run
+    results: Callable[[Any], Results]
+    """NumPy arrays of what ``run`` returned, in the form that all contenders share."""
+
+
+class Case(Protocol):
+    """One line of the table: an operation on fixed random float32 values, channels first."""
+
+    @property
+    def group(self) -> str:
+        """What is done, for example "unpool gradient"; geometric means are taken over it."""
+
+    @property
+    def size_in_bytes(self) -> int | None:
+        """Input, output and winners or weights, each once; None where that says nothing."""
+
+    @property
+    def tolerance(self) -> float:
+        """Norm of the error at most, as a share of the reference's norm; 0 for equal values."""
+
+    def prepare(self) -> Prepared:
+        """Make ready the call on the selected backend."""
+
+
+@lru_cache(maxsize=4)
+def values(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.float32]:
+    """Fixed random values; nobody writes into them."""
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+OPERATIONS = ("pool", "unpool", "pool gradient", "unpool gradient")
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """An operation of the pooling family, in one to three spatial axes.
+
+    Results are its values, and for "pool" the winners as flat positions in their planes.
+    """
+
+    shape: tuple[int, ...]
+    operation: str = "pool"
+    size: int = 2
+    stride: int = 2
+    padding: int = 0
+
+    tolerance: ClassVar[float] = 0.0
+
+    def __str__(self) -> str:
+        window = "x".join([str(self.size)] * self.ndim) + f"/{self.stride}"
+        padding = f" pad {self.padding}" if self.padding else ""
+        return f"{self.operation} {_times(self.shape)} {window}{padding}"
+
+    @property
+    def group(self) -> str:
+        """The operation."""
+        return self.operation
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.shape) - 2
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether windows share cells, so that unpooling is another thing in every library."""
+        return self.size > self.stride
+
+    @property
+    def size_in_bytes(self) -> int:
+        """Input, output and winners."""
+        window = Window.of(self.ndim, self.size, self.stride, self.padding)
+        windows = math.prod(self.shape[:2]) * math.prod(window.output_shape(self.shape[2:]))
+        return 4 * math.prod(self.shape) + (4 + window.winner_dtype.itemsize) * windows
+
+    def prepare(self, *, reuse: bool = False) -> Prepared:
+        """Pool once, so that the other operations start from the winners.
+
+        With ``reuse`` the call writes into arrays that it is given.
+        """
+        x = tinyml.asarray(values(self.shape))
+        window = (self.size, self.stride, self.padding)
+        y, switches = tinyml.max_pool(x, *window)
+        out: dict[str, Any] = {}
+        if reuse and self.operation == "pool":
+            out["out"] = (0 * y, 0 * switches.winners)
+        elif reuse:
+            out["out"] = 0 * (y if self.operation == "unpool gradient" else x)
+        calls: dict[str, Run] = {
+            "pool": lambda: tinyml.max_pool(x, *window, **out),
+            "unpool": lambda: tinyml.max_unpool(y, switches, **out),
+            "pool gradient": lambda: tinyml.max_pool_gradient(y, switches, **out),
+            "unpool gradient": lambda: tinyml.max_unpool_gradient(x, switches, **out),
+        }
+        return Prepared(calls[self.operation], self._results)
+
+    def _results(self, result: Any) -> Results:
+        if self.operation != "pool":
+            return (tinyml.to_numpy(result),)
+        y, switches = result
+        return tinyml.to_numpy(y), tinyml.to_numpy(switches.to("plane"))
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """`Conv2D` with square kernels that keep the shape: forward, or the gradients of x and w."""
+
+    shape: tuple[int, int, int, int]
+    filters: int
+    size: int = 3
+    operation: str = "conv"
+
+    tolerance: ClassVar[float] = 1e-5
+
+    def __str__(self) -> str:
+        return f"{self.operation} {_times(self.shape)} {self.size}x{self.size} to {self.filters}"
+
+    @property
+    def group(self) -> str:
+        """The operation."""
+        return self.operation
+
+    @property
+    def size_in_bytes(self) -> int:
+        """Input, output and weights; of the gradients as many again of those that come out."""
+        cells = math.prod(self.shape)
+        weights = self.filters * self.shape[1] * self.size**2
+        output = cells // self.shape[1] * self.filters
+        both = 2 if self.operation == "conv gradient" else 1
+        return 4 * (both * (cells + weights) + output)
+
+    def weight(self) -> NDArray[np.float32]:
+        """Filters of unit variance at the output."""
+        shape = (self.filters, self.shape[1], self.size, self.size)
+        return values(shape, 1) / np.float32(math.prod(shape[1:]) ** 0.5)
+
+    def gradient(self) -> NDArray[np.float32]:
+        """What arrives at the output."""
+        return values((self.shape[0], self.filters, *self.shape[2:]), 2)
+
+    def prepare(self) -> Prepared:
+        """Build the layer with the case's weights."""
+        layer = Conv2D(
+            "conv", self.shape[1:], self.filters, self.size, padding=self.size // 2, bias=False
+        )
+        layer.weight.tensor[...] = tinyml.asarray(self.weight())
+        x = tinyml.asarray(values(self.shape))
+        if self.operation == "conv":
+            return Prepared(lambda: layer(x), lambda y: (tinyml.to_numpy(y),))
+        gradient = tinyml.asarray(self.gradient())
+        layer(x)
+
+        def backward() -> tuple[Any, Any]:
+            layer.zero_gradients()
+            return layer.backward(gradient), layer.weight.gradient
+
+        return Prepared(backward, lambda both: tuple(map(tinyml.to_numpy, both)))
+
+
+@dataclass(frozen=True)
+class SegNet:
+    """`tinyml.models.segnet`, of the demo's or SegNet-Basic's size: inference or a training step.
+
+    Results are the logits, or the loss and the gradients of all parameters.
+    """
+
+    name: str
+    shape: tuple[int, int, int, int]
+    operation: str
+    classes: int
+    depth: int
+    channels: int
+
+    size_in_bytes: ClassVar[None] = None
+    #: Wide, since rounding decides which of two nearly equal values of a window wins; a network
+    #: with one wrong layer is off by about 1.
+    tolerance: ClassVar[float] = 3e-2
+
+    def __str__(self) -> str:
+        return f"{self.group} {_times(self.shape)}"
+
+    @property
+    def group(self) -> str:
+        """The network and what is done with it."""
+        return f"segnet-{self.name} {self.operation}"
+
+    def model(self) -> Sequential:
+        """The network on the selected backend, with weights from a fixed seed."""
+        dim = (self.shape[1], self.shape[2], self.shape[3])
+        return segnet(dim, self.classes, depth=self.depth, channels=self.channels, rng=0)
+
+    def target(self) -> NDArray[np.int64]:
+        """A class for every pixel."""
+        shape = (self.shape[0], *self.shape[2:])
+        return np.random.default_rng(1).integers(0, self.classes, shape)
+
+    def prepare(self) -> Prepared:
+        """Build the network; a training step is `Learner.step` with SGD and momentum."""
+        model, x = self.model(), tinyml.asarray(values(self.shape))
+        if self.operation == "inference":
+            model.eval()
+            return Prepared(lambda: model(x), lambda logits: (tinyml.to_numpy(logits),))
+        target = tinyml.asarray(self.target())
+        learner = Learner(model, SoftmaxCrossEntropy(), SGD(LEARNING_RATE, 0.9))
+
+        def step() -> tuple[float, list[Any]]:
+            return learner.step(x, target), [p.gradient for p in model.parameters]
+
+        return Prepared(step, lambda r: (np.array(r[0], np.float32), *map(tinyml.to_numpy, r[1])))
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+#: Poolings of the table; each operation of `OPERATIONS` runs on each.
+POOLINGS = (
+    Pooling((8, 64, 224, 224)),
+    Pooling((8, 128, 112, 112)),
+    Pooling((8, 256, 56, 56)),
+    Pooling((8, 512, 28, 28)),
+    Pooling((1, 64, 112, 112)),
+    Pooling((1, 1, 4, 4)),
+    Pooling((8, 64, 112, 112), size=3, stride=2, padding=1),
+    Pooling((8, 64, 32768)),
+    Pooling((2, 32, 64, 64, 64)),
+    Pooling((1, 1, 128, 256, 256)),
+)
+
+CASES: tuple[Case, ...] = (
+    *(
+        Pooling(p.shape, operation, p.size, p.stride, p.padding)
+        for p in POOLINGS
+        for operation in OPERATIONS
+    ),
+    *(
+        Convolution(shape, shape[1], operation=operation)
+        for shape in ((8, 64, 112, 112), (8, 256, 28, 28))
+        for operation in ("conv", "conv gradient")
+    ),
+    SegNet("demo", (1, 1, 512, 256), "inference", classes=2, depth=3, channels=16),
+    SegNet("demo", (8, 1, 64, 64), "training step", classes=2, depth=3, channels=16),
+    SegNet("basic", (1, 3, 360, 480), "inference", classes=11, depth=4, channels=64),
+    SegNet("basic", (1, 3, 360, 480), "training step", classes=11, depth=4, channels=64),
+)
+
+
+def chosen(text: str) -> tuple[Case, ...]:
+    """Cases of the table whose names have every word of ``text``.
+
+    A word that starts with a letter is looked for where words start, so that "pool" leaves
+    "unpool" out; others are looked for anywhere.
+    """
+    patterns = [re.compile(r"\b" * word[0].isalpha() + re.escape(word)) for word in text.split()]
+    return tuple(case for case in CASES if all(p.search(str(case)) for p in patterns))
+
+
+class Reference(NumpyBackend):
+    """The generic kernels on NumPy: what every contender's results are compared with."""
+
+    name = "reference"
+
+    max_pool = Backend.max_pool
+    max_pool_gradient = Backend.max_pool_gradient
+    max_unpool = Backend.max_unpool
+    max_unpool_gradient = Backend.max_unpool_gradient
+    conv = Backend.conv
+    conv_gradient = Backend.conv_gradient
+
+
+def reference(case: Case) -> Results:
+    """Results that the case must have."""
+    with tinyml.use_backend(Reference()):
+        run, results = case.prepare()
+        return results(run())
+
+
+def difference(found: Results, expected: Results, tolerance: float) -> str:
+    """Say where results are not the expected ones; "" where they are."""
+    for a, b in zip(found, expected, strict=True):
+        if (a.dtype, a.shape) != (b.dtype, b.shape):
+            return f"{a.dtype} {a.shape}, expected {b.dtype} {b.shape}"
+        differ = ~((a == b) | ((a != a) & (b != b)))
+        if not differ.any():
+            continue
+        error = _relative_error(a, b) if b.dtype.kind == "f" else np.inf
+        if not error <= tolerance:
+            where = tuple(map(int, np.argwhere(differ)[0]))
+            return (
+                f"{np.count_nonzero(differ):,} of {differ.size:,} values differ, the first at "
+                f"{where}: {a[where]}, expected {b[where]}; error {error:.2g}, at most "
+                f"{tolerance:g} is allowed"
+            )
+    return ""
+
+
+def _relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Norm of the error over the norm of what is expected."""
+    error, size = (
+        float(np.linalg.norm(np.ravel(a).astype(np.float64))) for a in (found - expected, expected)
+    )
+    return error / max(size, 1e-300)

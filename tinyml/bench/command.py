@@ -1,0 +1,201 @@
+"""``tinyml bench``."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+import tinyml
+from tinyml.outputs import Failure, check_output, check_picture
+from tinyml_backends import Backend, resolve
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option(
+    "--backends",
+    metavar="NAMES",
+    help="Backends of tinyml, for example numpy,numba; by default the selected one.",
+)
+@click.option(
+    "--peers",
+    default="",
+    metavar="NAMES",
+    help="Other libraries to time beside: torch,onnxruntime.",
+)
+@click.option(
+    "--cases",
+    default="",
+    metavar="TEXT",
+    help="Only cases whose name has every word of TEXT; --list shows the names.",
+)
+@click.option("--list", "listed", is_flag=True, help="List the chosen cases and end.")
+@click.option(
+    "--rounds",
+    default=15,
+    show_default=True,
+    type=click.IntRange(min=7),
+    help="Times that everybody takes a turn in each case.",
+)
+@click.option(
+    "--budget",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Seconds after which a case ends once it has had 7 rounds.",
+)
+@click.option(
+    "--reuse", is_flag=True, help="Time pooling also into given arrays (out=), as networks do it."
+)
+@click.option("--json", "output", type=FILE, help="Write everything, all samples included.")
+@click.option("--plot", type=FILE, help="Draw a bar chart: png, pdf, svg or jpg.")
+@click.option(
+    "--compare", "old", type=FILE, help="Say what got slower since the run that --json wrote."
+)
+def bench(
+    backends: str | None,
+    peers: str,
+    cases: str,
+    listed: bool,
+    rounds: int,
+    budget: float,
+    reuse: bool,
+    output: Path | None,
+    plot: Path | None,
+    old: Path | None,
+) -> None:
+    """Time tinyml beside other libraries; every result is checked.
+
+    For example: tinyml bench --backends numpy,numba --peers torch --cases "unpool 224"
+
+    In each case everybody takes turns, so that all see the same machine. A line gives the median
+    and the least time of one call; GB/s, where each case counts input, output and winners (of a
+    convolution, weights) once; and these GB/s as a share of those of copying memory in the same
+    turns. "vs torch" is PyTorch's time over tinyml's: above 1, tinyml is faster. PyTorch is timed
+    contiguous and channels last, and the faster one counts. On a GPU, CUDA events measure, and
+    copying is from device to device.
+
+    A result that differs from that of the plain NumPy kernels is an ERROR line instead of a time.
+    With --compare a time got slower if its median is above the old one and the interquartile
+    ranges of both runs do not overlap.
+
+    Ctrl-C ends the run; what was measured is still printed, written and drawn.
+
+    Exits with 1 if a result was wrong or a time got slower, with 2 if an argument is, and with 130
+    after Ctrl-C.
+    """
+    from tinyml.bench.cases import chosen
+    from tinyml.bench.results import Report
+
+    table = chosen(cases)
+    if not table:
+        raise Failure(f"no case has all words of {cases!r}; `tinyml bench --list` shows the names")
+    if listed:
+        click.echo("\n".join(map(str, table)))
+        return
+    try:
+        chosen_backends = _backends(backends)
+        _check_files(output, plot, old)
+        before = None if old is None else Report.read(old)
+        names = {measured.case for measured in before.measured} if before else set()
+        if old and not names & set(map(str, table)):
+            raise ValueError(f"{old} has none of the chosen cases")
+        loaded = _peers(peers)
+    except (ValueError, tinyml.BackendUnavailableError) as error:
+        raise Failure(str(error)) from error
+    report = _run(table, chosen_backends, loaded, rounds=rounds, budget=budget, reuse=reuse)
+    sys.exit(_finish(report, output, plot, before, old))
+
+
+def _backends(text: str | None) -> list[Backend]:
+    if text is None:
+        return [tinyml.current_backend()]
+    found = {name: resolve(name) for name in _names("--backends", text)}
+    if len({backend.name for backend in found.values()}) < len(found):
+        raise ValueError(f"--backends is {text!r}; two of these are one backend, name it once")
+    return list(found.values())
+
+
+def _peers(text: str) -> list[Any]:
+    from tinyml.bench.peers import load
+
+    return [load(name) for name in _names("--peers", text)] if text else []
+
+
+def _names(option: str, text: str) -> list[str]:
+    """Names between commas, each once."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise ValueError(f"{option} is {text!r}; it must be names between commas")
+    return list(dict.fromkeys(names))
+
+
+def _check_files(output: Path | None, plot: Path | None, old: Path | None) -> None:
+    if output:
+        check_output("--json", output, [old], "the file to compare with")
+    if plot:
+        if find_spec("matplotlib") is None:
+            raise ValueError("--plot needs matplotlib; run: python3 -m pip install matplotlib")
+        check_picture("--plot", plot)
+        check_output("--plot", plot, [old], "the file to compare with")
+        if output and plot.resolve() == output.resolve():
+            raise ValueError(f"--plot and --json are both {plot}; name two files")
+
+
+def _run(table: Sequence[Any], backends: list[Backend], peers: list[Any], **options: Any) -> Any:
+    """Measure, and print each case as it is done."""
+    from tqdm import tqdm
+
+    from tinyml.bench import tables
+    from tinyml.bench.environment import environment, line
+    from tinyml.bench.results import Report
+    from tinyml.bench.runner import run
+
+    report = Report(environment(backends, peers))
+    names = [peer.name for peer in peers]
+    click.echo(line(report.environment))
+    click.echo(tables.header(names))
+    # tqdm hides itself (disable=None) where its output is no terminal
+    with tqdm(total=len(table), unit="case", disable=None, leave=False) as progress:
+        for measured in run(report, tuple(table), backends, peers, **options):
+            with tqdm.external_write_mode(file=sys.stdout):
+                click.echo("\n".join(tables.rows(measured, names)))
+            progress.update()
+    for text in (*tables.means(report), *tables.disturbance(report)):
+        click.echo(text)
+    return report
+
+
+def _finish(
+    report: Any, output: Path | None, plot: Path | None, before: Any, old: Path | None
+) -> int:
+    """Write, draw and compare what was measured; the exit code."""
+    from tinyml.bench.environment import line
+    from tinyml.bench.plot import draw
+    from tinyml.bench.tables import comparison
+
+    code = 1 if report.errors else 0
+    if not report.complete:
+        click.echo(f"interrupted after {len(report.measured)} cases", err=True)
+        code = 130
+    if before is not None:
+        lines, slower = comparison(before, report, str(old))
+        click.echo("\n".join(lines))
+        code = code or int(slower)
+    if output:
+        _write(output, report.write)
+    if plot and report.measured:
+        _write(plot, lambda path: draw(path, report, line(report.environment)))
+    return code
+
+
+def _write(path: Path, write: Callable[[Path], None]) -> None:
+    try:
+        write(path)
+    except OSError as error:  # a full disk
+        raise Failure(f"{path} cannot be written: {error}") from error
+    click.echo(f"written: {path}")

@@ -1,0 +1,84 @@
+"""Where a run took place: machine, threads, the BLAS kernel that ran, versions."""
+
+import os
+import platform
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+import tinyml
+from tinyml.bench.peers import Peer
+from tinyml_backends import Backend
+from tinyml_backends.numpy_backend.threads import thread_count
+
+#: They make OpenBLAS use another kernel than the one it would choose for this machine.
+VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
+    """Facts that times depend on, by name."""
+    facts: dict[str, Any] = {
+        "CPU": _cpu_model(),
+        "CPUs": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "threads": thread_count(),
+        "BLAS": _blas(),
+        **{name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+        "tinyml": tinyml.__version__,
+    }
+    facts["CPUs"] = facts["CPUs"] or os.cpu_count()
+    if find_spec("numba"):  # copies memory too, whatever the backend
+        facts["Numba"] = version("numba")
+    for backend in backends:
+        facts |= _of_backend(backend)
+    for peer in peers:
+        facts |= {f"{peer.name} {key}": value for key, value in peer.describe().items()}
+    return facts
+
+
+def line(facts: dict[str, Any]) -> str:
+    """Say the facts in one line."""
+    forced = [f"{name}={facts[name]}" for name in VARIABLES if name in facts]
+    head = f"{facts['CPU']}, {facts['CPUs']} CPUs; {facts['threads']} threads; {facts['BLAS']}"
+    if forced:
+        head += f" (forced by {' '.join(forced)})"
+    rest = [f"{k} {v}" for k, v in list(facts.items())[4:] if k not in VARIABLES]
+    return f"{head}; {', '.join(rest)}"
+
+
+def _cpu_model() -> str:
+    try:
+        for text in Path("/proc/cpuinfo").read_text().splitlines():
+            if text.startswith("model name"):
+                return text.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def _blas() -> str:
+    """Kernel that BLAS runs, which it has chosen by now."""
+    found = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    found.sort(key=lambda library: "numpy" not in library["filepath"])  # others have their own
+    if not found:
+        return "BLAS unknown"
+    kernel = found[0].get("architecture", "its own kernels")
+    return f"{found[0]['internal_api']} {found[0]['version']} {kernel}"
+
+
+def _of_backend(backend: Backend) -> dict[str, Any]:
+    """Its GPU and its library's version, if it runs on one."""
+    facts: dict[str, Any] = {}
+    cuda = getattr(backend.xp, "cuda", None)
+    if cuda is not None:
+        device = backend.device(backend.asarray([0])).partition(":")[2]
+        name = cuda.runtime.getDeviceProperties(int(device or 0))["name"]
+        facts[f"{backend.name} GPU"] = name.decode()
+        facts[f"{backend.name} CUDA"] = cuda.runtime.runtimeGetVersion()
+        facts[f"{backend.name} version"] = getattr(backend.xp, "__version__", "unknown")
+    return facts

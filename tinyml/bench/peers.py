@@ -1,0 +1,66 @@
+"""The other libraries that a case can run on, each imported when it is asked for."""
+
+import difflib
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple, Protocol
+
+from tinyml.bench.cases import Case
+from tinyml.bench.measure import Contender
+
+
+class Peer(Protocol):
+    """Another library."""
+
+    name: str
+
+    def describe(self) -> dict[str, Any]:
+        """Versions and threads, for the environment line."""
+
+    def contenders(self, case: Case, places: set[str]) -> Iterator[Contender]:
+        """Its calls of the case at the places ("cpu", "gpu") where tinyml runs.
+
+        Raises
+        ------
+        LookupError
+            If it has none, saying why.
+        """
+
+
+class _Source(NamedTuple):
+    target: str
+    packages: tuple[str, ...]
+
+
+PEERS = {
+    "torch": _Source("tinyml.bench.pytorch:PyTorch", ("torch",)),
+    "onnxruntime": _Source("tinyml.bench.onnx_runtime:OnnxRuntime", ("onnx", "onnxruntime")),
+}
+
+
+def load(name: str) -> Peer:
+    """Import a peer.
+
+    Raises
+    ------
+    ValueError
+        If it is unknown, is not installed, or does not load.
+    """
+    if name not in PEERS:
+        close = difflib.get_close_matches(name, PEERS, n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown peer {name!r}; known are {', '.join(map(repr, PEERS))}{hint}")
+    source = PEERS[name]
+    missing = [package for package in source.packages if find_spec(package) is None]
+    if missing:
+        raise ValueError(
+            f"peer {name!r} needs {' and '.join(missing)}; "
+            f"run: python3 -m pip install {' '.join(missing)}"
+        )
+    module, _, attribute = source.target.partition(":")
+    try:
+        peer: Peer = getattr(import_module(module), attribute)()
+    except (ImportError, OSError) as error:  # a broken installation; OSError from shared libraries
+        raise ValueError(f"peer {name!r} does not load here: {error}") from error
+    return peer

@@ -1,0 +1,77 @@
+"""The bar chart of ``tinyml bench --plot``."""
+
+from pathlib import Path
+
+from tinyml.bench.results import Measured, Report, Timing
+
+#: Okabe and Ito's colours, which people with any colour vision tell apart.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000")
+BAR = 0.24
+"""Inches of a bar's height."""
+
+
+def draw(path: Path, report: Report, title: str) -> None:
+    """Draw the speed of each contender, with its median time, beside the fastest of each case.
+
+    Of a library with several forms, such as PyTorch's memory formats, the fastest is shown.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    groups = [(measured, _bars(measured)) for measured in report.measured]
+    groups = [(measured, bars) for measured, bars in groups if bars]
+    names = list(dict.fromkeys(_name(bar) for _, bars in groups for bar in bars))
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
+    count = sum(len(bars) + 1 for _, bars in groups)
+    figure = Figure(figsize=(9, BAR * count + 1.3), layout="constrained")
+    axes = figure.add_subplot()
+    ticks, y = [], 0.0
+    for measured, bars in groups:
+        ticks.append((y + (len(bars) - 1) / 2, measured.case))
+        fastest = min(bar.median for bar in bars)
+        for bar in bars:
+            speed = fastest / bar.median
+            axes.barh(y, speed, height=0.86, color=colours[_name(bar)])
+            axes.text(speed + 0.008, y, _time(bar.median, fastest), va="center", fontsize=8)
+            y += 1
+        y += 1
+    axes.set_yticks([tick for tick, _ in ticks], [label for _, label in ticks], fontsize=9)
+    axes.set_ylim(y - 1.4, -0.8)
+    axes.set_xlim(0, 1.14)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "fastest"])
+    axes.set_xlabel("speed, as a share of the fastest; median time beside each bar", fontsize=9)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    handles = [Patch(color=colours[name], label=name) for name in names]
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=min(4, len(names)), frameon=False
+    )
+    figure.supxlabel(title, fontsize=6.5, color="0.35", wrap=True)
+    figure.savefig(path, dpi=150)
+
+
+def _bars(measured: Measured) -> list[Timing]:
+    """Backends in all forms, peers in their fastest."""
+    return [
+        t
+        for t in measured.timings
+        if t.kind == "backend" or (t.kind == "peer" and t is measured.fastest(t.library, t.place))
+    ]
+
+
+def _name(timing: Timing) -> str:
+    return timing.name if timing.kind == "backend" else timing.library
+
+
+def _time(seconds: float, fastest: float) -> str:
+    """A time in the unit that suits the fastest of its case."""
+    scale, unit = next(
+        (scale, unit)
+        for scale, unit in ((1, "s"), (1e3, "ms"), (1e6, "µs"))
+        if fastest * scale >= 1 or unit == "µs"
+    )
+    return (
+        f"{seconds * scale:,.3g} {unit}"
+        if seconds * scale < 1000
+        else f"{seconds * scale:,.0f} {unit}"
+    )

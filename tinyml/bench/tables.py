@@ -1,0 +1,102 @@
+"""What ``tinyml bench`` prints."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+from tinyml.bench.environment import VARIABLES
+from tinyml.bench.load import MUCH
+from tinyml.bench.results import Change, Measured, Report, Timing, changes
+
+WIDTH = 26
+
+
+def header(peers: Sequence[str]) -> str:
+    """Names of the columns."""
+    columns = [f"{'median ms':>11} {'min ms':>10} {'GB/s':>7} {'of copy':>8}"]
+    columns += [_cell(f"vs {peer}", peer) for peer in peers]
+    return " " * WIDTH + " ".join(columns)
+
+
+def rows(measured: Measured, peers: Sequence[str]) -> Iterator[str]:
+    """One case: its name, a line for each contender, and what went wrong or was left out."""
+    yield measured.case
+    for timing in measured.timings:
+        if timing.kind != "copy" or timing is measured.fastest("copy", timing.place):
+            yield _row(measured, timing, peers)
+    rounds = min((len(timing.seconds) for timing in measured.timings), default=0)
+    if 0 < rounds < 7:
+        yield f"  only {rounds} rounds, then interrupted"
+    for reason in measured.left_out:
+        yield f"  without {reason}"
+    for error in measured.errors:
+        yield f"  ERROR {error}"
+
+
+def disturbance(report: Report) -> Iterator[str]:
+    """Warn of programs that ran beside the benchmark, for they distort its ratios."""
+    shares = [measured.others or 0.0 for measured in report.measured]
+    disturbed = sum(share > MUCH for share in shares)
+    if disturbed:
+        yield (
+            f"WARNING in {disturbed} of {len(shares)} cases other programs used up to "
+            f"{max(shares):.0%} of the CPUs: ratios there are not to be trusted, since libraries "
+            "whose threads wait for each other, such as PyTorch, lose most by it"
+        )
+
+
+def _row(measured: Measured, timing: Timing, peers: Sequence[str]) -> str:
+    speed, share = measured.speed(timing), measured.share(timing)
+    cells = [
+        f"{timing.median * 1e3:11.4f} {min(timing.seconds) * 1e3:10.4f}",
+        f"{'–' if speed is None else format(speed, '.1f'):>7}",
+        f"{'–' if share is None else format(share, '.0%'):>8}",
+    ]
+    if timing.kind == "backend":
+        ratios = measured.ratios(timing)
+        cells += [_cell(f"{ratios[p]:.2f}×" if p in ratios else "–", p) for p in peers]
+    return f"  {timing.name:<{WIDTH - 2}}{' '.join(cells)}"
+
+
+def _cell(text: str, peer: str) -> str:
+    return f"{text:>{len(peer) + 4}}"
+
+
+def means(report: Report) -> Iterator[str]:
+    """Geometric mean of the ratios to each peer, over the cases of an operation."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for measured in report.measured:
+        for timing in measured.timings:
+            if timing.kind == "backend":
+                for peer, ratio in measured.ratios(timing).items():
+                    found.setdefault((measured.group, timing.name, peer), []).append(ratio)
+    several = {key: ratios for key, ratios in found.items() if len(ratios) > 1}
+    if several:
+        yield "geometric means over cases, a peer's time over tinyml's:"
+    for (group, name, peer), ratios in several.items():
+        mean = statistics.geometric_mean(ratios)
+        yield f"  {group:<18}{name:<14} vs {peer:<12}{mean:6.2f}×  ({len(ratios)} cases)"
+
+
+def comparison(old: Report, new: Report, name: str) -> tuple[list[str], bool]:
+    """Say what got slower than in the file of that name, and whether anything did."""
+    lines = []
+    for key in {**old.environment, **new.environment}:
+        if key not in VARIABLES and not (key in old.environment and key in new.environment):
+            continue  # of a peer or a backend that only one run had
+        before, now = (report.environment.get(key, "unset") for report in (old, new))
+        if before != now:
+            lines.append(f"  not the same {key}: {before} then, {now} now")
+    if list(disturbance(old)):
+        lines.append("  other programs disturbed the old run")
+    found = list(changes(old, new))
+    slower = [change for change in found if change.slower]
+    lines += [f"  SLOWER {_change(change)}" for change in slower]
+    verdict = f"{len(slower)} of {len(found)} times got slower than in {name}"
+    return [f"{verdict} (median above, interquartile ranges apart)", *lines], bool(slower)
+
+
+def _change(change: Change) -> str:
+    old, new = change.old.median, change.new.median
+    text = f"{change.case}, {change.new.name}: {old * 1e3:.4f} ms -> {new * 1e3:.4f} ms"
+    copied = "" if change.copy is None else f"; copying memory ×{change.copy:.2f}"
+    return f"{text} (×{new / old:.2f}{copied})"
