@@ -1,17 +1,19 @@
-"""Threads for work in pieces, each with one BLAS thread.
+"""Threads for work in pieces.
 
 NumPy releases the interpreter's lock in large operations, so pieces of an array run side by side.
-BLAS is held to one thread meanwhile: its own threads meet at a barrier in every matrix product and
-spin there, which costs more than it brings for products of this size, and forty times the run time
-when another process holds one of the cores.
+Where pieces multiply matrices, BLAS is held to one thread meanwhile: its own threads meet at a
+barrier in every matrix product and spin there, which costs more than it brings for products of this
+size, and forty times the run time when another process holds one of the cores.
 """
 
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import cache
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -54,6 +56,40 @@ def each(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
             yield from map(function, work)
         else:
             yield from _threads().map(function, work)
+
+
+def share(work: Callable[[int, int], object], items: int, step: int) -> None:
+    """Run ``work(start, stop)`` on ranges of about ``step`` items that cover all of them.
+
+    The caller works too, and waits only for ranges that others have begun; a single range, or work
+    in a forked child, is its own affair. The others run in the caller's context, which holds
+    NumPy's error state.
+    """
+    count = -(-items // step)
+    if count == 1:
+        work(0, items)
+    if count < 2:
+        return
+    cuts = [items * part // count for part in range(count + 1)]
+    ranges = list(pairwise(cuts))[::-1]
+
+    def serve() -> None:
+        while ranges:
+            try:
+                start, stop = ranges.pop()
+            except IndexError:  # another thread was faster
+                return
+            work(start, stop)
+
+    helpers = 0 if _in_fork else min(thread_count(), count) - 1
+    begun = [_threads().submit(copy_context().run, serve) for _ in range(helpers)]
+    try:
+        serve()
+    finally:
+        begun = [helper for helper in begun if not helper.cancel()]
+        wait(begun)
+    for helper in begun:
+        helper.result()
 
 
 def _threads() -> ThreadPoolExecutor:
