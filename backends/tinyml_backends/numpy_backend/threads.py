@@ -16,10 +16,20 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
+
+from tinyml_backends.arrays import Array
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+#: Bytes that a thread works on at a time, about. They outgrow a core's L2 cache, but a NumPy call
+#: on fewer is over before another thread, which waits for the interpreter's lock, has woken up.
+BLOCK_BYTES = 1 << 21
+
+#: Bytes of scratch memory that a thread keeps, at most.
+SCRATCH_KEPT = 1 << 23
 
 VARIABLE = "TINYML_NUM_THREADS"
 
@@ -58,18 +68,21 @@ def each(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
             yield from _threads().map(function, work)
 
 
-def share(work: Callable[[int, int], object], items: int, step: int) -> None:
-    """Run ``work(start, stop)`` on ranges of about ``step`` items that cover all of them.
+def share(work: Callable[[int, int], object], items: int, size: int) -> None:
+    """Run ``work(start, stop)`` on ranges that cover all items, which have ``size`` bytes.
 
     The caller works too, and waits only for ranges that others have begun; a single range, or work
     in a forked child, is its own affair. The others run in the caller's context, which holds
     NumPy's error state.
     """
-    count = -(-items // step)
-    if count == 1:
-        work(0, items)
-    if count < 2:
+    if not items:
         return
+    threads = 1 if _in_fork else thread_count()
+    count = min(items, max(size // BLOCK_BYTES, min(threads, 2 * size // BLOCK_BYTES)))
+    if count < 2:
+        work(0, items)
+        return
+    count = min(items, -(-count // threads) * threads)
     cuts = [items * part // count for part in range(count + 1)]
     ranges = list(pairwise(cuts))[::-1]
 
@@ -81,8 +94,8 @@ def share(work: Callable[[int, int], object], items: int, step: int) -> None:
                 return
             work(start, stop)
 
-    helpers = 0 if _in_fork else min(thread_count(), count) - 1
-    begun = [_threads().submit(copy_context().run, serve) for _ in range(helpers)]
+    helpers = range(1, min(threads, count))
+    begun = [_threads().submit(copy_context().run, serve) for _ in helpers]
     try:
         serve()
     finally:
@@ -90,6 +103,31 @@ def share(work: Callable[[int, int], object], items: int, step: int) -> None:
         wait(begun)
     for helper in begun:
         helper.result()
+
+
+class _Scratch(threading.local):
+    memory = np.empty(0, np.uint8)
+
+
+_scratch = _Scratch()
+
+
+def scratch(*sizes: int) -> list[Array]:
+    """Byte arrays of these sizes, one behind the other, the calling thread's until it asks again.
+
+    They are kept from call to call: the first touch of memory fresh from the system costs more than
+    the work on it.
+    """
+    total, memory = sum(sizes), _scratch.memory
+    if len(memory) < total:
+        memory = np.empty(total, np.uint8)
+        if total <= SCRATCH_KEPT:
+            _scratch.memory = memory
+    arrays, start = [], 0
+    for size in sizes:
+        arrays.append(memory[start : start + size])
+        start += size
+    return arrays
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -5,7 +5,6 @@ column of its window: by 0 or one element's bits. A shift by all of the integer'
 0 in NumPy, so the row that holds no winner comes out of the same operation.
 """
 
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -14,8 +13,8 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.generic import unpool
 from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
-from tinyml_backends.numpy_backend.pool import in_block, is_pairs, split_rows
-from tinyml_backends.numpy_backend.threads import share
+from tinyml_backends.numpy_backend.pool import is_pairs, split_rows
+from tinyml_backends.numpy_backend.threads import scratch, share
 
 
 def max_unpool(
@@ -39,7 +38,7 @@ def max_unpool(
                 np, y[here], winners[here], window, input_shape, duplicates, out[here]
             )
 
-        share(planes, len(y), in_block(out))
+        share(planes, len(y), out.nbytes)
     return out
 
 
@@ -63,13 +62,13 @@ def max_unpool_gradient(
                 np, gradient[here], winners[here], window, duplicates, out[here]
             )
 
-        share(planes, len(gradient), in_block(gradient))
+        share(planes, len(gradient), gradient.nbytes)
     return out
 
 
 def _is_wide(array: Array, window: Window, shape: tuple[int, ...]) -> bool:
     """Whether windows of 2×2 tile the planes, and an integer holds two elements."""
-    return array.dtype.itemsize < 8 and sys.byteorder == "little" and is_pairs(window, shape)
+    return array.dtype.itemsize < 8 and is_pairs(window, shape)
 
 
 def _in_rows(
@@ -77,28 +76,36 @@ def _in_rows(
 ) -> None:
     columns = pooled.shape[-1]
     pooled, winners = pooled.reshape(-1, columns), winners.reshape(-1, columns)
-    pairs, wide = unpooled.reshape(-1, 2, 2 * columns), f"u{2 * pooled.dtype.itemsize}"
+    pairs, wide = unpooled.reshape(-1, 2, 2 * columns), f"u{2 * pooled.itemsize}"
 
     def rows(start: int, stop: int) -> None:
         here = slice(start, stop)
         kernel(pooled[here], winners[here], np.ascontiguousarray(pairs[here]).view(wide))
 
-    share(rows, len(pairs), in_block(pairs))
-
-
-def _add(y: Array, winners: Array, pairs: Array) -> None:
-    _scatter(y + y.dtype.type(0), winners, pairs)
+    share(rows, len(pairs), unpooled.nbytes)
 
 
 def _scatter(y: Array, winners: Array, pairs: Array) -> None:
-    bits, (shift, other_row) = y.view(f"u{y.itemsize}"), _shift(winners, y)
+    _put(y, pairs, *_shift(winners, y, *scratch(y.size)))
+
+
+def _add(y: Array, winners: Array, pairs: Array) -> None:
+    memory, flags = scratch(y.nbytes, y.size)
+    total = np.add(y, y.dtype.type(0), out=memory.view(y.dtype).reshape(y.shape))
+    _put(total, pairs, *_shift(winners, y, flags))
+
+
+def _put(y: Array, pairs: Array, shift: Array, other_row: Array) -> None:
+    bits = y.view(f"u{y.itemsize}")
     np.left_shift(bits, shift, out=pairs[:, 0], dtype=pairs.dtype)
     shift ^= other_row
     np.left_shift(bits, shift, out=pairs[:, 1], dtype=pairs.dtype)
 
 
 def _gather(out: Array, winners: Array, pairs: Array) -> None:
-    (upper, lower), (shift, other_row) = split_rows(pairs), _shift(winners, out)
+    *memory, flags = scratch(pairs.nbytes // 2, pairs.nbytes // 2, out.size)
+    shift, other_row = _shift(winners, out, flags)
+    upper, lower = (rows.reshape(out.shape) for rows in split_rows(pairs, memory))
     upper >>= shift
     shift ^= other_row
     lower >>= shift
@@ -106,10 +113,10 @@ def _gather(out: Array, winners: Array, pairs: Array) -> None:
     np.copyto(out.view(f"u{out.itemsize}"), upper, casting="unsafe")
 
 
-def _shift(winners: Array, pooled: Array) -> tuple[Array, Array]:
+def _shift(winners: Array, pooled: Array, memory: Array) -> tuple[Array, Array]:
     """Bits from the first column of the upper row to the winner, past the end for the lower row.
 
     The second result changes them to those of the lower row.
     """
     width = np.uint8(8 * pooled.itemsize)
-    return winners * width, width + width
+    return np.multiply(winners, width, out=memory.reshape(winners.shape)), width + width
