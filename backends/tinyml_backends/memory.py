@@ -53,7 +53,10 @@ class Workspace:
         if nbytes < SMALL_BYTES:
             return np.empty(shape, dtype)
         free = self._free.setdefault(nbytes, [])
-        memory = free.pop() if free else memoryview(np.empty(nbytes, np.uint8).data)
+        try:
+            memory = free.pop()
+        except IndexError:
+            memory = memoryview(np.empty(nbytes, np.uint8).data)
         # All views refer to `whole` and not to what that is made of: a memoryview is no array.
         whole = np.asarray(memory)
         weakref.finalize(whole, free.append, memory).atexit = False

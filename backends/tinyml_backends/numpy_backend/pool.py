@@ -12,6 +12,7 @@ import numpy as np
 from tinyml_backends.arrays import Array
 from tinyml_backends.generic import pool
 from tinyml_backends.geometry import Window
+from tinyml_backends.memory import empty
 from tinyml_backends.numpy_backend.threads import scratch, share
 
 
@@ -37,7 +38,7 @@ def max_pool(
     if out is None:
         shape = (len(x), *window.output_shape(x.shape[1 : window.axes + 1]))
         shape += x.shape[window.axes + 1 :]
-        out = np.empty(shape, x.dtype), np.empty(shape, window.winner_dtype)
+        out = empty(np, shape, x.dtype), empty(np, shape, window.winner_dtype)
     values, winners = out
     if not is_pairs(window, x.shape[1:]):
 

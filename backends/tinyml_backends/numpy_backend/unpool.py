@@ -13,6 +13,7 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.generic import unpool
 from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
+from tinyml_backends.memory import empty
 from tinyml_backends.numpy_backend.pool import is_pairs, split_rows
 from tinyml_backends.numpy_backend.threads import scratch, share
 
@@ -27,7 +28,7 @@ def max_unpool(
 ) -> Array:
     """As `generic.unpool.max_unpool`; the sum is also the gradient of pooling."""
     if out is None:
-        out = np.empty((len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype)
+        out = empty(np, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype)
     if _is_wide(y, window, out.shape[1:]):
         _in_rows(_add if duplicates == "sum" else _scatter, y, winners, out)
     else:
@@ -51,7 +52,7 @@ def max_unpool_gradient(
 ) -> Array:
     """As `generic.unpool.max_unpool_gradient`."""
     if out is None:
-        out = np.empty(winners.shape, gradient.dtype)
+        out = empty(np, winners.shape, gradient.dtype)
     if _is_wide(gradient, window, gradient.shape[1:]):
         _in_rows(_gather, out, winners, gradient)
     else:
