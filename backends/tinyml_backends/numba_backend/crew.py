@@ -64,7 +64,9 @@ def share(kernel: Callable[..., Any], arguments: tuple[Any, ...], items: int, si
     for _ in range(min(threads, count) - 1):
         _jobs.put(job)
     job.work()
-    for error in [job.reports.get() for _ in range(count)]:
+    errors = [job.reports.get() for _ in range(count)]
+    job.arguments = ()  # a worker that comes too late must not hold the arrays
+    for error in errors:
         if error is not None:
             raise error
 

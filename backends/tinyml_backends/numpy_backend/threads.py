@@ -85,6 +85,7 @@ def share(work: Callable[[int, int], object], items: int, size: int) -> None:
     count = min(items, -(-count // threads) * threads)
     cuts = [items * part // count for part in range(count + 1)]
     ranges = list(pairwise(cuts))[::-1]
+    job = [work]  # a helper that comes too late must not hold the arrays of the work
 
     def serve() -> None:
         while ranges:
@@ -92,7 +93,7 @@ def share(work: Callable[[int, int], object], items: int, size: int) -> None:
                 start, stop = ranges.pop()
             except IndexError:  # another thread was faster
                 return
-            work(start, stop)
+            job[0](start, stop)
 
     helpers = range(1, min(threads, count))
     begun = [_threads().submit(copy_context().run, serve) for _ in helpers]
@@ -101,6 +102,7 @@ def share(work: Callable[[int, int], object], items: int, size: int) -> None:
     finally:
         begun = [helper for helper in begun if not helper.cancel()]
         wait(begun)
+        job.clear()
     for helper in begun:
         helper.result()
 
