@@ -85,7 +85,8 @@ def pytest_runtest_makereport(item: pytest.Item):  # type: ignore[no-untyped-def
     report = yield
     callspec = getattr(item, "callspec", None)
     if report.when == "call" and report.passed and callspec and "backend" in callspec.params:
-        _passed.append(item.nodeid.replace(callspec.params["backend"], "BACKEND", 1))
+        test, _, parameters = item.nodeid.partition("[")
+        _passed.append(f"{test}[{parameters.replace(callspec.params['backend'], 'BACKEND', 1)}")
     return report
 
 

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from conftest import peer
+
 WORK = """
 import os, threading
 import numpy as np
@@ -65,18 +67,20 @@ assert results == [work()] * 3
 """
 
 
+@pytest.mark.host
+@pytest.mark.parametrize("name", ["numpy", "numba"])
 @pytest.mark.parametrize("threads", ["1", "3"])
 @pytest.mark.parametrize(
     "code", [FORK, TOGETHER, COLD], ids=["fork after use", "together", "first calls together"]
 )
-def test_in_a_process_of_its_own(backend, code, threads):
-    if backend.library != "numpy":
-        pytest.skip("these threads are those of the CPU")
+def test_in_a_process_of_its_own(name, code, threads):
+    if name == "numba":
+        peer("numba")
     if code is FORK and not hasattr(os, "fork"):
         pytest.skip("no fork here")
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", WORK + code],
-        env={**os.environ, "TINYML_BACKEND": backend.name, "TINYML_NUM_THREADS": threads},
+        env={**os.environ, "TINYML_BACKEND": name, "TINYML_NUM_THREADS": threads},
         check=True,
         timeout=120,
     )

@@ -10,6 +10,7 @@ from tinyml.arrays import device_scope
 from tinyml.layers.base import Layer, device_of
 from tinyml_backends import Backend, current_backend, resolve
 from tinyml_backends.arrays import Array
+from tinyml_backends.memory import Workspace
 
 
 class Sequential(Layer):
@@ -47,6 +48,8 @@ class Sequential(Layer):
     """
 
     def __init__(self, layers: Sequence[Layer], *, name: str = "model") -> None:
+        self._workspace = Workspace()
+        self._shape: tuple[int, ...] | None = None
         super().__init__(name)
         self.layers = list(layers)
         names = [layer.name for layer in self.layers]
@@ -103,14 +106,18 @@ class Sequential(Layer):
         MixedBackendError
             If ``x`` does not live where the parameters do; nothing is copied silently.
         """
-        with self._running.by_this_thread(self):
+        with self._running.by_this_thread(self), self._memory():
+            shape = getattr(x, "shape", None)
+            if shape != self._shape or not self.training:
+                self._workspace.clear()
+                self._shape = shape
             for layer in self.layers:
                 x = layer(x)  # which runs on the device of x
             return x
 
     def backward(self, in_gradient: Array) -> Array:
         """Gradient with respect to the network's input; adds to those of all parameters."""
-        with self._running.by_this_thread(self), device_scope(in_gradient):
+        with self._running.by_this_thread(self), device_scope(in_gradient), self._memory():
             for layer in reversed(self.layers):
                 in_gradient = layer.backward(in_gradient)
             return in_gradient
@@ -121,8 +128,13 @@ class Sequential(Layer):
             layer.train(training)
         return super().train(training)
 
+    def _memory(self) -> AbstractContextManager[None]:
+        """In training, results take the memory of earlier ones that nobody holds any more."""
+        return self._workspace.in_use() if self.training else nullcontext()
+
     def forget(self) -> None:
-        """Drop what the layers saved for backward."""
+        """Drop what the layers saved for backward, and the memory kept for the next step."""
+        self._workspace.clear()
         for layer in getattr(self, "layers", ()):
             layer.forget()
 

@@ -252,7 +252,7 @@ class Backend:
 
         All but ``x`` have one number for each channel.
         """
-        return norm.normalize(x, mean, inverse_deviation, scale, shift)
+        return norm.normalize(self.xp, x, mean, inverse_deviation, scale, shift)
 
     def normalize_sums(self, gradient: Array, normalized: Array) -> tuple[Array, Array]:
         """Sums of ``gradient`` and of ``gradient · normalized``, of each channel."""
@@ -262,7 +262,7 @@ class Backend:
         self, gradient: Array, normalized: Array, mean: Array, share: Array, slope: Array
     ) -> Array:
         """``(gradient − normalized · share − mean) · slope``, with one number for each channel."""
-        return norm.normalize_gradient(gradient, normalized, mean, share, slope)
+        return norm.normalize_gradient(self.xp, gradient, normalized, mean, share, slope)
 
     def sgd_step(
         self,

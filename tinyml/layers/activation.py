@@ -1,9 +1,13 @@
 """Elementwise activations."""
 
+import numpy as np
+
 from tinyml.arrays import check_shape, namespace
 from tinyml.layers.base import Layer
 from tinyml_backends import backend_for
 from tinyml_backends.arrays import Array
+from tinyml_backends.generic.bits import select
+from tinyml_backends.memory import empty
 
 
 class ReLU(Layer):
@@ -31,13 +35,13 @@ class ReLU(Layer):
 
     def forward(self, x: Array) -> Array:
         """Clip ``x`` from below; NaN stays NaN."""
-        xp = namespace(x)
-        self.positive = x > 0
-        return xp.maximum(x, x.dtype.type(0))
+        xp, zero = namespace(x), x.dtype.type(0)
+        self.positive = xp.greater(x, zero, out=empty(xp, x.shape, np.dtype(bool)))
+        return xp.maximum(x, zero, out=empty(xp, x.shape, x.dtype))
 
     def backward(self, in_gradient: Array) -> Array:
         """Let the gradient through where the input was positive."""
         positive = self.saved(self.positive)
         xp = backend_for(in_gradient, positive).xp
         check_shape(f"{self!r}: gradient", in_gradient, positive.shape)
-        return xp.where(positive, in_gradient, in_gradient.dtype.type(0))
+        return select(xp, positive, in_gradient)

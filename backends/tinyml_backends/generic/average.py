@@ -5,8 +5,9 @@ from types import ModuleType
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.generic.blocks import blocks_of, slice_of, zeros
+from tinyml_backends.generic.blocks import blocks_of, slice_of
 from tinyml_backends.geometry import Window
+from tinyml_backends.memory import empty, zeros
 
 
 def avg_pool(
@@ -23,7 +24,7 @@ def avg_pool(
     divisors = _Divisors(xp, window, spatial, count_include_pad, divisor, len(channels))
     axes = tuple(range(1, window.axes + 1))
     if out is None:
-        out = xp.empty((len(x), *outputs, *channels), x.dtype)
+        out = empty(xp, (len(x), *outputs, *channels), x.dtype)
     if is_global(window, spatial):
         out[...] = quotient(x.sum(axes, dtype=_exact(x.dtype), keepdims=True), divisors[:])
         return out

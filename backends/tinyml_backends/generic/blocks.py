@@ -1,9 +1,6 @@
-"""Stacks of planes: results of zeros, and cutting them into blocks that fit the cache."""
+"""Cutting a stack of planes into blocks that fit the cache."""
 
 from collections.abc import Iterator
-from types import ModuleType
-
-import numpy as np
 
 from tinyml_backends.arrays import Array
 
@@ -43,13 +40,3 @@ def blocks_of(array: Array, rows: int) -> Iterator[tuple[slice, range]]:
 def slice_of(rows: range) -> slice:
     """The rows as a slice."""
     return slice(rows.start, rows.stop)
-
-
-def zeros(
-    xp: ModuleType, shape: tuple[int, ...], dtype: "np.dtype[np.generic]", out: Array | None
-) -> Array:
-    """``out`` filled with zeros, or a new array of them."""
-    if out is None:
-        return xp.zeros(shape, dtype)
-    out[...] = 0
-    return out

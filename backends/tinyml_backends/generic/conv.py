@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from tinyml_backends.arrays import Array
 from tinyml_backends.generic.blocks import blocks, slice_of
 from tinyml_backends.geometry import Window
+from tinyml_backends.memory import empty, zeros
 
 #: Bytes of the columns of one piece. They are written once and read by the matrix product at once.
 PIECE_BYTES = 1 << 21
@@ -47,7 +48,7 @@ def conv(
     copy = copy or partial(patches, xp)
     matrix = weight.reshape(groups, len(weight) // groups, -1)
     outputs = window.output_shape(x.shape[2:])
-    out = xp.empty((len(x), len(weight), *outputs), xp.result_type(x, weight))
+    out = empty(xp, (len(x), len(weight), *outputs), xp.result_type(x, weight))
 
     def run(piece: _Piece) -> None:
         target = out[piece.samples, :, piece.outputs]
@@ -82,7 +83,7 @@ def conv_gradient(
     copy, add = copy or partial(patches, xp), add or add_patches
     matrix = weight.reshape(groups, len(weight) // groups, -1)
     transposed = xp.ascontiguousarray(matrix.swapaxes(1, 2))
-    x_gradient = xp.zeros(x.shape, xp.result_type(gradient, weight))
+    x_gradient = zeros(xp, x.shape, xp.result_type(gradient, weight))
 
     def run(pieces: list[_Piece]) -> Array:
         total = xp.zeros(matrix.shape, xp.result_type(gradient, x))

@@ -3,22 +3,24 @@
 from types import ModuleType
 
 from tinyml_backends.arrays import Array
+from tinyml_backends.memory import empty
 
 
 def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
     """Mean and (biased) variance of each channel."""
     mean = x.mean(_but_channels(x))
-    deviation = x - by_channel(mean, x)
+    deviation = xp.subtract(x, by_channel(mean, x), out=empty(xp, x.shape, x.dtype))
     return mean, _sum_of_products(xp, deviation, deviation) / (x.size // x.shape[1])
 
 
 def normalize(
-    x: Array, mean: Array, inverse_deviation: Array, scale: Array, shift: Array
+    xp: ModuleType, x: Array, mean: Array, inverse_deviation: Array, scale: Array, shift: Array
 ) -> tuple[Array, Array]:
     """Scaled and shifted result, and the normalised input."""
-    normalized = x - by_channel(mean, x)
+    dtype = xp.result_type(x, mean, inverse_deviation, scale)
+    normalized = xp.subtract(x, by_channel(mean, x), out=empty(xp, x.shape, dtype))
     normalized *= by_channel(inverse_deviation, x)
-    y = normalized * by_channel(scale, x)
+    y = xp.multiply(normalized, by_channel(scale, x), out=empty(xp, x.shape, dtype))
     y += by_channel(shift, x)
     return y, normalized
 
@@ -29,10 +31,11 @@ def normalize_sums(xp: ModuleType, gradient: Array, normalized: Array) -> tuple[
 
 
 def normalize_gradient(
-    gradient: Array, normalized: Array, mean: Array, share: Array, slope: Array
+    xp: ModuleType, gradient: Array, normalized: Array, mean: Array, share: Array, slope: Array
 ) -> Array:
     """``(gradient − normalized · share − mean) · slope``, with one number for each channel."""
-    out = normalized * by_channel(-share, normalized)
+    out = empty(xp, normalized.shape, xp.result_type(normalized, share, gradient))
+    xp.multiply(normalized, by_channel(-share, normalized), out=out)
     out += gradient
     out -= by_channel(mean, out)
     out *= by_channel(slope, out)

@@ -6,6 +6,7 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.generic.bits import replace
 from tinyml_backends.generic.blocks import blocks_of, slice_of
 from tinyml_backends.geometry import Window, pitches
+from tinyml_backends.memory import empty
 
 
 def max_pool(
@@ -15,7 +16,7 @@ def max_pool(
     spatial, channels = x.shape[1 : window.axes + 1], x.shape[window.axes + 1 :]
     shape = (len(x), *window.output_shape(spatial), *channels)
     if out is None:
-        out = xp.empty(shape, x.dtype), xp.empty(shape, window.winner_dtype)
+        out = empty(xp, shape, x.dtype), empty(xp, shape, window.winner_dtype)
     values, winners = out
     for planes, outputs in blocks_of(x, shape[1]):
         rows, part = window.part(outputs, spatial)

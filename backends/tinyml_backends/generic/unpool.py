@@ -14,8 +14,9 @@ import numpy as np
 
 from tinyml_backends.arrays import Array
 from tinyml_backends.generic.bits import keep, replace
-from tinyml_backends.generic.blocks import blocks_of, slice_of, zeros
+from tinyml_backends.generic.blocks import blocks_of, slice_of
 from tinyml_backends.geometry import Cell, Window, pitches
+from tinyml_backends.memory import empty, zeros
 
 Duplicates = Literal["last", "sum"]
 
@@ -72,7 +73,7 @@ def max_unpool_gradient(
     input_shape = gradient.shape[1 : window.axes + 1]
     if duplicates == "last" and window.overlaps:
         return _gather_last(xp, gradient, winners, window, input_shape, out)
-    out = xp.empty(winners.shape, gradient.dtype) if out is None else out
+    out = empty(xp, winners.shape, gradient.dtype) if out is None else out
     positions = FlatPositions(xp, window, gradient.shape)
     for planes, rows in blocks_of(out, out.shape[1]):
         here = planes, slice_of(rows)

@@ -9,6 +9,7 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.backend import DTYPES
 from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
+from tinyml_backends.memory import empty
 from tinyml_backends.numba_backend import average, pool, unpool
 from tinyml_backends.numba_backend.crew import share
 from tinyml_backends.numba_backend.plans import divisors, plan_of
@@ -37,7 +38,7 @@ class NumbaBackend(NumpyBackend):
         plan = plan_of(window, x.shape[1:])
         if out is None:
             shape = x.shape[:1] + plan.pooled
-            out = np.empty(shape, x.dtype), np.empty(shape, plan.winner_dtype)
+            out = empty(np, shape, x.dtype), empty(np, shape, plan.winner_dtype)
         values, winners = out
         flat = x.ravel(), values.ravel(), winners.ravel()
         items = len(x) * plan.rows_out
@@ -89,7 +90,7 @@ class NumbaBackend(NumpyBackend):
         plan = plan_of(window, (*input_shape, *y.shape[window.axes + 1 :]))
         past_cache = out is not None and out.nbytes >= STREAMED_BYTES
         if out is None:
-            out = np.empty(y.shape[:1] + plan.shape, y.dtype)
+            out = empty(np, y.shape[:1] + plan.shape, y.dtype)
         size = y.nbytes + winners.nbytes + out.nbytes
         # one term alone is added to +0.0, which makes +0.0 of −0.0 and changes nothing else
         values, cells, nought = _bits(y), _bits(out), _NOUGHT[y.dtype, add]
@@ -116,7 +117,7 @@ class NumbaBackend(NumpyBackend):
         """As `Backend.max_unpool_gradient`."""
         plan = plan_of(window, gradient.shape[1:])
         if out is None:
-            out = np.empty(winners.shape, gradient.dtype)
+            out = empty(np, winners.shape, gradient.dtype)
         size = gradient.nbytes + winners.nbytes + out.nbytes
         flat = (_bits(gradient), winners.ravel(), _bits(out), plan.g)
         items = len(gradient) * plan.rows_out
@@ -134,7 +135,7 @@ class NumbaBackend(NumpyBackend):
         """As `Backend.unpool_plane_indices`."""
         if indices.dtype.itemsize < 4 or indices.dtype == np.uint64:
             return super().unpool_plane_indices(y, indices, input_shape)
-        out = np.empty((len(y), *input_shape), y.dtype)
+        out = empty(np, (len(y), *input_shape), y.dtype)
         bad = np.full(len(y), -1, np.int64)
         inside, pooled = prod(input_shape), prod(y.shape[1:])
         arguments = (_bits(y), indices.ravel(), _bits(out), bad, inside, pooled)
@@ -156,7 +157,7 @@ class NumbaBackend(NumpyBackend):
         if plan.is_global or x.dtype not in _SUMMED:
             return super().avg_pool(x, window, count_include_pad, divisor, out=out)
         if out is None:
-            out = np.empty(x.shape[:1] + plan.pooled, x.dtype)
+            out = empty(np, x.shape[:1] + plan.pooled, x.dtype)
         along = divisors(window, x.shape[1 : window.axes + 1], count_include_pad, divisor)
         arguments = (x.ravel(), out.ravel(), plan.g, plan.spans, *along)
         share(average.avg_pool, arguments, len(x) * plan.rows_out, x.nbytes + out.nbytes)
@@ -179,7 +180,7 @@ class NumbaBackend(NumpyBackend):
                 gradient, window, input_shape, count_include_pad, divisor, out=out
             )
         if out is None:
-            out = np.empty(gradient.shape[:1] + plan.shape, gradient.dtype)
+            out = empty(np, gradient.shape[:1] + plan.shape, gradient.dtype)
         along = divisors(window, tuple(input_shape), count_include_pad, divisor)
         arguments = (gradient.ravel(), out.ravel(), plan.g, plan.spans, *along)
         items, size = len(gradient) * plan.rows_in, gradient.nbytes + out.nbytes

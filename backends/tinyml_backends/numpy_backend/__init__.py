@@ -9,7 +9,9 @@ import numpy as np
 from tinyml_backends.arrays import Array
 from tinyml_backends.backend import Backend
 from tinyml_backends.generic import conv
+from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
+from tinyml_backends.numpy_backend import pool, unpool
 from tinyml_backends.numpy_backend.threads import each
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,8 +62,51 @@ class NumpyBackend(Backend):
         """``array`` itself."""
         return np.asarray(array)
 
-    max_pool_gradient = _quiet(Backend.max_pool_gradient)
-    max_unpool = _quiet(Backend.max_unpool)
+    def max_pool(
+        self, x: Array, window: Window, *, out: tuple[Array, Array] | None = None
+    ) -> tuple[Array, Array]:
+        """As `Backend.max_pool`, in threads; so are the next three."""
+        return pool.max_pool(x, window, out)
+
+    @_quiet
+    def max_pool_gradient(
+        self,
+        gradient: Array,
+        winners: Array,
+        window: Window,
+        input_shape: tuple[int, ...],
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """As `Backend.max_pool_gradient`."""
+        return unpool.max_unpool(gradient, winners, window, input_shape, "sum", out)
+
+    @_quiet
+    def max_unpool(
+        self,
+        y: Array,
+        winners: Array,
+        window: Window,
+        input_shape: tuple[int, ...],
+        duplicates: Duplicates,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """As `Backend.max_unpool`."""
+        return unpool.max_unpool(y, winners, window, input_shape, duplicates, out)
+
+    def max_unpool_gradient(
+        self,
+        gradient: Array,
+        winners: Array,
+        window: Window,
+        duplicates: Duplicates,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """As `Backend.max_unpool_gradient`."""
+        return unpool.max_unpool_gradient(gradient, winners, window, duplicates, out)
+
     avg_pool = _quiet(Backend.avg_pool)
     avg_pool_gradient = _quiet(Backend.avg_pool_gradient)
     adaptive_max_pool_gradient = _quiet(Backend.adaptive_max_pool_gradient)

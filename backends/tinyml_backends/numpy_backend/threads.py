@@ -1,23 +1,35 @@
-"""Threads for work in pieces, each with one BLAS thread.
+"""Threads for work in pieces.
 
 NumPy releases the interpreter's lock in large operations, so pieces of an array run side by side.
-BLAS is held to one thread meanwhile: its own threads meet at a barrier in every matrix product and
-spin there, which costs more than it brings for products of this size, and forty times the run time
-when another process holds one of the cores.
+Where pieces multiply matrices, BLAS is held to one thread meanwhile: its own threads meet at a
+barrier in every matrix product and spin there, which costs more than it brings for products of this
+size, and forty times the run time when another process holds one of the cores.
 """
 
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import cache
+from itertools import pairwise
 from typing import Any, TypeVar
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
+
+from tinyml_backends.arrays import Array
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+#: Bytes that a thread works on at a time, about. They outgrow a core's L2 cache, but a NumPy call
+#: on fewer is over before another thread, which waits for the interpreter's lock, has woken up.
+BLOCK_BYTES = 1 << 21
+
+#: Bytes of scratch memory that a thread keeps, at most.
+SCRATCH_KEPT = 1 << 23
 
 VARIABLE = "TINYML_NUM_THREADS"
 
@@ -54,6 +66,68 @@ def each(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
             yield from map(function, work)
         else:
             yield from _threads().map(function, work)
+
+
+def share(work: Callable[[int, int], object], items: int, size: int) -> None:
+    """Run ``work(start, stop)`` on ranges that cover all items, which have ``size`` bytes.
+
+    The caller works too, and waits only for ranges that others have begun; a single range, or work
+    in a forked child, is its own affair. The others run in the caller's context, which holds
+    NumPy's error state.
+    """
+    if not items:
+        return
+    threads = 1 if _in_fork else thread_count()
+    count = min(items, max(size // BLOCK_BYTES, min(threads, 2 * size // BLOCK_BYTES)))
+    if count < 2:
+        work(0, items)
+        return
+    count = min(items, -(-count // threads) * threads)
+    cuts = [items * part // count for part in range(count + 1)]
+    ranges = list(pairwise(cuts))[::-1]
+
+    def serve() -> None:
+        while ranges:
+            try:
+                start, stop = ranges.pop()
+            except IndexError:  # another thread was faster
+                return
+            work(start, stop)
+
+    helpers = range(1, min(threads, count))
+    begun = [_threads().submit(copy_context().run, serve) for _ in helpers]
+    try:
+        serve()
+    finally:
+        begun = [helper for helper in begun if not helper.cancel()]
+        wait(begun)
+    for helper in begun:
+        helper.result()
+
+
+class _Scratch(threading.local):
+    memory = np.empty(0, np.uint8)
+
+
+_scratch = _Scratch()
+
+
+def scratch(*sizes: int) -> list[Array]:
+    """Byte arrays of these sizes, one behind the other, the calling thread's until it asks again.
+
+    They are kept from call to call: the first touch of memory fresh from the system costs more than
+    the work on it.
+    """
+    total, memory = sum(sizes), _scratch.memory
+    if len(memory) < total:
+        memory = np.empty(total, np.uint8)
+        if total <= SCRATCH_KEPT:
+            _scratch.memory = memory
+    arrays, start = [], 0
+    for size in sizes:
+        arrays.append(memory[start : start + size])
+        start += size
+    return arrays
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -1,0 +1,199 @@
+"""NumPy's fast paths: equal to the generic kernels bit for bit, and really taken."""
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from support.compare import assert_same_bits, assert_same_sums
+from support.strategies import FLOATS, INTEGERS, arrays, geometries
+from tinyml_backends import Backend, Window
+from tinyml_backends.numpy_backend import NumpyBackend, pool, threads, unpool
+
+pytestmark = pytest.mark.host
+
+PAIRS = Window.of(2, 2)
+
+
+class Generic(Backend):
+    """Only the generic kernels."""
+
+    name = library = "numpy"
+    xp = np
+
+
+GENERIC, FAST = Generic(), NumpyBackend()
+
+
+@pytest.fixture(params=["as they come", "small blocks"])
+def cut(request, monkeypatch):
+    """Kernels run as they come, or in blocks of one pair of rows or one plane, in three threads."""
+    if request.param == "small blocks":
+        monkeypatch.setattr(threads, "BLOCK_BYTES", 1)
+        monkeypatch.setattr(threads, "thread_count", lambda: 3)
+
+
+def count(monkeypatch, module, name):
+    """The list that a call of a module's function will be noted in."""
+    calls, function = [], getattr(module, name)
+
+    def counted(*arguments):
+        calls.append(name)
+        return function(*arguments)
+
+    monkeypatch.setattr(module, name, counted)
+    return calls
+
+
+def same(data, window, spatial, channels=()):
+    """All four kernels on a drawn stack, and all but the first on values other than its maxima."""
+    planes = data.draw(st.integers(0, 3))
+    x = data.draw(arrays((planes, *spatial, *channels)))
+    y, winners = GENERIC.max_pool(x, window)
+    out = np.full_like(y, 77, order="C"), np.full_like(winners, 77, order="C")
+    assert FAST.max_pool(x, window, out=out) is out
+    for result in (out, FAST.max_pool(x, window)):
+        assert_same_bits(result[0], y)
+        assert_same_bits(result[1], winners)
+    values = data.draw(arrays(y.shape, dtypes=[x.dtype.name]))
+    calls = [
+        ("max_unpool", (values, winners, window, spatial, "last"), assert_same_bits),
+        ("max_unpool", (values, winners, window, spatial, "sum"), assert_same_sums),
+        ("max_pool_gradient", (values, winners, window, spatial), assert_same_sums),
+        ("max_unpool_gradient", (x, winners, window, "last"), assert_same_bits),
+        ("max_unpool_gradient", (x, winners, window, "sum"), assert_same_bits),
+    ]
+    for name, arguments, check in calls:
+        with np.errstate(all="ignore"):
+            expected = getattr(GENERIC, name)(*arguments)
+        check(getattr(FAST, name)(*arguments), expected)
+        memory = np.full(expected.size + 2, 77, expected.dtype)  # not where a wide integer begins
+        out = memory[1:-1].reshape(expected.shape)
+        assert getattr(FAST, name)(*arguments, out=out) is out
+        check(out, expected)
+        assert memory[0] == memory[-1] == 77
+
+
+@hypothesis.given(data=st.data())
+def test_pairs(cut, data):
+    rows, columns = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 40)))
+    same(data, PAIRS, (2 * rows, 2 * columns))
+
+
+@hypothesis.given(data=st.data())
+def test_pairs_that_leave_cells_over(cut, data):
+    same(data, PAIRS, data.draw(st.tuples(st.integers(2, 9), st.integers(2, 9))))
+
+
+@hypothesis.given(data=st.data())
+def test_other_windows(cut, data):
+    spatial, geometry = data.draw(geometries())
+    channels = data.draw(st.sampled_from([(), (1,), (3,)]))
+    same(data, Window.of(len(spatial), **geometry), spatial, channels)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
+def test_every_window_of_four_values(dtype, order):
+    """All ties, zeros and NaNs that four cells can hold, beside windows without any."""
+    kinds = np.dtype(dtype).kind == "f"
+    cells = np.array([-1.5, -0.0, 0.0, 1.5, np.nan, -np.nan] if kinds else [0, 1, 2]).astype(dtype)
+    several = np.stack(np.meshgrid(*[cells] * 4, indexing="ij")).reshape(2, 2, -1)
+    x = np.asarray(several.transpose(2, 0, 1), order=order)
+    for stack in (x, x.transpose(1, 0, 2).reshape(1, 2, -1)):  # small planes, and one long row
+        for result, expected in zip(
+            FAST.max_pool(stack, PAIRS), GENERIC.max_pool(stack, PAIRS), strict=True
+        ):
+            assert_same_bits(result, expected)
+
+
+@pytest.mark.parametrize("special", [0.0, -0.0, np.nan, -np.inf])
+def test_many_blocks(monkeypatch, special):
+    """Of several megabytes, with something special in one of the blocks."""
+    monkeypatch.setattr(threads, "BLOCK_BYTES", 1 << 19)
+    monkeypatch.setattr(threads, "thread_count", lambda: 3)
+    x = np.random.default_rng(0).integers(-9, 9, (9, 512, 302)).astype(np.float32)
+    x += 0.0 if special == 0 else 0.5
+    x[4, 100:200] = special
+    y, winners = GENERIC.max_pool(x, PAIRS)
+    taken = count(monkeypatch, pool, "_pool")
+    generic = count(monkeypatch, pool.pool, "max_pool")
+    fast = FAST.max_pool(x, PAIRS)
+    assert_same_bits(fast[0], y)
+    assert_same_bits(fast[1], winners)
+    assert len(taken) == 12
+    assert len(generic) == (str(special) in ("-0.0", "nan"))
+    for name, *arguments in (
+        ("max_unpool", y, winners, PAIRS, (512, 302), "last"),
+        ("max_pool_gradient", y, winners, PAIRS, (512, 302)),
+        ("max_unpool_gradient", x, winners, PAIRS, "last"),
+    ):
+        assert_same_sums(getattr(FAST, name)(*arguments), getattr(GENERIC, name)(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("window", "shape", "dtype", "pools", "unpools"),
+    [
+        (PAIRS, (3, 6, 8), np.float32, True, True),
+        (Window.of(2, 2, ceil_mode=True), (3, 6, 8), np.float16, True, True),
+        (PAIRS, (3, 6, 8), np.uint8, True, True),
+        (PAIRS, (3, 6, 8), np.float64, True, False),  # no integer holds two of its elements
+        (PAIRS, (3, 7, 8), np.float32, False, False),
+        (PAIRS, (3, 6, 9), np.float32, False, False),
+        (PAIRS, (3, 6, 8, 4), np.float32, False, False),  # channels last
+        (Window.of(2, 2, padding=1), (3, 6, 8), np.float32, False, False),
+        (Window.of(2, 2, dilation=(1, 2)), (3, 6, 8), np.float32, False, False),
+        (Window.of(2, 2, 1), (3, 6, 8), np.float32, False, False),
+        (Window.of(2, (2, 3)), (3, 6, 6), np.float32, False, False),
+        (Window.of(1, 2), (3, 6), np.float32, False, False),
+        (Window.of(3, 2), (3, 6, 8, 4), np.float32, False, False),
+    ],
+    ids=str,
+)
+def test_which_path_is_taken(monkeypatch, window, shape, dtype, pools, unpools):
+    pooled = count(monkeypatch, pool, "_pool")
+    scattered = count(monkeypatch, unpool, "_put")
+    gathered = count(monkeypatch, unpool, "_gather")
+    x = np.ones(shape, dtype)
+    y, winners = FAST.max_pool(x, window)
+    spatial = shape[1 : window.axes + 1]
+    FAST.max_unpool(y, winners, window, spatial, "last")
+    FAST.max_pool_gradient(y, winners, window, spatial)
+    FAST.max_unpool_gradient(x, winners, window, "last")
+    assert (len(pooled), len(scattered), len(gathered)) == (pools, 2 * unpools, unpools)
+
+
+@pytest.mark.parametrize("window", [PAIRS, Window.of(2, 3)], ids=str)
+def test_winners_that_were_overwritten_stay_inside(window):
+    """Winners written through ``out`` are the caller's; whatever they hold, no memory is lost."""
+    x = np.ones((2, 6, 6), np.float32)
+    y, winners = FAST.max_pool(x, window)
+    winners[...] = np.random.default_rng(0).integers(0, 256, winners.shape)
+    memory = np.full(x.size + 64, 77, np.float32)
+    out = memory[32:-32].reshape(x.shape)
+    for kernel in (FAST.max_unpool, FAST.max_pool_gradient):
+        rule = ("last",) if kernel == FAST.max_unpool else ()
+        try:
+            kernel(y, winners, window, (6, 6), *rule, out=out)
+        except IndexError:  # the generic kernels look the winners up in a table
+            assert window != PAIRS
+    assert (memory[:32] == 77).all()
+    assert (memory[-32:] == 77).all()
+
+
+def test_an_error_in_a_block_is_raised():
+    def fail(start, stop):
+        if start == 3:
+            raise ValueError("block 3")
+
+    with pytest.raises(ValueError, match="block 3"):
+        threads.share(fail, 9, 9 * threads.BLOCK_BYTES)
+
+
+def test_the_error_state_of_the_caller_holds_in_threads(monkeypatch):
+    monkeypatch.setattr(threads, "thread_count", lambda: 3)
+    found = []
+    with np.errstate(over="raise", invalid="ignore"):
+        threads.share(lambda start, stop: found.append(np.geterr()), 50, 1 << 30)
+    assert len(found) == 50
+    assert {(state["over"], state["invalid"]) for state in found} == {("raise", "ignore")}
