@@ -8,7 +8,7 @@ import pytest
 
 import tinyml
 from support.bench import SMALL, Planted, bench, plant, quick, refused  # noqa: F401
-from tinyml.bench import measure, results
+from tinyml.bench import cases, measure, results
 from tinyml.bench.results import Measured, Report, Timing
 from tinyml_backends.numpy_backend import NumpyBackend
 
@@ -43,6 +43,14 @@ class TestFiles:
         result = bench("--cases", "8x6", "--plot", file)
         assert result.exit_code == 0, result.output
         assert file.stat().st_size > 5000
+
+    def test_nothing_right_is_nothing_to_plot(self, tmp_path, monkeypatch):
+        pytest.importorskip("matplotlib")
+        plant(monkeypatch, lambda right: right + 1)
+        monkeypatch.setattr(cases, "CASES", SMALL[1:2])
+        result = bench("--backends", "planted", "--plot", tmp_path / "x.png")
+        assert result.exit_code == 1, result.output
+        assert not list(tmp_path.iterdir())
 
     def test_a_disk_that_fills_up(self, tmp_path, monkeypatch):
         def full(self, path):

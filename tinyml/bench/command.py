@@ -188,7 +188,7 @@ def _finish(
         code = code or int(slower)
     if output:
         _write(output, report.write)
-    if plot and report.measured:
+    if plot and any(measured.timings for measured in report.measured):
         _write(plot, lambda path: draw(path, report, line(report.environment)))
     return code
 

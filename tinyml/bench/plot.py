@@ -1,13 +1,18 @@
 """The bar chart of ``tinyml bench --plot``."""
 
 from pathlib import Path
+from typing import Any
 
 from tinyml.bench.results import Measured, Report, Timing
 
 #: Okabe and Ito's colours, which people with any colour vision tell apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000")
+#: Inches of a bar's height.
 BAR = 0.24
-"""Inches of a bar's height."""
+#: Bars, and gaps between cases, in a column.
+MOST_ROWS = 90
+
+Group = tuple[Measured, list[Timing]]
 
 
 def draw(path: Path, report: Report, title: str) -> None:
@@ -22,9 +27,34 @@ def draw(path: Path, report: Report, title: str) -> None:
     groups = [(measured, bars) for measured, bars in groups if bars]
     names = list(dict.fromkeys(_name(bar) for _, bars in groups for bar in bars))
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
-    count = sum(len(bars) + 1 for _, bars in groups)
-    figure = Figure(figsize=(9, BAR * count + 1.3), layout="constrained")
-    axes = figure.add_subplot()
+    columns = _columns(groups)
+    rows = max(sum(len(bars) + 1 for _, bars in column) for column in columns)
+    figure = Figure(figsize=(9 * len(columns), BAR * rows + 1.3), layout="constrained")
+    for axes, column in zip(
+        figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True
+    ):
+        _draw_column(axes, column, colours, rows)
+    handles = [Patch(color=colours[name], label=name) for name in names]
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=min(4, len(names)), frameon=False
+    )
+    figure.supxlabel(title, fontsize=6.5, color="0.35", wrap=True)
+    figure.savefig(path, dpi=150)
+
+
+def _columns(groups: list[Group]) -> list[list[Group]]:
+    """Cut the cases into columns of about one height, none more than the eye takes in."""
+    heights = [len(bars) + 1 for _, bars in groups]
+    count = -(-sum(heights) // MOST_ROWS)
+    columns: list[list[Group]] = [[] for _ in range(count)]
+    above = 0
+    for group, height in zip(groups, heights, strict=True):
+        columns[above * count // sum(heights)].append(group)
+        above += height
+    return columns
+
+
+def _draw_column(axes: Any, groups: list[Group], colours: dict[str, str], rows: int) -> None:
     ticks, y = [], 0.0
     for measured, bars in groups:
         ticks.append((y + (len(bars) - 1) / 2, measured.case))
@@ -36,18 +66,12 @@ def draw(path: Path, report: Report, title: str) -> None:
             y += 1
         y += 1
     axes.set_yticks([tick for tick, _ in ticks], [label for _, label in ticks], fontsize=9)
-    axes.set_ylim(y - 1.4, -0.8)
+    axes.set_ylim(rows - 0.4, -0.8)
     axes.set_xlim(0, 1.14)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "fastest"])
     axes.set_xlabel("speed, as a share of the fastest; median time beside each bar", fontsize=9)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    handles = [Patch(color=colours[name], label=name) for name in names]
-    figure.legend(
-        handles=handles, loc="outside upper left", ncols=min(4, len(names)), frameon=False
-    )
-    figure.supxlabel(title, fontsize=6.5, color="0.35", wrap=True)
-    figure.savefig(path, dpi=150)
 
 
 def _bars(measured: Measured) -> list[Timing]:

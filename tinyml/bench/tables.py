@@ -26,6 +26,8 @@ def rows(measured: Measured, peers: Sequence[str]) -> Iterator[str]:
     rounds = min((len(timing.seconds) for timing in measured.timings), default=0)
     if 0 < rounds < 7:
         yield f"  only {rounds} rounds, then interrupted"
+    if (measured.others or 0.0) > MUCH:
+        yield f"  disturbed: other programs used {measured.others:.0%} of the CPUs"
     for reason in measured.left_out:
         yield f"  without {reason}"
     for error in measured.errors:
