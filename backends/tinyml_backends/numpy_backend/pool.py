@@ -12,7 +12,7 @@ import numpy as np
 from tinyml_backends.arrays import Array
 from tinyml_backends.generic import pool
 from tinyml_backends.geometry import Window
-from tinyml_backends.numpy_backend.threads import scratch, share
+from tinyml_backends.numpy_backend.threads import cut, scratch, share
 
 
 def is_pairs(window: Window, shape: tuple[int, ...]) -> bool:
@@ -41,25 +41,24 @@ def max_pool(
     values, winners = out
     if not is_pairs(window, x.shape[1:]):
 
-        def planes(start: int, stop: int) -> None:
-            here = slice(start, stop)
+        def planes(here: slice) -> None:
             pool.max_pool(np, x[here], window, (values[here], winners[here]))
 
-        share(planes, len(x), x.nbytes)
+        share(planes, cut(len(x), x))
         return out
     columns = values.shape[-1]
     pairs = x.reshape(-1, 2, 2 * columns)
-    values, winners = values.reshape(-1), winners.reshape(-1)
+    values, winners = values.reshape(-1, columns), winners.reshape(-1, columns)
 
-    def rows(start: int, stop: int) -> None:
-        here = slice(start * columns, stop * columns)
-        _pool(np.ascontiguousarray(pairs[start:stop]), window, values[here], winners[here])
+    def rows(here: slice) -> None:
+        _pool(np.ascontiguousarray(pairs[here]), window, values[here], winners[here])
 
-    share(rows, len(pairs), x.nbytes)
+    share(rows, cut(len(pairs), x))
     return out
 
 
 def _pool(pairs: Array, window: Window, values: Array, winners: Array) -> None:
+    values, winners = values.reshape(-1), winners.reshape(-1)
     half, count = pairs.nbytes // 2, len(values)
     *memory, below = scratch(half, half, 2 * count)
     upper, lower = split_rows(pairs, memory)
