@@ -79,14 +79,19 @@ def cut(items: int, cells: Array) -> list[slice]:
     return [slice(start, start + step) for start in range(0, items, step)] if items else []
 
 
-def share(work: Callable[[slice], object], ranges: Iterable[slice]) -> None:
+def share(work: Callable[[slice], object], ranges: list[slice]) -> None:
     """Run ``work`` on every range, in threads.
 
     The caller works too, and waits only for ranges that others have begun; a single range, or work
     in a forked child, is its own affair. The others run in the caller's context, which holds
     NumPy's error state.
     """
-    waiting = list(ranges)[::-1]
+    helpers = 0 if len(ranges) < 2 or _in_fork else min(thread_count(), len(ranges)) - 1
+    if not helpers:
+        for here in ranges:
+            work(here)
+        return
+    waiting = ranges[::-1]
 
     def serve() -> None:
         while waiting:
@@ -96,7 +101,6 @@ def share(work: Callable[[slice], object], ranges: Iterable[slice]) -> None:
                 return
             work(here)
 
-    helpers = 0 if len(waiting) < 2 or _in_fork else min(thread_count(), len(waiting)) - 1
     begun = [_threads().submit(copy_context().run, serve) for _ in range(helpers)]
     try:
         serve()
