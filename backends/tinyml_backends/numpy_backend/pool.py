@@ -13,7 +13,7 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.generic import pool
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numpy_backend.threads import scratch, share
+from tinyml_backends.numpy_backend.threads import cut, scratch, share
 
 
 def is_pairs(window: Window, shape: tuple[int, ...]) -> bool:
@@ -42,34 +42,33 @@ def max_pool(
     values, winners = out
     if not is_pairs(window, x.shape[1:]):
 
-        def planes(start: int, stop: int) -> None:
-            here = slice(start, stop)
+        def planes(here: slice) -> None:
             pool.max_pool(np, x[here], window, (values[here], winners[here]))
 
-        share(planes, len(x), x.nbytes)
+        share(planes, cut(len(x), x))
         return out
     columns = values.shape[-1]
     pairs = x.reshape(-1, 2, 2 * columns)
-    values, winners = values.reshape(-1), winners.reshape(-1)
+    values, winners = values.reshape(-1, columns), winners.reshape(-1, columns)
 
-    def rows(start: int, stop: int) -> None:
-        here = slice(start * columns, stop * columns)
-        _pool(np.ascontiguousarray(pairs[start:stop]), window, values[here], winners[here])
+    def rows(here: slice) -> None:
+        _pool(np.ascontiguousarray(pairs[here]), window, values[here], winners[here])
 
-    share(rows, len(pairs), x.nbytes)
+    share(rows, cut(len(pairs), x))
     return out
 
 
 def _pool(pairs: Array, window: Window, values: Array, winners: Array) -> None:
-    half, count = pairs.nbytes // 2, len(values)
-    *memory, below = scratch(half, half, 2 * count)
-    upper, lower = split_rows(pairs, memory)
+    values, winners = values.reshape(-1), winners.reshape(-1)
+    count = len(values)
+    memory, below = scratch(pairs.nbytes, 2 * count)
+    upper, lower = _split_rows(pairs, memory)
     np.greater(lower, upper, out=below.view(bool))
     # a maximum has the bits of the winning cell, unless that is a zero or a NaN
     np.maximum(lower, upper, out=upper)
     left, right = _split_columns(upper, lower)
     np.maximum(right, left, out=values)
-    right_wins, flags = memory[0][:count], memory[0][count : 2 * count]  # no longer needed
+    right_wins, flags = memory[:count], memory[count : 2 * count]  # the upper rows are split
     flag = flags.view(bool)
     if values.dtype.kind == "f" and _is_special(pairs, values, flag):
         plane = pairs.reshape(1, -1, pairs.shape[2])
@@ -77,8 +76,7 @@ def _pool(pairs: Array, window: Window, values: Array, winners: Array) -> None:
         pool.max_pool(np, plane, window, (values.reshape(shape), winners.reshape(shape)))
         return
     # of two equal columns the right one is first where only its winner is in the upper row
-    rows = below.view(np.uint16)
-    right_is_first = right_wins.view(bool)
+    rows, right_is_first = below.view(np.uint16), right_wins.view(bool)
     np.equal(rows, 1, out=right_is_first)
     right_is_first |= np.greater(right, left, out=flag)
     right_is_first &= np.greater_equal(right, left, out=flag)
@@ -87,12 +85,13 @@ def _pool(pairs: Array, window: Window, values: Array, winners: Array) -> None:
     winners |= right_wins
 
 
-def split_rows(pairs: Array, memory: list[Array]) -> list[Array]:
-    """Upper and lower rows, copied to two memories as if a row were one element."""
+def _split_rows(pairs: Array, memory: Array) -> tuple[Array, Array]:
+    """Upper and lower rows, copied to the halves of a memory as if a row were one element."""
     rows = pairs.view(f"V{pairs.shape[2] * pairs.itemsize}")
-    for number, to in enumerate(memory):
-        to.view(rows.dtype)[...] = rows[:, number, 0]
-    return [to.view(pairs.dtype) for to in memory]
+    memory.view(rows.dtype).reshape(2, -1)[...] = rows[:, :, 0].T
+    cells = memory.view(pairs.dtype)
+    half = len(cells) // 2
+    return cells[:half], cells[half:]
 
 
 def _split_columns(cells: Array, to: Array) -> tuple[Array, Array]:
@@ -100,13 +99,12 @@ def _split_columns(cells: Array, to: Array) -> tuple[Array, Array]:
     size, half = cells.itemsize, len(to) // 2
     left, right = to[:half], to[half:]
     if size == 8:  # no integer holds two
-        np.copyto(left, cells[::2])
-        np.copyto(right, cells[1::2])
+        left[...], right[...] = cells[::2], cells[1::2]
     else:
         wide, narrow = cells.view(f"u{2 * size}"), f"u{size}"
-        np.copyto(left.view(narrow), wide, casting="unsafe")
+        left.view(narrow)[...] = wide  # its low bits
         wide >>= 8 * size
-        np.copyto(right.view(narrow), wide, casting="unsafe")
+        right.view(narrow)[...] = wide
     return left, right
 
 

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -68,35 +67,42 @@ def each(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
             yield from _threads().map(function, work)
 
 
-def share(work: Callable[[int, int], object], items: int, size: int) -> None:
-    """Run ``work(start, stop)`` on ranges that cover all items, which have ``size`` bytes.
+def cut(items: int, cells: Array) -> list[slice]:
+    """Ranges that cover the items among which ``cells`` are spread, no range larger than the first.
+
+    Cells count as four bytes at least: small ones are worked on with wider temporaries.
+    """
+    size = cells.size * max(4, cells.itemsize)
+    threads = 1 if _in_fork else thread_count()
+    count = max(size // BLOCK_BYTES, min(threads, 2 * size // BLOCK_BYTES))
+    step = max(1, -(-items // (-(-count // threads) * threads))) if count > 1 else items
+    return [slice(start, start + step) for start in range(0, items, step)] if items else []
+
+
+def share(work: Callable[[slice], object], ranges: list[slice]) -> None:
+    """Run ``work`` on every range, in threads.
 
     The caller works too, and waits only for ranges that others have begun; a single range, or work
     in a forked child, is its own affair. The others run in the caller's context, which holds
     NumPy's error state.
     """
-    if not items:
+    helpers = 0 if len(ranges) < 2 or _in_fork else min(thread_count(), len(ranges)) - 1
+    if not helpers:
+        for here in ranges:
+            work(here)
         return
-    threads = 1 if _in_fork else thread_count()
-    count = min(items, max(size // BLOCK_BYTES, min(threads, 2 * size // BLOCK_BYTES)))
-    if count < 2:
-        work(0, items)
-        return
-    count = min(items, -(-count // threads) * threads)
-    cuts = [items * part // count for part in range(count + 1)]
-    ranges = list(pairwise(cuts))[::-1]
+    waiting = ranges[::-1]
     job = [work]  # a helper that comes too late must not hold the arrays of the work
 
     def serve() -> None:
-        while ranges:
+        while waiting:
             try:
-                start, stop = ranges.pop()
+                here = waiting.pop()
             except IndexError:  # another thread was faster
                 return
-            job[0](start, stop)
+            job[0](here)
 
-    helpers = range(1, min(threads, count))
-    begun = [_threads().submit(copy_context().run, serve) for _ in helpers]
+    begun = [_threads().submit(copy_context().run, serve) for _ in range(helpers)]
     try:
         serve()
     finally:

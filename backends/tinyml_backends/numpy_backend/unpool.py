@@ -1,11 +1,10 @@
 """Max-unpooling and its gradients for pairs of rows and columns, in blocks and threads.
 
-Two neighbours in memory are one integer of twice their width, so a shift moves a value to the
-column of its window: by 0 or one element's bits. A shift by all of the integer's bits or more gives
-0 in NumPy, so the row that holds no winner comes out of the same operation.
+One flat index into a block of pairs of rows says where every value belongs. Windows of 2×2 that
+tile the planes begin at the same places in each block, so that those are computed once.
 """
 
-from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,8 +13,8 @@ from tinyml_backends.generic import unpool
 from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numpy_backend.pool import is_pairs, split_rows
-from tinyml_backends.numpy_backend.threads import scratch, share
+from tinyml_backends.numpy_backend.pool import is_pairs
+from tinyml_backends.numpy_backend.threads import cut, scratch, share
 
 
 def max_unpool(
@@ -29,17 +28,27 @@ def max_unpool(
     """As `generic.unpool.max_unpool`; the sum is also the gradient of pooling."""
     if out is None:
         out = empty(np, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype)
-    if _is_wide(y, window, out.shape[1:]):
-        _in_rows(_add if duplicates == "sum" else _scatter, y, winners, out)
-    else:
+    if not is_pairs(window, out.shape[1:]):
 
-        def planes(start: int, stop: int) -> None:
-            here = slice(start, stop)
-            unpool.max_unpool(
-                np, y[here], winners[here], window, input_shape, duplicates, out[here]
-            )
+        def planes(here: slice) -> None:
+            arrays = y[here], winners[here]
+            unpool.max_unpool(np, *arrays, window, input_shape, duplicates, out[here])
 
-        share(planes, len(y), out.nbytes)
+        share(planes, cut(len(y), out))
+        return out
+    columns = y.shape[-1]
+    y, winners = y.reshape(-1, columns), winners.reshape(-1, columns)
+    pairs, ranges = out.reshape(-1, 4 * columns), cut(len(y), out)
+
+    def rows(here: slice) -> None:
+        positions, values = _positions(winners[here], ranges[0].stop), y[here]
+        if duplicates == "sum":
+            values = values + y.dtype.type(0)
+        target = pairs[here].reshape(-1)
+        target.fill(0)
+        target[positions] = values
+
+    share(rows, ranges)
     return out
 
 
@@ -53,71 +62,47 @@ def max_unpool_gradient(
     """As `generic.unpool.max_unpool_gradient`."""
     if out is None:
         out = empty(np, winners.shape, gradient.dtype)
-    if _is_wide(gradient, window, gradient.shape[1:]):
-        _in_rows(_gather, out, winners, gradient)
-    else:
+    if not is_pairs(window, gradient.shape[1:]):
 
-        def planes(start: int, stop: int) -> None:
-            here = slice(start, stop)
-            unpool.max_unpool_gradient(
-                np, gradient[here], winners[here], window, duplicates, out[here]
-            )
+        def planes(here: slice) -> None:
+            arrays = gradient[here], winners[here]
+            unpool.max_unpool_gradient(np, *arrays, window, duplicates, out[here])
 
-        share(planes, len(gradient), gradient.nbytes)
+        share(planes, cut(len(gradient), gradient))
+        return out
+    columns = winners.shape[-1]
+    winners, values = winners.reshape(-1, columns), out.reshape(-1, columns)
+    pairs, ranges = gradient.reshape(-1, 4 * columns), cut(len(winners), gradient)
+
+    def rows(here: slice) -> None:
+        positions = _positions(winners[here], ranges[0].stop)
+        # none is outside; where NumPy is to refuse such a one, it takes into a buffer first
+        pairs[here].reshape(-1).take(positions, out=values[here], mode="wrap")
+
+    share(rows, ranges)
     return out
 
 
-def _is_wide(array: Array, window: Window, shape: tuple[int, ...]) -> bool:
-    """Whether windows of 2×2 tile the planes, and an integer holds two elements."""
-    return array.dtype.itemsize < 8 and is_pairs(window, shape)
+def _positions(winners: Array, most: int) -> Array:
+    """Flat positions of winners in a block of pairs of rows; of others than 0 to 3, in the window.
 
-
-def _in_rows(
-    kernel: Callable[[Array, Array, Array], None], pooled: Array, winners: Array, unpooled: Array
-) -> None:
-    columns = pooled.shape[-1]
-    pooled, winners = pooled.reshape(-1, columns), winners.reshape(-1, columns)
-    pairs, wide = unpooled.reshape(-1, 2, 2 * columns), f"u{2 * pooled.itemsize}"
-
-    def rows(start: int, stop: int) -> None:
-        here = slice(start, stop)
-        kernel(pooled[here], winners[here], np.ascontiguousarray(pairs[here]).view(wide))
-
-    share(rows, len(pairs), unpooled.nbytes)
-
-
-def _scatter(y: Array, winners: Array, pairs: Array) -> None:
-    _put(y, pairs, *_shift(winners, y, *scratch(y.size)))
-
-
-def _add(y: Array, winners: Array, pairs: Array) -> None:
-    memory, flags = scratch(y.nbytes, y.size)
-    total = np.add(y, y.dtype.type(0), out=memory.view(y.dtype).reshape(y.shape))
-    _put(total, pairs, *_shift(winners, y, flags))
-
-
-def _put(y: Array, pairs: Array, shift: Array, other_row: Array) -> None:
-    bits = y.view(f"u{y.itemsize}")
-    np.left_shift(bits, shift, out=pairs[:, 0], dtype=pairs.dtype)
-    shift ^= other_row
-    np.left_shift(bits, shift, out=pairs[:, 1], dtype=pairs.dtype)
-
-
-def _gather(out: Array, winners: Array, pairs: Array) -> None:
-    *memory, flags = scratch(pairs.nbytes // 2, pairs.nbytes // 2, out.size)
-    shift, other_row = _shift(winners, out, flags)
-    upper, lower = (rows.reshape(out.shape) for rows in split_rows(pairs, memory))
-    upper >>= shift
-    shift ^= other_row
-    lower >>= shift
-    upper |= lower
-    np.copyto(out.view(f"u{out.itemsize}"), upper, casting="unsafe")
-
-
-def _shift(winners: Array, pooled: Array, memory: Array) -> tuple[Array, Array]:
-    """Bits from the first column of the upper row to the winner, past the end for the lower row.
-
-    The second result changes them to those of the lower row.
+    They are the thread's scratch memory. ``most`` is the largest number of pairs in a block.
     """
-    width = np.uint8(8 * pooled.itemsize)
-    return np.multiply(winners, width, out=memory.reshape(winners.shape)), width + width
+    rows, columns = winners.shape
+    dtype = np.min_scalar_type(2 * columns + 1)
+    flat, to = scratch(8 * winners.size, dtype.itemsize * winners.size)
+    offsets = to.view(dtype).reshape(winners.shape)
+    starts = _starts if most * columns <= 1 << 18 else _starts.__wrapped__
+    np.bitwise_and(winners >> 1, 1, out=offsets)
+    offsets *= dtype.type(2 * columns - 2)
+    offsets += winners & 3
+    return np.add(
+        starts(most, columns)[:rows], offsets, out=flat.view(np.intp).reshape(winners.shape)
+    )
+
+
+@lru_cache(maxsize=8)
+def _starts(rows: int, columns: int) -> Array:
+    """Flat positions where the windows begin."""
+    row, column = np.arange(rows, dtype=np.intp), np.arange(columns, dtype=np.intp)
+    return (row * (4 * columns))[:, np.newaxis] + 2 * column
