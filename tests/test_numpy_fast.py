@@ -1,5 +1,7 @@
 """NumPy's fast paths: equal to the generic kernels bit for bit, and really taken."""
 
+import threading
+
 import hypothesis
 import numpy as np
 import pytest
@@ -112,7 +114,7 @@ def test_many_blocks(monkeypatch, special):
     """Of several megabytes, with something special in one of the blocks."""
     monkeypatch.setattr(threads, "BLOCK_BYTES", 1 << 19)
     monkeypatch.setattr(threads, "thread_count", lambda: 3)
-    x = np.random.default_rng(0).integers(-9, 9, (9, 512, 302)).astype(np.float32)
+    x = np.random.default_rng(0).integers(-9, 9, (9, 514, 302)).astype(np.float32)
     x += 0.0 if special == 0 else 0.5
     x[4, 100:200] = special
     y, winners = GENERIC.max_pool(x, PAIRS)
@@ -124,8 +126,8 @@ def test_many_blocks(monkeypatch, special):
     assert len(taken) == 12
     assert len(generic) == (str(special) in ("-0.0", "nan"))
     for name, *arguments in (
-        ("max_unpool", y, winners, PAIRS, (512, 302), "last"),
-        ("max_pool_gradient", y, winners, PAIRS, (512, 302)),
+        ("max_unpool", y, winners, PAIRS, (514, 302), "last"),
+        ("max_pool_gradient", y, winners, PAIRS, (514, 302)),
         ("max_unpool_gradient", x, winners, PAIRS, "last"),
     ):
         assert_same_sums(getattr(FAST, name)(*arguments), getattr(GENERIC, name)(*arguments))
@@ -180,19 +182,35 @@ def test_winners_that_were_overwritten_stay_inside(window):
     assert (memory[-32:] == 77).all()
 
 
-def test_an_error_in_a_block_is_raised():
-    def fail(here):
-        if here.start == 3:
-            raise ValueError("block 3")
+@pytest.fixture
+def together(monkeypatch):
+    """Two ranges that the caller and another thread work on at the same time."""
+    monkeypatch.setattr(threads, "thread_count", lambda: 2)
+    barrier = threading.Barrier(2)
 
-    with pytest.raises(ValueError, match="block 3"):
-        threads.share(fail, [slice(start, start + 1) for start in range(9)])
+    def share(work):
+        def meet(here):
+            barrier.wait(10)
+            work(threading.current_thread() is threading.main_thread())
+
+        threads.share(meet, [slice(0, 1), slice(1, 2)])
+
+    return share
 
 
-def test_the_error_state_of_the_caller_holds_in_threads(monkeypatch):
-    monkeypatch.setattr(threads, "thread_count", lambda: 3)
+@pytest.mark.parametrize("where", [True, False], ids=["caller", "helper"])
+def test_an_error_in_a_thread_is_raised(together, where):
+    def fail(in_caller):
+        if in_caller == where:
+            raise ValueError("of one block")
+
+    with pytest.raises(ValueError, match="of one block"):
+        together(fail)
+
+
+def test_the_error_state_of_the_caller_holds_in_threads(together):
     found = []
     with np.errstate(over="raise", invalid="ignore"):
-        threads.share(lambda here: found.append(np.geterr()), [slice(0)] * 50)
-    assert len(found) == 50
-    assert {(state["over"], state["invalid"]) for state in found} == {("raise", "ignore")}
+        together(lambda in_caller: found.append((in_caller, np.geterr())))
+    assert {in_caller for in_caller, _ in found} == {True, False}
+    assert all((e["over"], e["invalid"]) == ("raise", "ignore") for _, e in found)
