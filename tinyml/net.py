@@ -111,6 +111,7 @@ class Sequential(Layer):
             if shape != self._shape or not self.training:
                 self._workspace.clear()
                 self._shape = shape
+            self.forget()  # it is replaced anyway, and need not live beside what replaces it
             for layer in self.layers:
                 x = layer(x)  # which runs on the device of x
             return x
@@ -133,8 +134,7 @@ class Sequential(Layer):
         return self._workspace.in_use() if self.training else nullcontext()
 
     def forget(self) -> None:
-        """Drop what the layers saved for backward, and the memory kept for the next step."""
-        self._workspace.clear()
+        """Drop what the layers saved for backward."""
         for layer in getattr(self, "layers", ()):
             layer.forget()
 
@@ -170,6 +170,7 @@ class Sequential(Layer):
         """
         backend = resolve(which)
         self.forget()
+        self._workspace.clear()
         for buffer in (*self.parameters, *self.buffers):
             buffer.to(backend)
         return self
