@@ -41,9 +41,11 @@ def max_unpool(
     pairs, ranges = out.reshape(-1, 4 * columns), cut(len(y), out)
 
     def rows(here: slice) -> None:
-        positions, values = _positions(winners[here], ranges[0].stop), y[here]
+        values = y[here]
+        positions, spare = _positions(winners[here], ranges[0].stop, values.nbytes)
         if duplicates == "sum":
-            values = values + y.dtype.type(0)
+            total = spare.view(y.dtype).reshape(values.shape)
+            values = np.add(values, y.dtype.type(0), out=total)
         target = pairs[here].reshape(-1)
         target.fill(0)
         target[positions] = values
@@ -75,7 +77,7 @@ def max_unpool_gradient(
     pairs, ranges = gradient.reshape(-1, 4 * columns), cut(len(winners), gradient)
 
     def rows(here: slice) -> None:
-        positions = _positions(winners[here], ranges[0].stop)
+        positions, _ = _positions(winners[here], ranges[0].stop)
         # none is outside; where NumPy is to refuse such a one, it takes into a buffer first
         pairs[here].reshape(-1).take(positions, out=values[here], mode="wrap")
 
@@ -83,22 +85,22 @@ def max_unpool_gradient(
     return out
 
 
-def _positions(winners: Array, most: int) -> Array:
+def _positions(winners: Array, most: int, spare: int = 0) -> tuple[Array, Array]:
     """Flat positions of winners in a block of pairs of rows; of others than 0 to 3, in the window.
 
-    They are the thread's scratch memory. ``most`` is the largest number of pairs in a block.
+    They are the thread's scratch memory, as are the ``spare`` bytes of the second result. ``most``
+    is the largest number of pairs in a block.
     """
-    rows, columns = winners.shape
+    (rows, columns), size = winners.shape, winners.size
     dtype = np.min_scalar_type(2 * columns + 1)
-    flat, to = scratch(8 * winners.size, dtype.itemsize * winners.size)
-    offsets = to.view(dtype).reshape(winners.shape)
-    starts = _starts if most * columns <= 1 << 18 else _starts.__wrapped__
-    np.bitwise_and(winners >> 1, 1, out=offsets)
+    *memory, rest = scratch(8 * size, spare, dtype.itemsize * size, size)
+    cells, offsets = rest.reshape(winners.shape), memory[2].view(dtype).reshape(winners.shape)
+    np.bitwise_and(np.right_shift(winners, 1, out=cells), 1, out=offsets)
     offsets *= dtype.type(2 * columns - 2)
-    offsets += winners & 3
-    return np.add(
-        starts(most, columns)[:rows], offsets, out=flat.view(np.intp).reshape(winners.shape)
-    )
+    offsets += np.bitwise_and(winners, 3, out=cells)
+    starts = _starts if most * columns <= 1 << 18 else _starts.__wrapped__
+    positions = memory[0].view(np.intp).reshape(winners.shape)
+    return np.add(starts(most, columns)[:rows], offsets, out=positions), memory[1]
 
 
 @lru_cache(maxsize=8)
