@@ -161,7 +161,8 @@ def test_which_path_is_taken(monkeypatch, window, shape, dtype, taken):
     FAST.max_unpool(y, winners, window, spatial, "last")
     FAST.max_pool_gradient(y, winners, window, spatial)
     FAST.max_unpool_gradient(x, winners, window, "last")
-    assert (len(pooled), len(unpooled)) == (taken, 3 * taken)
+    assert len(pooled) == (taken and dtype != np.float16)  # whose maximum is slow in NumPy
+    assert len(unpooled) == 3 * taken
 
 
 @pytest.mark.parametrize("window", [PAIRS, Window.of(2, 3)], ids=str)
