@@ -9,7 +9,8 @@ import hypothesis
 import pytest
 
 import tinyml
-from tinyml_backends import Backend, resolve
+from support.backends import Second
+from tinyml_backends import Backend, registry, resolve, selection
 
 #: The CuPy backend whose kernels g++ compiles and the CPU runs; never a real GPU.
 EMULATED = "cupy-emulated"
@@ -37,7 +38,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--passed",
         metavar="FILE",
-        default=os.environ.pop("TINYML_PASSED", None),  # not for a run that a test starts
         help="write the tests of the backend that passed, one a line, with the backend's name left "
         "out: equal files mean that two backends passed the same tests",
     )
@@ -114,6 +114,27 @@ def peer(name: str):  # type: ignore[no-untyped-def]
     if name in required():
         return __import__(name)
     return pytest.importorskip(name)
+
+
+@pytest.fixture
+def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing registered and nothing selected."""
+    monkeypatch.delenv("TINYML_BACKEND", raising=False)
+    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(registry, "_made", dict(registry._made))
+    selection._from_environment.cache_clear()
+    monkeypatch.setattr(selection, "_warned_of_cpu", False)
+    tinyml.set_backend(None)
+    yield
+    tinyml.set_backend(None)
+    selection._from_environment.cache_clear()
+
+
+@pytest.fixture
+def second(clean_registry: None) -> Backend:
+    """Another backend of NumPy arrays, known under its name."""
+    tinyml.register_backend("second", Second)
+    return resolve("second")
 
 
 @pytest.fixture

@@ -16,6 +16,26 @@ from support.strategies import FLOATS, arrays, geometries, laid_out
 LAYOUTS = ("channels_first", "channels_last")
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("size", [3, 7])
+def test_a_mean_is_a_quotient(backend, dtype, size):
+    """A product with a reciprocal is off by a bit in many of these."""
+    x = np.random.default_rng(0).standard_normal((1, 2, 40 * size)).astype(dtype)
+    geometry = {
+        "size": (size,),
+        "stride": (size,),
+        "padding": ((0, 0),),
+        "dilation": (1,),
+        "ceil_mode": False,
+    }
+    y = backend.to_numpy(tinyml.avg_pool(backend.asarray(x), **geometry))
+    expected = reference.avg_pool(x[0], **geometry)
+    assert_same_bits(y[0], expected)
+    gradient = tinyml.avg_pool_gradient(backend.asarray(y), x.shape[2:], **geometry)
+    expected = reference.avg_pool_gradient(expected, x.shape[2:], **geometry)
+    assert_same_bits(backend.to_numpy(gradient)[0], expected)
+
+
 @given(data=st.data(), case=geometries())
 def test_average_equals_plain_loops(backend, data, case):
     shape, geometry = case

@@ -65,12 +65,13 @@ def test_what_is_missing(module, reason):
     with pytest.raises(BackendUnavailableError, match=reason) as error:
         CupyBackend(1, module)
     assert "\n" not in str(error.value)
+    assert str(error.value).endswith("or use 'numpy', which runs every operation")
 
 
 @pytest.mark.parametrize(
     ("cupy_py", "reason"),
     [
-        (None, "CuPy is not installed; pip install 'cupy-cuda12x[ctk]>=14', or the CuPy package"),
+        (None, "CuPy is not installed; pip install 'cupy-cuda12x[ctk]>=14' (or the CuPy package"),
         (
             "raise ImportError('libcuda.so.1: no such file')",
             "CuPy is installed but cannot be imported (ImportError: libcuda.so.1: no such file); "

@@ -11,6 +11,7 @@ import pytest
 
 import tinyml
 import tinyml_backends
+from conftest import peer
 from tinyml_backends import registry
 
 pytestmark = pytest.mark.host
@@ -32,6 +33,8 @@ def leave_no_backend_behind(monkeypatch):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
+    if name.startswith("tinyml_backends.numba_backend."):
+        peer("numba")
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 

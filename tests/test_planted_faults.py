@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import peer
 from emulation.faults import FAULTS, VARIABLE
 
 pytestmark = [pytest.mark.host, pytest.mark.emulation]
@@ -36,8 +35,6 @@ def pytest_run(arguments, fault=""):
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_shown(name):
     fault = FAULTS[name]
-    if "compiled" in name:
-        peer("cupy")
     code, output = pytest_run(fault.shown_by, name)
     assert code != 0, output
     assert re.search(fault.message, output), output[-5000:]

@@ -56,7 +56,7 @@ class Workspace:
         try:
             memory = free.pop()
         except IndexError:
-            memory = memoryview(np.empty(nbytes, np.uint8).data)
+            memory = np.empty(nbytes, np.uint8).data
         # All views refer to `whole` and not to what that is made of: a memoryview is no array.
         whole = np.asarray(memory)
         weakref.finalize(whole, free.append, memory).atexit = False

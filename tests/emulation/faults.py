@@ -126,7 +126,7 @@ FAULTS = {
         FUNCTIONAL,
         "is a Python int, which CuPy passes as long long; the kernel's parameter is int32",
     ),
-    "a literal float in a double kernel, executed": Fault(
+    "a product with a reciprocal instead of a quotient": Fault(
         edit(
             "avg_pool.cu",
             "rounded<T>(total[n] / divisor)",
@@ -135,7 +135,7 @@ FAULTS = {
         (*EMULATED, "tests/test_average_and_adaptive.py"),
         "AssertionError",
     ),
-    "a literal float in a double kernel, compiled": Fault(
+    "a literal float in a double kernel": Fault(
         edit("optimizers.cu", "+ epsilon);", "+ epsilon + 1e-30f);"),
         ("tests/cuda_compile", "-k", "no_literal_floats and optimizers"),
         r"assert not \[.1e-30f.\]",

@@ -29,6 +29,11 @@ MOST_REPEATS = 1000
 #: Seconds after which the threads of another library sleep.
 SETTLED_SECONDS = 0.01
 
+#: What a GPU does before calls are timed: a millisecond's work, while Python queues some dozens.
+BUSY_BYTES, BUSY_FILLS = 1 << 28, 8
+#: The calls of a sample must be queued by then.
+MOST_REPEATS_ON_GPU = 10
+
 #: Of a contender: a backend of tinyml, a peer, or copying memory.
 OURS, PEER, COPY = "backend", "peer", "copy"
 
@@ -62,9 +67,15 @@ def wall_clock(run: Run, repeats: int) -> float:
     return (time.perf_counter() - start) / repeats
 
 
-def cuda_events(cuda: Any, run: Run, repeats: int) -> float:
-    """Mean seconds of calls between two events on the current stream of ``cupy.cuda``."""
+def cuda_events(cuda: Any, busy: Any, run: Run, repeats: int) -> float:
+    """Mean seconds of calls between two events on the current stream of ``cupy.cuda``.
+
+    The GPU is given ``busy`` to fill first, so that calls are queued before it comes to them: the
+    time would be Python's otherwise.
+    """
     start, stop = cuda.Event(), cuda.Event()
+    for _ in range(BUSY_FILLS):
+        busy.fill(0)
     start.record()
     for _ in range(repeats):
         run()
@@ -111,7 +122,9 @@ def _clock(backend: Backend) -> tuple[Timer, str, Scope]:
     cuda = backend.xp.cuda
     device = backend.device(backend.asarray([0])).partition(":")[2]
     scope = partial(_on_device, backend, cuda.Device(int(device or 0)))
-    return partial(cuda_events, cuda), "gpu", scope
+    with scope():
+        busy = backend.xp.zeros(BUSY_BYTES, np.uint8)
+    return partial(cuda_events, cuda, busy), "gpu", scope
 
 
 @contextmanager
@@ -163,7 +176,8 @@ def measure(contenders: list[Contender], rounds: int, budget: float) -> bool:
         for contender in contenders:
             once = min(_sample(contender, 1) for _ in range(2))
             wanted = math.ceil(SAMPLE_SECONDS / max(once, 1e-9))
-            contender.repeats = min(MOST_REPEATS, max(1, wanted))
+            most = MOST_REPEATS if contender.place == "cpu" else MOST_REPEATS_ON_GPU
+            contender.repeats = min(most, max(1, wanted))
         for number in range(rounds):
             if number >= FEWEST_ROUNDS and time.perf_counter() - begin > budget:
                 break

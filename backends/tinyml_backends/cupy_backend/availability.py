@@ -1,5 +1,6 @@
 """Whether CuPy can run here, and one sentence for each way in which it cannot."""
 
+import re
 from types import ModuleType
 from typing import Any
 
@@ -8,7 +9,10 @@ from tinyml_backends.errors import BackendUnavailableError
 #: The first CuPy whose promotion of dtypes is that of NumPy 2.
 OLDEST = (14, 0)
 
-_INSTALL = "pip install 'cupy-cuda12x[ctk]>=14', or the CuPy package of your CUDA version"
+_OTHERWISE = "or use 'numpy', which runs every operation"
+_INSTALL = (
+    "pip install 'cupy-cuda12x[ctk]>=14' (or the CuPy package of your CUDA version), " + _OTHERWISE
+)
 
 
 def load_cupy() -> ModuleType:
@@ -45,8 +49,8 @@ def check(cupy: Any, device: int | None) -> None:
     BackendUnavailableError
         One sentence: what is missing, and what to do.
     """
-    version = tuple(int(part) for part in cupy.__version__.split(".")[:2])
-    if version < OLDEST:
+    version = re.match(r"(\d+)\.(\d+)", cupy.__version__)
+    if version and tuple(map(int, version.groups())) < OLDEST:
         raise BackendUnavailableError(
             f"CuPy {cupy.__version__} is too old, {OLDEST[0]}.{OLDEST[1]} or newer is needed; "
             f"{_INSTALL}"
@@ -61,7 +65,7 @@ def check(cupy: Any, device: int | None) -> None:
     if device is not None and device >= count:
         raise BackendUnavailableError(
             f"CuPy finds {count} CUDA GPU{'s' if count > 1 else ''}, numbered from 0, so device "
-            f"{device} does not exist; choose another"
+            f"{device} does not exist; choose another, {_OTHERWISE}"
         )
     try:
         with cupy.cuda.Device(device):
@@ -74,8 +78,8 @@ def check(cupy: Any, device: int | None) -> None:
 
 
 _NO_GPU = (
-    "CuPy finds no NVIDIA GPU; run where there is one (CUDA_VISIBLE_DEVICES may hide it), or use "
-    "'numpy', which runs every operation"
+    "CuPy finds no NVIDIA GPU; run where there is one (CUDA_VISIBLE_DEVICES may hide it), "
+    + _OTHERWISE
 )
 
 
@@ -86,9 +90,12 @@ def _obstacle(error: Exception) -> str:
     if "InsufficientDriver" in text:
         return (
             "there is no NVIDIA driver, or one too old for CuPy's CUDA; install or update the "
-            "driver, or use 'numpy', which runs every operation"
+            f"driver, {_OTHERWISE}"
         )
-    return f"CUDA does not start ({_first_line(error)}); check the driver with nvidia-smi"
+    return (
+        f"CUDA does not start ({_first_line(error)}); check the driver with nvidia-smi, "
+        + _OTHERWISE
+    )
 
 
 def _first_line(error: Exception) -> str:

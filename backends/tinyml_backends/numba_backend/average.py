@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tinyml_backends.numba_backend.compiled import at, compiled, put
-from tinyml_backends.numba_backend.unpool import _touching
+from tinyml_backends.numba_backend.unpool import touching
 
 
 @compiled
@@ -61,7 +61,7 @@ def avg_pool_gradient(
         end = min(stop, before + d * h)
         for i in range(row * w * c, end * w * c):
             put(out, i, out.dtype.type(0))
-        z0, z1, y0, y1 = _touching(g, row - before, end - before)
+        z0, z1, y0, y1 = touching(g, row - before, end - before)
         for z in range(z0, z1):
             for v in range(y0, y1):
                 of = ((plane * od + z) * oh + v) * ow * c

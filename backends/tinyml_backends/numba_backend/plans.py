@@ -52,9 +52,9 @@ def plan_of(window: Window, shape: tuple[int, ...]) -> Plan:
     padding, dilation = _three(window.padding_before, 0), _three(window.dilation)
     c = prod(channels)
     numbers = [d, h, w, c, *out, *size, *stride, *padding, *dilation]
-    first = np.arange(size[2], dtype=np.int64) * dilation[2] - padding[2]
-    low = np.maximum(0, -(first // stride[2]))
-    high = np.minimum(out[2], (w - 1 - first) // stride[2] + 1)
+    spans = np.array([[out[2], 0]] * size[2], np.int64)  # of a cell that no window has inside
+    for cell in window.cells_along(axes - 1, spatial):
+        spans[cell.number] = cell.outputs[-1].start, cell.outputs[-1].stop
     steps = (dilation[0] * h * w * c, dilation[1] * w * c, dilation[2] * c)
     offsets = np.zeros((), np.int64)
     for cells, step in zip(size, steps, strict=True):
@@ -68,7 +68,7 @@ def plan_of(window: Window, shape: tuple[int, ...]) -> Plan:
     )
     return Plan(
         np.array(numbers, np.int64),
-        np.stack([low, high], 1).reshape(-1),
+        spans.reshape(-1),
         offsets.reshape(-1),
         (*outputs, *channels),
         tuple(shape),

@@ -52,7 +52,7 @@ def scatter(
         for i in range(low, high):
             put(out, i, zero)
         before = plane * d * h
-        z0, z1, y0, y1 = _touching(g, row - before, end - before)
+        z0, z1, y0, y1 = touching(g, row - before, end - before)
         for z in range(z0, z1):
             for v in range(y0, y1):
                 of = ((plane * od + z) * oh + v) * ow * c
@@ -69,7 +69,7 @@ def scatter(
 
 
 @compiled
-def _touching(g: Any, first: int, end: int) -> Any:
+def touching(g: Any, first: int, end: int) -> Any:
     """Outputs, along depth and height, whose windows reach the rows ``first`` to ``end``."""
     h = g[1]
     z0, z1 = _outputs(g, 0, first // h, (end - 1) // h)

@@ -13,7 +13,7 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.generic import pool
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numpy_backend.threads import cut, scratch, share
+from tinyml_backends.numpy_backend.threads import GENERIC_HELD_BYTES, cut, scratch, share
 
 
 def is_pairs(window: Window, shape: tuple[int, ...]) -> bool:
@@ -45,7 +45,7 @@ def max_pool(
         def planes(here: slice) -> None:
             pool.max_pool(np, x[here], window, (values[here], winners[here]))
 
-        share(planes, cut(len(x), x))
+        share(planes, cut(len(x), x, GENERIC_HELD_BYTES))
         return out
     columns = values.shape[-1]
     pairs = x.reshape(-1, 2, 2 * columns)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -25,7 +25,12 @@ R = TypeVar("R")
 
 #: Bytes that a thread works on at a time, about. They outgrow a core's L2 cache, but a NumPy call
 #: on fewer is over before another thread, which waits for the interpreter's lock, has woken up.
-BLOCK_BYTES = 1 << 21
+BLOCK_BYTES = 5 << 18
+
+#: What all threads together may hold beside the results, however small an array is.
+LEAST_HELD = 1 << 22
+#: What one of them holds for its block, at most, and for a block of the generic kernels.
+HELD_BYTES, GENERIC_HELD_BYTES = 1 << 21, 3 << 20
 
 #: Bytes of scratch memory that a thread keeps, at most.
 SCRATCH_KEPT = 1 << 23
@@ -67,27 +72,37 @@ def each(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
             yield from _threads().map(function, work)
 
 
-def cut(items: int, cells: Array) -> list[slice]:
-    """Ranges that cover the items among which ``cells`` are spread, no range larger than the first.
+class Parts(NamedTuple):
+    """Ranges of items, none larger than the first, and how many threads work on them at once."""
 
-    Cells count as four bytes at least: small ones are worked on with wider temporaries.
+    ranges: list[slice]
+    threads: int
+
+
+def cut(items: int, cells: Array, held: int = HELD_BYTES) -> Parts:
+    """Cut the items among which ``cells`` are spread.
+
+    Cells count as four bytes at least: small ones are worked on with wider temporaries. There are
+    as many threads as hold, ``held`` bytes each, an eighth of the cells together, or 4 MiB.
     """
     size = cells.size * max(4, cells.itemsize)
-    threads = 1 if _in_fork else thread_count()
+    most = max(1, max(cells.nbytes // 8, LEAST_HELD) // held)
+    threads = 1 if _in_fork else min(thread_count(), most)
     count = max(size // BLOCK_BYTES, min(threads, 2 * size // BLOCK_BYTES))
     step = max(1, -(-items // (-(-count // threads) * threads))) if count > 1 else items
-    return [slice(start, start + step) for start in range(0, items, step)] if items else []
+    return Parts([slice(i, i + step) for i in range(0, items, step)] if items else [], threads)
 
 
-def share(work: Callable[[slice], object], ranges: list[slice]) -> None:
+def share(work: Callable[[slice], object], parts: Parts) -> None:
     """Run ``work`` on every range, in threads.
 
     The caller works too, and waits only for ranges that others have begun; a single range, or work
     in a forked child, is its own affair. The others run in the caller's context, which holds
     NumPy's error state.
     """
-    helpers = 0 if len(ranges) < 2 or _in_fork else min(thread_count(), len(ranges)) - 1
-    if not helpers:
+    ranges = parts.ranges
+    helpers = min(parts.threads, len(ranges)) - 1
+    if helpers < 1:
         for here in ranges:
             work(here)
         return

@@ -14,7 +14,7 @@ from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
 from tinyml_backends.numpy_backend.pool import is_pairs
-from tinyml_backends.numpy_backend.threads import cut, scratch, share
+from tinyml_backends.numpy_backend.threads import GENERIC_HELD_BYTES, cut, scratch, share
 
 
 def max_unpool(
@@ -34,15 +34,15 @@ def max_unpool(
             arrays = y[here], winners[here]
             unpool.max_unpool(np, *arrays, window, input_shape, duplicates, out[here])
 
-        share(planes, cut(len(y), out))
+        share(planes, cut(len(y), out, GENERIC_HELD_BYTES))
         return out
     columns = y.shape[-1]
     y, winners = y.reshape(-1, columns), winners.reshape(-1, columns)
-    pairs, ranges = out.reshape(-1, 4 * columns), cut(len(y), out)
+    pairs, parts = out.reshape(-1, 4 * columns), cut(len(y), out)
 
     def rows(here: slice) -> None:
         values = y[here]
-        positions, spare = _positions(winners[here], ranges[0].stop, values.nbytes)
+        positions, spare = _positions(winners[here], parts.ranges[0].stop, values.nbytes)
         if duplicates == "sum":
             total = spare.view(y.dtype).reshape(values.shape)
             values = np.add(values, y.dtype.type(0), out=total)
@@ -50,7 +50,7 @@ def max_unpool(
         target.fill(0)
         target[positions] = values
 
-    share(rows, ranges)
+    share(rows, parts)
     return out
 
 
@@ -70,18 +70,18 @@ def max_unpool_gradient(
             arrays = gradient[here], winners[here]
             unpool.max_unpool_gradient(np, *arrays, window, duplicates, out[here])
 
-        share(planes, cut(len(gradient), gradient))
+        share(planes, cut(len(gradient), gradient, GENERIC_HELD_BYTES))
         return out
     columns = winners.shape[-1]
     winners, values = winners.reshape(-1, columns), out.reshape(-1, columns)
-    pairs, ranges = gradient.reshape(-1, 4 * columns), cut(len(winners), gradient)
+    pairs, parts = gradient.reshape(-1, 4 * columns), cut(len(winners), gradient)
 
     def rows(here: slice) -> None:
-        positions, _ = _positions(winners[here], ranges[0].stop)
+        positions, _ = _positions(winners[here], parts.ranges[0].stop)
         # none is outside; where NumPy is to refuse such a one, it takes into a buffer first
         pairs[here].reshape(-1).take(positions, out=values[here], mode="wrap")
 
-    share(rows, ranges)
+    share(rows, parts)
     return out
 
 
