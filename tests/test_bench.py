@@ -304,3 +304,21 @@ def test_no_peer_is_imported_unasked():
     loaded = {name.partition(".")[0] for name in run.stdout.splitlines()[-1].split()}
     assert "click" in loaded
     assert not {"torch", "onnx", "onnxruntime", "matplotlib", "numba", "cupy"} & loaded
+
+
+def test_a_gpu_is_busy_until_all_calls_are_queued():
+    """Otherwise the events would tell how fast Python is."""
+    done = []
+
+    class Event:
+        def record(self):
+            done.append("event")
+
+        def synchronize(self):
+            done.append("wait")
+
+    cuda = types.SimpleNamespace(Event=Event, get_elapsed_time=lambda start, stop: 6.0)
+    busy = types.SimpleNamespace(fill=lambda value: done.append("fill"))
+    seconds = measure.cuda_events(cuda, busy, lambda: done.append("call"), 3)
+    assert done == ["fill"] * measure.BUSY_FILLS + ["event"] + ["call"] * 3 + ["event", "wait"]
+    assert seconds == 2e-3

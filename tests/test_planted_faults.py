@@ -17,12 +17,9 @@ ROOT = Path(__file__).parent.parent
 
 def pytest_run(arguments, fault=""):
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "emulation.faults", *arguments]
+    ours = ("LD_PRELOAD", "PYTEST_ADDOPTS")  # this process may have the sanitizers itself
     environment = {
-        **{
-            name: v
-            for name, v in os.environ.items()
-            if name not in ("LD_PRELOAD", "PYTEST_ADDOPTS")
-        },
+        **{k: v for k, v in os.environ.items() if k not in ours and "EMULATION" not in k},
         "PYTHONPATH": str(ROOT / "tests"),
         VARIABLE: fault,
     }

@@ -5,6 +5,9 @@ assembler's log, which only real architectures (``sm_``) have; loads, stores and
 from the intermediate code (PTX).
 """
 
+import contextlib
+import ctypes
+import importlib
 import re
 from collections import Counter
 from functools import cache
@@ -41,6 +44,11 @@ def nvrtc():
     peer("cupy")
     from cupy.cuda import nvrtc
 
+    # It looks for a part of itself beside itself, and does not find it where sanitizers load it.
+    with contextlib.suppress(ModuleNotFoundError):  # then it is the system's
+        for folder in map(Path, importlib.import_module("nvidia.cuda_nvrtc").__path__):
+            for part in folder.glob("lib/libnvrtc-builtins.so*"):
+                ctypes.CDLL(str(part))
     return nvrtc
 
 
