@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -122,19 +123,24 @@ class TestRun:
         assert picture.shape[1] > 1000
 
     def test_an_interrupt_still_tests_and_draws(self, tmp_path):
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-m", "tinyml", "demo", "--steps", "100000"],
             cwd=tmp_path,
             env={**os.environ, "TINYML_BACKEND": ""},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
-        heading = [process.stdout.readline() for _ in range(3)]
-        assert heading[2].startswith("network")  # what follows is the training
-        time.sleep(2)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+            # what a shell runs in the background ignores interrupts, and its children do too
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        ) as process:
+            try:
+                heading = [process.stdout.readline() for _ in range(3)]
+                assert heading[2].startswith("network")  # what follows is the training
+                time.sleep(2)
+                process.send_signal(signal.SIGINT)
+                out, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
         assert process.returncode == 0, err
         assert "interrupted before 100000" in out
         assert out.splitlines()[-1].startswith("IoU 0.")
