@@ -154,14 +154,14 @@ CALLS = """
 import sys
 import numpy as np
 import tinyml
-from tinyml_backends.numba_backend import pool
+from tinyml_backends.numba_backend import pairs
 
 x = np.arange(64, dtype=sys.argv[1]).reshape(1, 1, 8, 8)
 with tinyml.use_backend("numba"):
     y, switches = tinyml.max_pool(x, 2)
     assert y[0, 0, 0].tolist() == [9, 11, 13, 15], y
     assert tinyml.max_unpool(y, switches).sum() == y.sum()
-stats = pool.max_pool_pairs.stats
+stats = pairs.max_pool.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 

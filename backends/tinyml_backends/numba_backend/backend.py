@@ -10,7 +10,7 @@ from tinyml_backends.backend import DTYPES
 from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numba_backend import average, pool, unpool
+from tinyml_backends.numba_backend import average, pairs, pool, unpool
 from tinyml_backends.numba_backend.crew import share
 from tinyml_backends.numba_backend.plans import divisors, plan_of
 from tinyml_backends.numpy_backend import NumpyBackend
@@ -44,7 +44,7 @@ class NumbaBackend(NumpyBackend):
         items = len(x) * plan.rows_out
         size = x.nbytes + values.nbytes + winners.nbytes
         if plan.is_pair:
-            share(pool.max_pool_pairs, (*flat, plan.g), items, size)
+            share(pairs.max_pool, (*flat, plan.g), items, size)
         else:
             share(pool.max_pool, (*flat, plan.g, plan.spans), items, size)
         return out
@@ -97,7 +97,7 @@ class NumbaBackend(NumpyBackend):
         flat: tuple[Array, ...] = (values, winners.ravel(), cells, plan.g)
         if plan.is_pair:
             arguments = (*flat, nought, past_cache)
-            share(unpool.scatter_pairs, arguments, len(y) * plan.rows_out, size)
+            share(pairs.scatter, arguments, len(y) * plan.rows_out, size)
             return out
         if add and plan.overlaps and y.dtype.kind == "f":
             flat, nought = (y.ravel(), flat[1], out.ravel(), plan.g), y.dtype.type(0)
@@ -122,7 +122,7 @@ class NumbaBackend(NumpyBackend):
         flat = (_bits(gradient), winners.ravel(), _bits(out), plan.g)
         items = len(gradient) * plan.rows_out
         if plan.is_pair:
-            share(unpool.gather_pairs, flat, items, size)
+            share(pairs.gather, flat, items, size)
         else:
             overwritten = duplicates == "last" and plan.overlaps
             kernel = unpool.gather_last if overwritten else unpool.gather

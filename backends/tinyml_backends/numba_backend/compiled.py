@@ -68,7 +68,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     The machine code is kept in ``NUMBA_CACHE_DIR``, beside the source, or in the user's cache
     folder, whichever can be written first; without any, each process compiles its own.
     """
-    dispatcher = njit(nogil=True, error_model="numpy")(function)
+    dispatcher = njit(nogil=True, error_model="numpy", forceinline=True)(function)
     with suppress(RuntimeError, OSError):
         dispatcher._cache = _Cache(function)
     return dispatcher  # type: ignore[no-any-return]
@@ -106,21 +106,22 @@ def _stream(_: Any, target: Any, source: Any) -> Any:
     return types.void(types.uintp, types.uintp), generate
 
 
-def _fetch(_: Any, array: Any, index: Any) -> Any:
+def _fetch(_: Any, array: Any, index: Any, ahead: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(array)(context, builder, arguments[0]).data
         byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+        element = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
         kind = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
         function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        place = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        place = builder.gep(element, [arguments[2]])
         builder.call(function, [place, integer(0), integer(3), integer(1)])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp), generate
+    return types.void(array, types.intp, types.intp), generate
 
 
-#: ``fetch(array, i)`` asks for the cache line of an element that is read soon; ``i`` may lie behind
-#: the last.
+#: ``fetch(array, i, ahead)`` asks for the cache line, so many bytes behind an element, that is read
+#: soon; it may lie behind the last.
 fetch = intrinsic(_fetch)
 
 #: ``at(array, i)`` is ``array[i]`` and ``put(array, i, value)`` is ``array[i] = value`` for a
@@ -131,3 +132,9 @@ at, put = intrinsic(_at), intrinsic(_put)
 #: ``stream(to, of)`` copies one cache line between addresses, past the cache: a line that is
 #: written whole and not read soon need not be fetched first. ``to`` is a multiple of `LINE`.
 stream = intrinsic(_stream)
+
+
+@compiled
+def lines_of(x: Any, count: int) -> int:
+    """Cache lines of so many elements."""
+    return (count * x.itemsize + LINE - 1) // LINE

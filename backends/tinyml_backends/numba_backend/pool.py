@@ -7,7 +7,7 @@ last, one element otherwise, so that one kernel serves both layouts. `plans` say
 
 from typing import Any
 
-from tinyml_backends.numba_backend.compiled import AHEAD, LINE, compiled, fetch
+from tinyml_backends.numba_backend.compiled import AHEAD, LINE, compiled, fetch, lines_of
 from tinyml_backends.numba_backend.vectors import (
     HALF,
     NARROW,
@@ -34,6 +34,7 @@ def max_pool(x: Any, values: Any, winners: Any, g: Any, spans: Any, start: int, 
     high = max(low, spans[2 * kw - 1])
     if c > 1 or sw > 2 or sw > kw:  # `_read` needs a second cell behind the first of `x`
         low = high = ow
+    lines = lines_of(x, sh * w * c)
     for row in range(start, stop):
         plane, rest = row // (od * oh), row % (od * oh)
         z, y = rest // oh * sd - pd, rest % oh * sh - ph
@@ -42,8 +43,8 @@ def max_pool(x: Any, values: Any, winners: Any, g: Any, spans: Any, start: int, 
         j0, j1 = max(0, -(y // dh)), min(kh, (h - 1 - y) // dh + 1)
         corner = (((plane * d + z) * h + y) * w - pw) * c
         to = row * ow * c
-        for line in range(0, sh * w * c, LINE // x.itemsize):
-            fetch(x, corner + AHEAD // x.itemsize + line)
+        for line in range(lines):
+            fetch(x, corner, AHEAD + line * LINE)
         o = 0
         while o < ow:
             of = corner + o * sw * c
@@ -115,61 +116,3 @@ def _read(lanes: Any, x: Any, of: int, s: int) -> Any:
     if of + 2 * len(lanes) <= len(x):
         return evens(lanes, x, of)
     return odds(lanes, x, of - 1)
-
-
-@compiled
-def max_pool_pairs(x: Any, values: Any, winners: Any, g: Any, start: int, stop: int) -> None:
-    """As `max_pool`, for the windows of `Plan.is_pair`."""
-    h, w, c, oh, ow = g[1], g[2], g[3], g[5], g[6]
-    n = ow if c == 1 else c
-    for row in range(start, stop):
-        of = row_of_pairs(row, oh, h) * w * c
-        to = row * ow * c
-        for line in range(0, 2 * w * c, LINE // x.itemsize):
-            fetch(x, of + AHEAD // x.itemsize + line)
-        for o in range(1 if c == 1 else ow):
-            top, here = of + 2 * o * c, to + o * c
-            if n >= 16:
-                for e in range(0, n, 16):
-                    _quads(WIDE, x, top, w * c, c, values, winners, here, min(e, n - 16))
-            elif n >= 8:
-                for e in range(0, n, 8):
-                    _quads(HALF, x, top, w * c, c, values, winners, here, min(e, n - 8))
-            elif n >= 4:
-                for e in range(0, n, 4):
-                    _quads(NARROW, x, top, w * c, c, values, winners, here, min(e, n - 4))
-            else:
-                for e in range(n):
-                    _quads(ONE, x, top, w * c, c, values, winners, here, e)
-
-
-@compiled
-def row_of_pairs(row: int, oh: int, h: int) -> int:
-    """Input row at which an output row's windows begin; a division costs as much as a vector."""
-    return 2 * row if h == 2 * oh else 2 * row + row // oh * (h - 2 * oh)
-
-
-@compiled
-def _quads(
-    lanes: Any, x: Any, top: int, row: int, c: int, values: Any, winners: Any, to: int, e: int
-) -> None:
-    """The ``e``-th window and its neighbours: the winners of both rows meet."""
-    a, b = pair(lanes, x, top, c, e)
-    wins = beats(b, a)
-    upper = choose(wins, b, a)
-    number = choose(wins, full(lanes, winners, 1), full(lanes, winners, 0))
-    a, b = pair(lanes, x, top + row, c, e)
-    wins = beats(b, a)
-    lower = choose(wins, b, a)
-    other = choose(wins, full(lanes, winners, 3), full(lanes, winners, 2))
-    wins = beats(lower, upper)
-    store(values, to + e, choose(wins, lower, upper))
-    store(winners, to + e, choose(wins, other, number))
-
-
-@compiled
-def pair(lanes: Any, x: Any, of: int, c: int, e: int) -> Any:
-    """The left and the right cells of the ``e``-th pair and its neighbours."""
-    if c == 1:
-        return evens(lanes, x, of + 2 * e), odds(lanes, x, of + 2 * e)
-    return load(lanes, x, of + e), load(lanes, x, of + c + e)
