@@ -26,7 +26,7 @@ FEWEST_ROUNDS = 7
 #: Short calls are repeated until they take so many seconds, and the mean is one sample.
 SAMPLE_SECONDS = 2e-4
 MOST_REPEATS = 1000
-#: Seconds after which the threads of another library sleep.
+#: Seconds of a break after which the threads of another library sleep, and of a run behind it.
 SETTLED_SECONDS = 0.01
 
 #: What a GPU does before calls are timed: a millisecond's work, while Python queues some dozens.
@@ -167,9 +167,10 @@ def _numba_copy() -> Any:
 def measure(contenders: list[Contender], rounds: int, budget: float) -> bool:
     """Time contenders in turns, so that all see the same machine; False after an interrupt.
 
-    After `FEWEST_ROUNDS` a case ends when it has taken ``budget`` seconds. Each contender runs
-    unmeasured for a while before each sample: OpenMP's threads, on which PyTorch runs, spin for
-    some milliseconds after their work and would take a processor from whoever comes next.
+    After `FEWEST_ROUNDS` a case ends when it has taken ``budget`` seconds. Before each sample there
+    is a break: OpenMP's threads, on which PyTorch runs, spin for some milliseconds after their work
+    and would take a processor from whoever comes next. Then the contender runs unmeasured for a
+    while, until its memory is in the caches as far as it fits.
     """
     begin = time.perf_counter()
     try:
@@ -193,6 +194,7 @@ def measure(contenders: list[Contender], rounds: int, budget: float) -> bool:
 
 
 def _settle(contender: Contender) -> None:
+    time.sleep(SETTLED_SECONDS)
     start = time.perf_counter()
     while time.perf_counter() - start < SETTLED_SECONDS:
         _sample(contender, contender.repeats)

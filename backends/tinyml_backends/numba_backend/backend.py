@@ -15,9 +15,10 @@ from tinyml_backends.numba_backend.crew import share
 from tinyml_backends.numba_backend.plans import divisors, plan_of
 from tinyml_backends.numpy_backend import NumpyBackend
 
-#: From this size on an array that is already in memory is written past the cache: it would not
-#: stay there, and its lines need not be fetched first.
-STREAMED_BYTES = 1 << 25
+#: From this size of all arrays on, results are written past the cache: they would not stay there.
+STREAMED_BYTES = 3 << 24
+#: From this size on a new array is one whose memory the system has yet to clear, in the cache.
+MAPPED_BYTES = 1 << 25
 
 
 class NumbaBackend(NumpyBackend):
@@ -36,6 +37,7 @@ class NumbaBackend(NumpyBackend):
         if x.dtype == _HALF:
             return super().max_pool(x, window, out=out)
         plan = plan_of(window, x.shape[1:])
+        is_fresh = out is None
         if out is None:
             shape = x.shape[:1] + plan.pooled
             out = empty(np, shape, x.dtype), empty(np, shape, plan.winner_dtype)
@@ -43,8 +45,9 @@ class NumbaBackend(NumpyBackend):
         flat = x.ravel(), values.ravel(), winners.ravel()
         items = len(x) * plan.rows_out
         size = x.nbytes + values.nbytes + winners.nbytes
+        past_cache = _goes_past_cache(size, values, is_fresh)
         if plan.is_pair:
-            share(pairs.max_pool, (*flat, plan.g), items, size)
+            share(pairs.max_pool, (*flat, plan.g, past_cache), items, size)
         else:
             share(pool.max_pool, (*flat, plan.g, plan.spans), items, size)
         return out
@@ -88,7 +91,7 @@ class NumbaBackend(NumpyBackend):
         out: Array | None,
     ) -> Array:
         plan = plan_of(window, (*input_shape, *y.shape[window.axes + 1 :]))
-        past_cache = out is not None and out.nbytes >= STREAMED_BYTES
+        is_fresh = out is None
         if out is None:
             out = empty(np, y.shape[:1] + plan.shape, y.dtype)
         size = y.nbytes + winners.nbytes + out.nbytes
@@ -96,7 +99,7 @@ class NumbaBackend(NumpyBackend):
         values, cells, nought = _bits(y), _bits(out), _NOUGHT[y.dtype, add]
         flat: tuple[Array, ...] = (values, winners.ravel(), cells, plan.g)
         if plan.is_pair:
-            arguments = (*flat, nought, past_cache)
+            arguments = (*flat, nought, _goes_past_cache(size, out, is_fresh))
             share(pairs.scatter, arguments, len(y) * plan.rows_out, size)
             return out
         if add and plan.overlaps and y.dtype.kind == "f":
@@ -116,13 +119,15 @@ class NumbaBackend(NumpyBackend):
     ) -> Array:
         """As `Backend.max_unpool_gradient`."""
         plan = plan_of(window, gradient.shape[1:])
+        is_fresh = out is None
         if out is None:
             out = empty(np, winners.shape, gradient.dtype)
         size = gradient.nbytes + winners.nbytes + out.nbytes
         flat = (_bits(gradient), winners.ravel(), _bits(out), plan.g)
         items = len(gradient) * plan.rows_out
         if plan.is_pair:
-            share(pairs.gather, flat, items, size)
+            past_cache = _goes_past_cache(size, out, is_fresh)
+            share(pairs.gather, (*flat, past_cache), items, size)
         else:
             overwritten = duplicates == "last" and plan.overlaps
             kernel = unpool.gather_last if overwritten else unpool.gather
@@ -197,6 +202,10 @@ _NOUGHT: dict[tuple[Any, bool], Any] = {
     for dtype, bits in _UNSIGNED.items()
     for added in (False, True)
 }
+
+
+def _goes_past_cache(size: int, out: Array, is_fresh: bool) -> bool:
+    return size >= STREAMED_BYTES and not (is_fresh and out.nbytes >= MAPPED_BYTES)
 
 
 def _bits(array: Array) -> Array:

@@ -62,16 +62,21 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
             super().save_overload(signature, data)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
     """Compile ``function`` for each combination of argument types when first called with it.
 
     The machine code is kept in ``NUMBA_CACHE_DIR``, beside the source, or in the user's cache
     folder, whichever can be written first; without any, each process compiles its own.
     """
-    dispatcher = njit(nogil=True, error_model="numpy", forceinline=True)(function)
+    dispatcher = njit(nogil=True, error_model="numpy", **options)(function)
     with suppress(RuntimeError, OSError):
         dispatcher._cache = _Cache(function)
     return dispatcher  # type: ignore[no-any-return]
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `compiled`, for what kernels call in their innermost loops."""
+    return compiled(function, forceinline=True)
 
 
 def _element(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
@@ -134,7 +139,7 @@ at, put = intrinsic(_at), intrinsic(_put)
 stream = intrinsic(_stream)
 
 
-@compiled
+@inlined
 def lines_of(x: Any, count: int) -> int:
     """Cache lines of so many elements."""
     return (count * x.itemsize + LINE - 1) // LINE

@@ -1,26 +1,25 @@
 """Kernels for windows of 2×2 with stride 2 that lie side by side: the windows of `Plan.is_pair`.
 
-Neighbouring windows are treated side by side in vectors. Arrays are flat and hold rows of H × W × C
-cells, C being 1 where the channels come first; an item is a row of windows.
+Sixteen neighbouring windows are treated at once. Arrays are flat and hold rows of H × W × C cells,
+C being 1 where the channels come first; an item is a row of windows. With ``past_cache``, results
+do not stay in the cache. The last vector in a row of windows repeats some of the one before. Where
+there is none before, it reaches into the rows behind, and what it writes there is written again
+when their turn comes.
 """
 
 from typing import Any
 
-import numpy as np
-
 from tinyml_backends.numba_backend.compiled import (
     AHEAD,
     LINE,
-    at,
     compiled,
     fetch,
+    inlined,
     lines_of,
     put,
-    stream,
 )
+from tinyml_backends.numba_backend.desk import carry, make_desk, place, rows_at_once
 from tinyml_backends.numba_backend.vectors import (
-    HALF,
-    NARROW,
     ONE,
     WIDE,
     beats,
@@ -36,98 +35,83 @@ from tinyml_backends.numba_backend.vectors import (
 
 
 @compiled
-def max_pool(x: Any, values: Any, winners: Any, g: Any, start: int, stop: int) -> None:
+def max_pool(
+    x: Any, values: Any, winners: Any, g: Any, past_cache: bool, start: int, stop: int
+) -> None:
     """As `pool.max_pool`."""
-    lanes, last = _lanes(g, start, stop)
-    if lanes == 16:
-        _pool(WIDE, x, values, winners, g, start, last)
-    elif lanes == 8:
-        _pool(HALF, x, values, winners, g, start, last)
-    elif lanes == 4:
-        _pool(NARROW, x, values, winners, g, start, last)
-    _pool(ONE, x, values, winners, g, last, stop)
+    last = _last_row(g, start, stop)
+    _pool(WIDE, x, values, winners, g, past_cache, start, last)
+    _pool(ONE, x, values, winners, g, past_cache, last, stop)
 
 
 @compiled
 def scatter(
     y: Any, winners: Any, out: Any, g: Any, nought: Any, past_cache: bool, start: int, stop: int
 ) -> None:
-    """As `unpool.scatter` without adding; ``nought`` is written as 0.
-
-    Each row of ``out`` is written from left to right. With ``past_cache``, two rows at a time are
-    written in the cache and streamed from there.
-    """
-    lanes, last = _lanes(g, start, stop)
-    if lanes == 16:
-        _scatter(WIDE, y, winners, out, g, nought, past_cache, start, last)
-    elif lanes == 8:
-        _scatter(HALF, y, winners, out, g, nought, past_cache, start, last)
-    elif lanes == 4:
-        _scatter(NARROW, y, winners, out, g, nought, past_cache, start, last)
+    """As `unpool.scatter` without adding; ``nought`` is written as 0."""
+    last = _last_row(g, start, stop)
+    _scatter(WIDE, y, winners, out, g, nought, past_cache, start, last)
     _scatter(ONE, y, winners, out, g, nought, past_cache, last, stop)
 
 
 @compiled
-def gather(gradient: Any, winners: Any, out: Any, g: Any, start: int, stop: int) -> None:
+def gather(
+    gradient: Any, winners: Any, out: Any, g: Any, past_cache: bool, start: int, stop: int
+) -> None:
     """As `unpool.gather`."""
-    lanes, last = _lanes(g, start, stop)
-    if lanes == 16:
-        _gather(WIDE, gradient, winners, out, g, start, last)
-    elif lanes == 8:
-        _gather(HALF, gradient, winners, out, g, start, last)
-    elif lanes == 4:
-        _gather(NARROW, gradient, winners, out, g, start, last)
-    _gather(ONE, gradient, winners, out, g, last, stop)
+    last = _last_row(g, start, stop)
+    _gather(WIDE, gradient, winners, out, g, past_cache, start, last)
+    _gather(ONE, gradient, winners, out, g, past_cache, last, stop)
 
 
-@compiled
-def _lanes(g: Any, start: int, stop: int) -> Any:
-    """Lanes of the vectors, and the row of windows from which on one is treated at a time.
-
-    The last vector in a row of windows repeats some of the one before. Where there is none before,
-    it reaches into the rows behind, and what it writes there is written again when their turn
-    comes; it must not reach beyond ``stop``. Channels that come last are never left.
-    """
+@inlined
+def _last_row(g: Any, start: int, stop: int) -> Any:
+    """The row of windows from which on wide vectors would reach beyond the row ``stop``."""
     c, ow = g[3], g[6]
-    n = 2 * ow - 1 if c == 1 else c
-    lanes = 16 if n >= 16 else 8 if n >= 8 else 4 if n >= 4 else 1
-    return lanes, start if lanes == 1 else max(start, stop - (lanes - 1) // (ow * c))
+    beyond = len(WIDE) - (ow if c == 1 else c)
+    return max(start, stop - max(0, beyond + ow * c - 1) // (ow * c))
 
 
 @compiled
-def _pool(lanes: Any, x: Any, values: Any, winners: Any, g: Any, start: int, stop: int) -> None:
+def _pool(
+    lanes: Any,
+    x: Any,
+    values: Any,
+    winners: Any,
+    g: Any,
+    past_cache: bool,
+    start: int,
+    stop: int,
+) -> None:
     h, w, c, oh, ow = g[1], g[2], g[3], g[5], g[6]
     n = ow if c == 1 else c
     end, lines = max(0, n - len(lanes)), lines_of(x, 2 * w * c)
-    for row in range(start, stop):
-        of = _row_of_cells(row, oh, h) * w * c
-        to = row * ow * c
-        for line in range(lines):
-            fetch(x, of, AHEAD + line * LINE)
-        for o in range(1 if c == 1 else ow):
-            for e in range(0, n, len(lanes)):
-                first = min(e, end)
-                _choose_quads(
-                    lanes, x, of + 2 * o * c, w * c, c, values, winners, to + o * c, first
-                )
-
-
-@compiled
-def _choose_quads(
-    lanes: Any, x: Any, top: int, row: int, c: int, values: Any, winners: Any, to: int, e: int
-) -> None:
-    """The ``e``-th window and its neighbours: the winners of both rows meet."""
-    a, b = _pair(lanes, x, top, c, e)
-    wins = beats(b, a)
-    upper = choose(wins, b, a)
-    number = choose(wins, full(lanes, winners, 1), full(lanes, winners, 0))
-    a, b = _pair(lanes, x, top + row, c, e)
-    wins = beats(b, a)
-    lower = choose(wins, b, a)
-    other = choose(wins, full(lanes, winners, 3), full(lanes, winners, 2))
-    wins = beats(lower, upper)
-    store(values, to + e, choose(wins, lower, upper))
-    store(winners, to + e, choose(wins, other, number))
+    rows = rows_at_once(ow * c, past_cache, stop - start)
+    desk = make_desk(values, rows * ow * c) if past_cache else values
+    for first in range(start, stop, rows):
+        behind, begin = min(stop, first + rows), first * ow * c
+        shift = place(desk, values, begin) - begin if past_cache else 0
+        for row in range(first, behind):
+            top = _row_of_cells(row, oh, h) * w * c
+            for line in range(lines):
+                fetch(x, top, AHEAD + line * LINE)
+            for o in range(1 if c == 1 else ow):
+                of, to = top + 2 * o * c, (row * ow + o) * c
+                for i in range(0, n, len(lanes)):
+                    e = min(i, end)
+                    a, b = _pair(lanes, x, of, c, e)
+                    wins = beats(b, a)
+                    upper = choose(wins, b, a)
+                    number = choose(wins, full(lanes, winners, 1), full(lanes, winners, 0))
+                    a, b = _pair(lanes, x, of + w * c, c, e)
+                    wins = beats(b, a)
+                    lower = choose(wins, b, a)
+                    other = choose(wins, full(lanes, winners, 3), full(lanes, winners, 2))
+                    wins = beats(lower, upper)
+                    store(desk, shift + to + e, choose(wins, lower, upper))
+                    store(winners, to + e, choose(wins, other, number))
+        if past_cache:
+            carry(desk, shift + begin, values, begin, (behind - first) * ow * c)
 
 
 @compiled
@@ -143,136 +127,93 @@ def _scatter(
     stop: int,
 ) -> None:
     h, w, c, oh, ow = g[1], g[2], g[3], g[5], g[6]
-    zero, size = out.dtype.type(0), out.itemsize
-    both = 2 * w * c
-    desk = np.empty(both + 3 * LINE if past_cache else 0, out.dtype)
-    mask = LINE // size - 1
-    begin, place = -(desk.ctypes.data // size) & mask, out.ctypes.data // size
-    for row in range(start, stop):
-        of = row * ow * c
-        to = _row_of_cells(row, oh, h) * w * c
-        if past_cache:
-            # at the desk, every element stands as far from a line's begin as in ``out``
-            at_desk = begin + (place + to & mask)
-            _put_rows(lanes, y, winners, of, desk, at_desk, w, c, ow, nought)
-            _carry(desk, at_desk, out, to, both)
-        else:
-            _put_rows(lanes, y, winners, of, out, to, w, c, ow, nought)
-        if h > 2 * oh and row % oh == oh - 1:
-            for i in range(to + both, (row // oh + 1) * h * w * c):
-                put(out, i, zero)
-
-
-@compiled
-def _put_rows(
-    lanes: Any,
-    y: Any,
-    winners: Any,
-    of: int,
-    out: Any,
-    to: int,
-    w: int,
-    c: int,
-    ow: int,
-    nought: Any,
-) -> None:
-    """Two rows of ``out`` from one of ``y``, and zeros behind the last window."""
-    zero = out.dtype.type(0)
     n = ow if c == 1 else c
-    end = max(0, n - len(lanes))
-    for o in range(1 if c == 1 else ow):
-        for e in range(0, n, len(lanes)):
-            first = min(e, end)
-            _put_quads(
-                lanes, y, winners, of + o * c + first, out, to + 2 * o * c, w * c, c, first, nought
-            )
-    for top in (to, to + w * c):
-        for i in range(top + 2 * ow * c, top + w * c):
-            put(out, i, zero)
-
-
-@compiled
-def _put_quads(
-    lanes: Any,
-    y: Any,
-    winners: Any,
-    of: int,
-    out: Any,
-    top: int,
-    row: int,
-    c: int,
-    e: int,
-    nought: Any,
-) -> None:
-    """The four cells of the ``e``-th window and of its neighbours."""
-    zero = full(lanes, out, 0)
-    value, number = load(lanes, y, of), load(lanes, winners, of)
-    value = choose(equals(value, nought), zero, value)
-    upper = choose(equals(number, 0), value, zero)
-    upper_right = choose(equals(number, 1), value, zero)
-    lower = choose(equals(number, 2), value, zero)
-    lower_right = choose(equals(number, 3), value, zero)
-    if c == 1:
-        store_zipped(out, top + 2 * e, upper, upper_right)
-        store_zipped(out, top + row + 2 * e, lower, lower_right)
-    else:
-        store(out, top + e, upper)
-        store(out, top + c + e, upper_right)
-        store(out, top + row + e, lower)
-        store(out, top + row + c + e, lower_right)
-
-
-@compiled
-def _carry(desk: Any, of: int, out: Any, to: int, count: int) -> None:
-    """Copy ``count`` elements to ``out``, whole lines past the cache."""
-    size = out.itemsize
-    here = out.ctypes.data + to * size
-    head = min(count, (-here % LINE) // size)
-    lines = (count - head) * size // LINE
-    for i in range(head):
-        put(out, to + i, at(desk, of + i))
-    source = desk.ctypes.data + (of + head) * size
-    for line in range(lines):
-        stream(np.uintp(here + head * size + line * LINE), np.uintp(source + line * LINE))
-    for i in range(head + lines * LINE // size, count):
-        put(out, to + i, at(desk, of + i))
+    end, zero, zeros = max(0, n - len(lanes)), out.dtype.type(0), full(lanes, out, 0)
+    rows = rows_at_once(4 * ow * c, past_cache, stop - start)
+    desk = make_desk(out, (_row_of_cells(rows, oh, h) + h) * w * c) if past_cache else out
+    for first in range(start, stop, rows):
+        behind, begin = min(stop, first + rows), _row_of_cells(first, oh, h) * w * c
+        shift = place(desk, out, begin) - begin if past_cache else 0
+        for row in range(first, behind):
+            to = shift + _row_of_cells(row, oh, h) * w * c
+            of = row * ow * c
+            if c == 1:
+                for i in range(0, ow, len(lanes)):
+                    e = min(i, end)
+                    value, number = load(lanes, y, of + e), load(lanes, winners, of + e)
+                    value = choose(equals(value, nought), zeros, value)
+                    left = choose(equals(number, 0), value, zeros)
+                    right = choose(equals(number, 1), value, zeros)
+                    store_zipped(desk, to + 2 * e, left, right)
+                    left = choose(equals(number, 2), value, zeros)
+                    right = choose(equals(number, 3), value, zeros)
+                    store_zipped(desk, to + w + 2 * e, left, right)
+            else:
+                for half in range(2):
+                    for o in range(ow):
+                        left_cell, right_cell = (
+                            to + (half * w + 2 * o) * c,
+                            to + (half * w + 2 * o + 1) * c,
+                        )
+                        for i in range(0, c, len(lanes)):
+                            e = min(i, end)
+                            value = load(lanes, y, of + o * c + e)
+                            number = load(lanes, winners, of + o * c + e)
+                            value = choose(equals(value, nought), zeros, value)
+                            left = choose(equals(number, 2 * half), value, zeros)
+                            right = choose(equals(number, 2 * half + 1), value, zeros)
+                            store(desk, left_cell + e, left)
+                            store(desk, right_cell + e, right)
+            for top in (to, to + w * c):
+                for i in range(top + 2 * ow * c, top + w * c):
+                    put(desk, i, zero)
+            to += 2 * w * c
+            if h > 2 * oh and row % oh == oh - 1:
+                for i in range(to, to + (h - 2 * oh) * w * c):
+                    put(desk, i, zero)
+        if past_cache:
+            carry(desk, shift + begin, out, begin, _row_of_cells(behind, oh, h) * w * c - begin)
 
 
 @compiled
 def _gather(
-    lanes: Any, gradient: Any, winners: Any, out: Any, g: Any, start: int, stop: int
+    lanes: Any,
+    gradient: Any,
+    winners: Any,
+    out: Any,
+    g: Any,
+    past_cache: bool,
+    start: int,
+    stop: int,
 ) -> None:
     h, w, c, oh, ow = g[1], g[2], g[3], g[5], g[6]
     n = ow if c == 1 else c
     end, lines = max(0, n - len(lanes)), lines_of(gradient, 2 * w * c)
-    for row in range(start, stop):
-        of = _row_of_cells(row, oh, h) * w * c
-        to = row * ow * c
-        for line in range(lines):
-            fetch(gradient, of, AHEAD + line * LINE)
-        for o in range(1 if c == 1 else ow):
-            for e in range(0, n, len(lanes)):
-                first = min(e, end)
-                _get_quads(
-                    lanes, gradient, of + 2 * o * c, w * c, c, winners, out, to + o * c, first
-                )
+    rows = rows_at_once(ow * c, past_cache, stop - start)
+    desk = make_desk(out, rows * ow * c) if past_cache else out
+    for first in range(start, stop, rows):
+        behind, begin = min(stop, first + rows), first * ow * c
+        shift = place(desk, out, begin) - begin if past_cache else 0
+        for row in range(first, behind):
+            top = _row_of_cells(row, oh, h) * w * c
+            for line in range(lines):
+                fetch(gradient, top, AHEAD + line * LINE)
+            for o in range(1 if c == 1 else ow):
+                of, to = top + 2 * o * c, (row * ow + o) * c
+                for i in range(0, n, len(lanes)):
+                    e = min(i, end)
+                    number = load(lanes, winners, to + e)
+                    left, right = _pair(lanes, gradient, of, c, e)
+                    upper = choose(equals(number, 1), right, left)
+                    left, right = _pair(lanes, gradient, of + w * c, c, e)
+                    lower = choose(equals(number, 3), right, left)
+                    left_or_lower = choose(equals(number, 0), upper, lower)
+                    store(desk, shift + to + e, choose(equals(number, 1), upper, left_or_lower))
+        if past_cache:
+            carry(desk, shift + begin, out, begin, (behind - first) * ow * c)
 
 
-@compiled
-def _get_quads(
-    lanes: Any, x: Any, top: int, row: int, c: int, winners: Any, out: Any, to: int, e: int
-) -> None:
-    """The cells that the ``e``-th window and its neighbours chose."""
-    number = load(lanes, winners, to + e)
-    left, right = _pair(lanes, x, top, c, e)
-    upper = choose(equals(number, 1), right, left)
-    left, right = _pair(lanes, x, top + row, c, e)
-    lower = choose(equals(number, 3), right, left)
-    chosen = choose(equals(number, 0), upper, choose(equals(number, 1), upper, lower))
-    store(out, to + e, chosen)
-
-
-@compiled
+@inlined
 def _pair(lanes: Any, x: Any, of: int, c: int, e: int) -> Any:
     """The left and the right cells of the ``e``-th pair and its neighbours."""
     if c == 1:
@@ -280,7 +221,7 @@ def _pair(lanes: Any, x: Any, of: int, c: int, e: int) -> Any:
     return load(lanes, x, of + e), load(lanes, x, of + c + e)
 
 
-@compiled
+@inlined
 def _row_of_cells(row: int, oh: int, h: int) -> int:
     """First row of cells of a row of windows; a division costs as much as a vector."""
     return 2 * row if h == 2 * oh else 2 * row + row // oh * (h - 2 * oh)
