@@ -47,6 +47,10 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
 
     _impl_class = _Implementation
 
+    def _index_key(self, signature: Any, codegen: Any) -> Any:
+        """Key without the function's closure, whose bytes differ from process to process."""
+        return signature, codegen.magic_tuple()
+
     def load_overload(self, signature: Any, context: Any) -> Any:
         try:
             found = super().load_overload(signature, context)
@@ -79,21 +83,22 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled(function, forceinline=True)
 
 
-def _element(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+def element(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Pointer to an element of a contiguous array of Numba's type ``kind``."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.gep(data, [index], inbounds=True)
 
 
 def _at(_: Any, array: Any, index: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(_element(context, builder, signature.args[0], *arguments))
+        return builder.load(element(context, builder, signature.args[0], *arguments))
 
     return array.dtype(array, types.intp), generate
 
 
 def _put(_: Any, array: Any, index: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[2], _element(context, builder, signature.args[0], *arguments[:2]))
+        builder.store(arguments[2], element(context, builder, signature.args[0], *arguments[:2]))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, array.dtype), generate
@@ -142,4 +147,5 @@ stream = intrinsic(_stream)
 @inlined
 def lines_of(x: Any, count: int) -> int:
     """Cache lines of so many elements."""
-    return (count * x.itemsize + LINE - 1) // LINE
+    lines: int = -(-count * x.itemsize // LINE)
+    return lines

@@ -6,41 +6,46 @@ kernel's items, and the result does not depend on how they are cut.
 
 import os
 import threading
-from collections.abc import Callable
-from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
 
+from tinyml_backends.numba_backend.pieces import CAME, DONE, NEXT, begun, in_pieces, leave, task_of
 from tinyml_backends.numpy_backend.threads import thread_count
 
 #: Bytes that a kernel reads and writes in one piece.
 PIECE_BYTES = 1 << 19
 #: From this size on a call is shared: until then it is done before another thread is awake.
-SHARED_BYTES = 6 << 20
+SHARED_BYTES = 3 << 20
 
 
 class _Job:
-    """Pieces of one call that nobody has begun, and a report for each one that is done."""
+    """A call that several threads work on, and a report of each of them."""
 
-    def __init__(
-        self, kernel: Callable[..., Any], arguments: tuple[Any, ...], items: int, pieces: int
-    ) -> None:
-        self.kernel, self.arguments = kernel, arguments
-        cuts = [items * piece // pieces for piece in range(pieces + 1)]
-        self.pieces = list(pairwise(cuts))[::-1]
+    def __init__(self, kernel: Any, arguments: tuple[Any, ...], items: int, pieces: int) -> None:
+        self.run, self.arguments, self.pieces = in_pieces(kernel), arguments, pieces
+        self.task = task_of(items, pieces)
         self.reports: SimpleQueue[BaseException | None] = SimpleQueue()
 
+    def help(self) -> None:
+        """Take pieces in another thread than the caller's, if there are any left."""
+        with _lock:
+            self.task[CAME] += 1  # from here on the caller waits until the arrays are let go
+        seen, error = 0, None
+        try:
+            if self.task[NEXT] < self.pieces:
+                seen = self.run(begun, self.task, True, *self.arguments)
+        except BaseException as caught:
+            error = caught
+        self.reports.put(error)
+        leave(begun, self.task, seen)
+
     def work(self) -> None:
-        while True:
-            try:
-                start, stop = self.pieces.pop()
-            except IndexError:
-                return
-            try:
-                self.kernel(*self.arguments, start, stop)
-                self.reports.put(None)
-            except BaseException as error:
-                self.reports.put(error)
+        """Take pieces, and wait until those of the others are done."""
+        self.run(begun, self.task, False, *self.arguments)
+        while self.task[DONE] < self.pieces:
+            error = self.reports.get()
+            if error is not None:
+                raise error
 
 
 _jobs: "SimpleQueue[_Job]" = SimpleQueue()
@@ -49,7 +54,7 @@ _in_fork = False
 _lock = threading.Lock()
 
 
-def share(kernel: Callable[..., Any], arguments: tuple[Any, ...], items: int, size: int) -> None:
+def share(kernel: Any, arguments: tuple[Any, ...], items: int, size: int) -> None:
     """Run ``kernel(*arguments, start, stop)`` on ranges that cover ``items``, in threads.
 
     ``size`` is the number of bytes that all of them read and write.
@@ -59,16 +64,13 @@ def share(kernel: Callable[..., Any], arguments: tuple[Any, ...], items: int, si
         return
     if _workers < threads - 1:
         _hire(threads - 1)
-    count = min(items, size // PIECE_BYTES, 16 * threads)
-    job = _Job(kernel, arguments, items, count)
-    for _ in range(min(threads, count) - 1):
+    job = _Job(kernel, arguments, items, max(1, min(items, size // PIECE_BYTES, 16 * threads)))
+    for _ in range(min(threads, job.pieces) - 1):
         _jobs.put(job)
-    job.work()
-    errors = [job.reports.get() for _ in range(count)]
-    job.arguments = ()  # a worker that comes too late must not hold the arrays
-    for error in errors:
-        if error is not None:
-            raise error
+    try:
+        job.work()
+    finally:
+        job.arguments = ()  # a worker that comes too late must not hold the arrays
 
 
 def _hire(workers: int) -> None:
@@ -81,7 +83,7 @@ def _hire(workers: int) -> None:
 
 def _serve(jobs: "SimpleQueue[_Job]") -> None:
     while True:
-        jobs.get().work()
+        jobs.get().help()
 
 
 def _after_fork() -> None:
