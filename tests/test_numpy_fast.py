@@ -31,7 +31,8 @@ GENERIC, FAST = Generic(), NumpyBackend()
 def cut(request, monkeypatch):
     """Kernels run as they come, or in blocks of one pair of rows or one plane, in three threads."""
     if request.param == "small blocks":
-        monkeypatch.setattr(threads, "BLOCK_BYTES", 1)
+        for limit in ("LEAST_BLOCK", "MOST_BLOCK", "SHARED_BYTES"):
+            monkeypatch.setattr(threads, limit, 1)
         monkeypatch.setattr(threads, "thread_count", lambda: 3)
 
 
@@ -112,7 +113,7 @@ def test_every_window_of_four_values(dtype, order):
 @pytest.mark.parametrize("special", [0.0, -0.0, np.nan, -np.inf])
 def test_many_blocks(monkeypatch, special):
     """Of several megabytes, with something special in one of the blocks."""
-    monkeypatch.setattr(threads, "BLOCK_BYTES", 1 << 19)
+    monkeypatch.setattr(threads, "LEAST_BLOCK", 1 << 19)
     monkeypatch.setattr(threads, "thread_count", lambda: 3)
     x = np.random.default_rng(0).integers(-9, 9, (9, 514, 302)).astype(np.float32)
     x += 0.0 if special == 0 else 0.5

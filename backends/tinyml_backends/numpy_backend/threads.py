@@ -23,13 +23,16 @@ from tinyml_backends.arrays import Array
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Bytes that a thread works on at a time, about. They outgrow a core's L2 cache, but a NumPy call
-#: on fewer is over before another thread, which waits for the interpreter's lock, has woken up.
-BLOCK_BYTES = 5 << 18
+#: Bytes that a thread works on at a time, at least and at most. They outgrow a core's L2 cache, but
+#: a NumPy call on fewer is over before another thread, which waits for the interpreter's lock, has
+#: woken up; the longer the calls, the fewer of them meet at that lock.
+LEAST_BLOCK, MOST_BLOCK = 5 << 18, 1 << 22
+#: From this size on two threads are faster than one.
+SHARED_BYTES = 3 * LEAST_BLOCK
 
 #: What all threads together may hold beside the results, however small an array is.
 LEAST_HELD = 1 << 22
-#: What one of them holds for its block, at most, and for a block of the generic kernels.
+#: What one of them holds for the smallest block, and for a block of the generic kernels, at most.
 HELD_BYTES, GENERIC_HELD_BYTES = 1 << 21, 3 << 20
 
 #: Bytes of scratch memory that a thread keeps, at most.
@@ -86,9 +89,15 @@ def cut(items: int, cells: Array, held: int = HELD_BYTES) -> Parts:
     as many threads as hold, ``held`` bytes each, an eighth of the cells together, or 4 MiB.
     """
     size = cells.size * max(4, cells.itemsize)
-    most = max(1, max(cells.nbytes // 8, LEAST_HELD) // held)
-    threads = 1 if _in_fork else min(thread_count(), most)
-    count = max(size // BLOCK_BYTES, min(threads, 2 * size // BLOCK_BYTES))
+    if size < LEAST_BLOCK:
+        return Parts([slice(0, items)] if items else [], 1)
+    together = max(cells.nbytes // 8, LEAST_HELD)
+    threads = min(thread_count(), max(1, together // held))
+    if _in_fork or size < SHARED_BYTES:
+        threads = 1
+    room = LEAST_BLOCK * together // (threads * held)
+    block = LEAST_BLOCK if threads == 1 else min(room, MOST_BLOCK)
+    count = max(threads, size // block)
     step = max(1, -(-items // (-(-count // threads) * threads))) if count > 1 else items
     return Parts([slice(i, i + step) for i in range(0, items, step)] if items else [], threads)
 
