@@ -236,6 +236,17 @@ class TestMeasure:
         assert [len(c.seconds) for c in both] == [9, 9]
         assert order[4:] == ["a", "b"] * 9
 
+    def test_others_fall_asleep_and_the_own_memory_is_touched_before_a_sample(self, monkeypatch):
+        log = []
+        monkeypatch.setattr(measure, "SETTLED_SECONDS", 0.02)
+        monkeypatch.setattr(measure.time, "sleep", lambda seconds: log.append("break"))
+        prepared = cases.Prepared(lambda: log.append("run"), lambda _: ())
+        contender = Contender("a", "backend", "a", prepared, wall_clock)
+        measure.measure([contender], rounds=7, budget=0)
+        turns = " ".join(log).split("break")
+        assert len(turns) == 1 + 7
+        assert all(turn.count("run") > 2 * contender.repeats for turn in turns[1:])
+
     def test_a_long_case_gets_the_fewest_rounds(self):
         prepared = cases.Prepared(lambda: None, lambda _: ())
         contender = Contender("a", "backend", "a", prepared, wall_clock)

@@ -93,6 +93,27 @@ def test_a_failure_reaches_the_caller(crew, kernels, monkeypatch, looks):
     assert np.array_equal(times, np.ones(40))
 
 
+@pytest.mark.parametrize(("slot", "value"), [("DONE", 2), ("LEFT", 1)])
+def test_a_caller_waits_for_the_others(crew, kernels, monkeypatch, slot, value):
+    """Until their pieces are done and the arrays let go."""
+    from tinyml_backends.numba_backend import pieces
+
+    monkeypatch.setattr(pieces, "CALLER_LOOKS", 1 << 40)
+    run = crew.in_pieces(kernels[0])
+    times = np.zeros(2, np.int64)
+    run(pieces.begun, pieces.task_of(2, 2), False, times)
+    task = pieces.task_of(2, 2)  # somebody else came, and took both
+    task[pieces.NEXT] = task[pieces.DONE] = 2
+    task[pieces.CAME] = task[pieces.LEFT] = 1
+    task[getattr(pieces, slot)] -= 1
+    timer = threading.Timer(0.2, task.__setitem__, (getattr(pieces, slot), value))
+    timer.start()
+    run(pieces.begun, task, False, times)
+    assert task[getattr(pieces, slot)] == value
+    timer.join()
+    assert times.tolist() == [1, 1]
+
+
 def test_nobody_holds_the_arrays_afterwards(crew, kernels):
     """Memory that a caller lets go can be used again at once."""
     crew.share(kernels[0], (np.zeros(48, np.int64),), 48, 1 << 30)

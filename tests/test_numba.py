@@ -120,6 +120,23 @@ def test_large_stacks(numba, window, shape):
         assert_same_bits(getattr(numba, name)(*arguments), getattr(GENERIC, name)(*arguments))
 
 
+def test_what_goes_past_the_cache(numba, monkeypatch):
+    """Large results, unless the system has to find and clear their memory first."""
+    from tinyml_backends.numba_backend import backend
+
+    window, seen = Window.of(2, 2), []
+    monkeypatch.setattr(backend, "share", lambda kernel, arguments, *_: seen.append(arguments[-1]))
+    for rows, given, expected in ((2000, True, False), (8000, True, True), (8000, False, True)):
+        x, y = np.empty((1, rows, 2000), np.float32), np.empty((1, rows // 2, 1000), np.float32)
+        winners = np.empty(y.shape, np.uint8)
+        numba.max_pool(x, window, out=(y, winners) if given else None)
+        numba.max_unpool_gradient(x, winners, window, "last", out=y if given else None)
+        numba.max_unpool(y, winners, window, x.shape[1:], "last", out=x if given else None)
+        unpooled = expected and (given or x.nbytes < backend.MAPPED_BYTES)
+        assert seen == [expected, expected, unpooled]
+        seen.clear()
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
 def test_plane_indices(cut, dtype):
     rng = np.random.default_rng(0)

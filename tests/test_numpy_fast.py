@@ -166,6 +166,16 @@ def test_which_path_is_taken(monkeypatch, window, shape, dtype, taken):
     assert len(unpooled) == 3 * taken
 
 
+def test_memory_is_for_longer_blocks_before_it_is_for_more_threads(monkeypatch):
+    monkeypatch.setattr(threads, "thread_count", lambda: 2)
+
+    def parts(megabytes):
+        return threads.cut(1 << 20, np.empty(megabytes << 18, np.float32))
+
+    assert [parts(size).threads for size in (1, 3, 4, 100)] == [1, 1, 2, 2]
+    assert [len(parts(size).ranges) for size in (1, 3, 4, 12, 100)] == [1, 2, 4, 10, 26]
+
+
 @pytest.mark.parametrize("window", [PAIRS, Window.of(2, 3)], ids=str)
 def test_winners_that_were_overwritten_stay_inside(window):
     """Winners written through ``out`` are the caller's; whatever they hold, no memory is lost."""
