@@ -120,6 +120,28 @@ def test_large_stacks(numba, window, shape):
         assert_same_bits(getattr(numba, name)(*arguments), getattr(GENERIC, name)(*arguments))
 
 
+def test_results_that_are_not_aligned(cut):
+    """Their elements may lie in two cache lines."""
+    window, x = Window.of(2, 2), np.random.default_rng(0).standard_normal((3, 8, 64), np.float32)
+    y, winners = GENERIC.max_pool(x, window)
+
+    def unaligned(shape):
+        count = np.prod(shape) * 4
+        return np.ndarray(shape, np.float32, bytearray(count + 1), offset=1)
+
+    out = unaligned(y.shape), np.empty_like(winners)
+    assert not out[0].flags.aligned
+    for array, expected in zip(cut.max_pool(x, window, out=out), (y, winners), strict=True):
+        assert_same_bits(array, expected)
+    for name, *arguments in (
+        ("max_unpool", y, winners, window, x.shape[1:], "last"),
+        ("max_unpool_gradient", x, winners, window, "last"),
+    ):
+        expected = getattr(GENERIC, name)(*arguments)
+        found = getattr(cut, name)(*arguments, out=unaligned(expected.shape))
+        assert_same_bits(found, expected)
+
+
 def test_what_goes_past_the_cache(numba, monkeypatch):
     """Large results, unless the system has to find and clear their memory first."""
     from tinyml_backends.numba_backend import backend

@@ -205,7 +205,9 @@ _NOUGHT: dict[tuple[Any, bool], Any] = {
 
 
 def _goes_past_cache(size: int, out: Array, is_fresh: bool) -> bool:
-    return size >= STREAMED_BYTES and not (is_fresh and out.nbytes >= MAPPED_BYTES)
+    if size < STREAMED_BYTES or not out.flags.aligned:  # an element may lie in two lines
+        return False
+    return not is_fresh or out.nbytes < MAPPED_BYTES
 
 
 def _bits(array: Array) -> Array:
