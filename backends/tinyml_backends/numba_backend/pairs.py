@@ -130,7 +130,8 @@ def _scatter(
     n = ow if c == 1 else c
     end, zero, zeros = max(0, n - len(lanes)), out.dtype.type(0), full(lanes, out, 0)
     rows = rows_at_once(4 * ow * c, past_cache, stop - start)
-    desk = make_desk(out, (_row_of_cells(rows, oh, h) + h) * w * c) if past_cache else out
+    most = (_row_of_cells(rows, oh, h) + h - 2 * oh) * w * c
+    desk = make_desk(out, most) if past_cache else out
     for first in range(start, stop, rows):
         behind, begin = min(stop, first + rows), _row_of_cells(first, oh, h) * w * c
         shift = place(desk, out, begin) - begin if past_cache else 0
@@ -151,10 +152,7 @@ def _scatter(
             else:
                 for half in range(2):
                     for o in range(ow):
-                        left_cell, right_cell = (
-                            to + (half * w + 2 * o) * c,
-                            to + (half * w + 2 * o + 1) * c,
-                        )
+                        cell = to + (half * w + 2 * o) * c
                         for i in range(0, c, len(lanes)):
                             e = min(i, end)
                             value = load(lanes, y, of + o * c + e)
@@ -162,8 +160,8 @@ def _scatter(
                             value = choose(equals(value, nought), zeros, value)
                             left = choose(equals(number, 2 * half), value, zeros)
                             right = choose(equals(number, 2 * half + 1), value, zeros)
-                            store(desk, left_cell + e, left)
-                            store(desk, right_cell + e, right)
+                            store(desk, cell + e, left)
+                            store(desk, cell + c + e, right)
             for top in (to, to + w * c):
                 for i in range(top + 2 * ow * c, top + w * c):
                     put(desk, i, zero)
