@@ -45,8 +45,8 @@ class NumbaBackend(NumpyBackend):
         flat = x.ravel(), values.ravel(), winners.ravel()
         items = len(x) * plan.rows_out
         size = x.nbytes + values.nbytes + winners.nbytes
-        past_cache = _goes_past_cache(size, values, is_fresh)
         if plan.is_pair:
+            past_cache = _goes_past_cache(size, values, is_fresh)
             share(pairs.max_pool, (*flat, plan.g, past_cache), items, size)
         else:
             share(pool.max_pool, (*flat, plan.g, plan.spans), items, size)

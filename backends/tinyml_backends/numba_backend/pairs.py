@@ -205,8 +205,9 @@ def _gather(
                     upper = choose(equals(number, 1), right, left)
                     left, right = _pair(lanes, gradient, of + w * c, c, e)
                     lower = choose(equals(number, 3), right, left)
-                    left_or_lower = choose(equals(number, 0), upper, lower)
-                    store(desk, shift + to + e, choose(equals(number, 1), upper, left_or_lower))
+                    chosen = choose(equals(number, 0), upper, lower)
+                    chosen = choose(equals(number, 1), upper, chosen)
+                    store(desk, shift + to + e, chosen)
         if past_cache:
             carry(desk, shift + begin, out, begin, (behind - first) * ow * c)
 

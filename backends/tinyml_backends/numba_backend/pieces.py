@@ -1,8 +1,8 @@
 """Pieces of a call, taken by several threads that do not hold the interpreter's lock.
 
-To wait for that lock, or for another thread to fall asleep and wake up, takes as long as to pool a
-megabyte. So a thread takes one piece after the other inside compiled code, and waits there for a
-while in case there is more to do.
+To wait for that lock, or for another thread to wake up, takes as long as to pool two megabytes. So
+a thread takes one piece after the other inside compiled code, and waits there for a while in case
+there is more to do.
 """
 
 import platform
