@@ -191,17 +191,6 @@ def test_original_attributes(backend):
 
 @pytest.mark.host
 class TestThreads:
-    def test_count(self, monkeypatch):
-        for text, count in (("3", 3), ("1", 1)):
-            monkeypatch.setenv("TINYML_NUM_THREADS", text)
-            assert threads.thread_count.__wrapped__() == count
-        monkeypatch.delenv("TINYML_NUM_THREADS")
-        assert threads.thread_count.__wrapped__() >= 1
-        for text in ("0", "two", "-1"):
-            monkeypatch.setenv("TINYML_NUM_THREADS", text)
-            with pytest.raises(ValueError, match=f"TINYML_NUM_THREADS is '{text}'"):
-                threads.thread_count.__wrapped__()
-
     def test_order_and_errors(self, monkeypatch):
         monkeypatch.setattr(threads, "thread_count", lambda: 2)
         assert list(threads.each(lambda i: i * i, range(9))) == [i * i for i in range(9)]

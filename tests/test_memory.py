@@ -16,6 +16,7 @@ MIB = 1 << 20
 def peak(call):
     """Peak bytes during a call, and its result; what earlier calls have kept counts too."""
     threads._scratch.memory = np.empty(0, np.uint8)
+    threads._scratch.layouts.clear()
     unpool._starts.cache_clear()
     tracemalloc.start()
     try:

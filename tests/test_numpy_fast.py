@@ -1,6 +1,8 @@
 """NumPy's fast paths: equal to the generic kernels bit for bit, and really taken."""
 
+import gc
 import threading
+import weakref
 
 import hypothesis
 import numpy as np
@@ -150,12 +152,14 @@ def test_many_blocks(monkeypatch, special):
         (Window.of(2, (2, 3)), (3, 6, 6), np.float32, False),
         (Window.of(1, 2), (3, 6), np.float32, False),
         (Window.of(3, 2), (3, 6, 8, 4), np.float32, False),
+        (PAIRS, (1, 2, pool.LONGEST_ROW), np.float32, True),
+        (PAIRS, (1, 2, pool.LONGEST_ROW + 2), np.float32, False),
     ],
     ids=str,
 )
 def test_which_path_is_taken(monkeypatch, window, shape, dtype, taken):
     pooled = count(monkeypatch, pool, "_pool")
-    unpooled = count(monkeypatch, unpool, "_positions")
+    unpooled = count(monkeypatch, unpool._Desk, "find")
     x = np.ones(shape, dtype)
     y, winners = FAST.max_pool(x, window)
     spatial = shape[1 : window.axes + 1]
@@ -173,7 +177,7 @@ def test_memory_is_for_longer_blocks_before_it_is_for_more_threads(monkeypatch):
         return threads.cut(1 << 20, np.empty(megabytes << 18, np.float32))
 
     assert [parts(size).threads for size in (1, 3, 4, 100)] == [1, 1, 2, 2]
-    assert [len(parts(size).ranges) for size in (1, 3, 4, 12, 100)] == [1, 2, 4, 10, 26]
+    assert [len(parts(size).ranges) for size in (1, 3, 4, 12, 100)] == [1, 2, 4, 10, 50]
 
 
 @pytest.mark.parametrize("window", [PAIRS, Window.of(2, 3)], ids=str)
@@ -192,6 +196,44 @@ def test_winners_that_were_overwritten_stay_inside(window):
             assert window != PAIRS
     assert (memory[:32] == 77).all()
     assert (memory[-32:] == 77).all()
+
+
+def test_layouts_are_kept_until_their_memory_is_not(monkeypatch):
+    monkeypatch.setattr(threads, "_scratch", threads._Scratch())
+
+    def layout(count, _):
+        return threads.scratch(count, 2 * count)
+
+    first = threads.laid_out(layout, 10, "one")
+    assert [len(part) for part in first] == [10, 20]
+    assert threads.laid_out(layout, 10, "one") is first
+    other = threads.laid_out(layout, 10, "another")
+    assert other is not first
+    assert np.shares_memory(other[1], first[1])  # one kernel at a time works in a thread
+    larger = threads.laid_out(layout, 20, "one")
+    assert not np.shares_memory(larger[0], first[0])
+    again = threads.laid_out(layout, 10, "one")
+    assert np.shares_memory(again[0], larger[0])
+    for number in range(2 * threads.LAYOUTS_KEPT):
+        threads.laid_out(layout, 10, number)
+    assert len(threads._scratch.layouts) <= threads.LAYOUTS_KEPT
+
+
+def test_a_helper_that_comes_too_late_holds_nothing(monkeypatch):
+    asked, seen = [], []
+    monkeypatch.setattr(threads, "ask", lambda call, times: asked.append(call))
+
+    def call():
+        x = np.zeros(5)
+        ranges = [slice(i, i + 1) for i in range(len(x))]
+        threads.share(lambda here: seen.append(x[here].size), threads.Parts(ranges, 3))
+        return weakref.ref(x)
+
+    gone = call()
+    gc.collect()
+    assert gone() is None
+    asked[0]()
+    assert seen == [1] * 5
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ The caller works too, and waits only for pieces that others have begun. A piece 
 kernel's items, and the result does not depend on how they are cut.
 """
 
-import os
 import threading
 from queue import SimpleQueue
 from typing import Any
 
+from tinyml_backends.helpers import ask, thread_count
 from tinyml_backends.numba_backend.pieces import CAME, DONE, NEXT, begun, in_pieces, leave, task_of
-from tinyml_backends.numpy_backend.threads import thread_count
 
 #: Bytes that a kernel reads and writes in one piece.
 PIECE_BYTES = 1 << 19
@@ -48,9 +47,6 @@ class _Job:
                 raise error
 
 
-_jobs: "SimpleQueue[_Job]" = SimpleQueue()
-_workers = 0
-_in_fork = False
 _lock = threading.Lock()
 
 
@@ -59,38 +55,12 @@ def share(kernel: Any, arguments: tuple[Any, ...], items: int, size: int) -> Non
 
     ``size`` is the number of bytes that all of them read and write.
     """
-    if size < SHARED_BYTES or items < 2 or _in_fork or (threads := thread_count()) == 1:
+    if size < SHARED_BYTES or items < 2 or (threads := thread_count()) == 1:
         kernel(*arguments, 0, items)
         return
-    if _workers < threads - 1:
-        _hire(threads - 1)
     job = _Job(kernel, arguments, items, max(1, min(items, size // PIECE_BYTES, 16 * threads)))
-    for _ in range(min(threads, job.pieces) - 1):
-        _jobs.put(job)
+    ask(job.help, min(threads, job.pieces) - 1)
     try:
         job.work()
     finally:
-        job.arguments = ()  # a worker that comes too late must not hold the arrays
-
-
-def _hire(workers: int) -> None:
-    global _workers
-    with _lock:
-        while _workers < workers:
-            threading.Thread(target=_serve, args=(_jobs,), name="tinyml", daemon=True).start()
-            _workers += 1
-
-
-def _serve(jobs: "SimpleQueue[_Job]") -> None:
-    while True:
-        jobs.get().help()
-
-
-def _after_fork() -> None:
-    """Run serially in a forked child: the parent's threads are not there."""
-    global _jobs, _workers, _in_fork, _lock
-    _jobs, _workers, _in_fork, _lock = SimpleQueue(), 0, True, threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+        job.arguments = ()  # a helper that comes too late must not hold the arrays

@@ -9,16 +9,17 @@ size, and forty times the run time when another process holds one of the cores.
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from tinyml_backends.arrays import Array
+from tinyml_backends.helpers import ask, thread_count
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,7 +27,7 @@ R = TypeVar("R")
 #: Bytes that a thread works on at a time, at least and at most. They outgrow a core's L2 cache, but
 #: a NumPy call on fewer is over before another thread, which waits for the interpreter's lock, has
 #: woken up; the longer the calls, the fewer of them meet at that lock.
-LEAST_BLOCK, MOST_BLOCK = 5 << 18, 1 << 22
+LEAST_BLOCK, MOST_BLOCK = 5 << 18, 1 << 21
 #: From this size on two threads are faster than one.
 SHARED_BYTES = 3 * LEAST_BLOCK
 
@@ -35,41 +36,20 @@ LEAST_HELD = 1 << 22
 #: What one of them holds for the smallest block, and for a block of the generic kernels, at most.
 HELD_BYTES, GENERIC_HELD_BYTES = 1 << 21, 3 << 20
 
-#: Bytes of scratch memory that a thread keeps, at most.
-SCRATCH_KEPT = 1 << 23
-
-VARIABLE = "TINYML_NUM_THREADS"
+#: Layouts of scratch memory that a thread keeps, at most.
+LAYOUTS_KEPT = 64
 
 _pool: ThreadPoolExecutor | None = None
-_in_fork = False
 _lock = threading.Lock()
 _limits: Any = None
 _users = 0
-
-
-@cache
-def thread_count() -> int:
-    """``TINYML_NUM_THREADS``, else the number of CPUs this process may use.
-
-    Raises
-    ------
-    ValueError
-        If the variable holds no positive integer.
-    """
-    text = os.environ.get(VARIABLE, "")
-    if not text:
-        affinity = getattr(os, "sched_getaffinity", None)
-        return len(affinity(0)) if affinity else os.cpu_count() or 1
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{VARIABLE} is {text!r}; it must be an integer of at least 1")
-    return int(text)
 
 
 def each(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Results of ``function`` on every item, in the order of the items."""
     work = list(items)
     with _one_blas_thread():
-        if len(work) < 2 or thread_count() == 1 or _in_fork:
+        if len(work) < 2 or thread_count() == 1:
             yield from map(function, work)
         else:
             yield from _threads().map(function, work)
@@ -80,6 +60,11 @@ class Parts(NamedTuple):
 
     ranges: list[slice]
     threads: int
+
+    @property
+    def most(self) -> int:
+        """Items of the largest range."""
+        return self.ranges[0].stop if self.ranges else 0
 
 
 def cut(items: int, cells: Array, held: int = HELD_BYTES) -> Parts:
@@ -93,7 +78,7 @@ def cut(items: int, cells: Array, held: int = HELD_BYTES) -> Parts:
         return Parts([slice(0, items)] if items else [], 1)
     together = max(cells.nbytes // 8, LEAST_HELD)
     threads = min(thread_count(), max(1, together // held))
-    if _in_fork or size < SHARED_BYTES:
+    if size < SHARED_BYTES:
         threads = 1
     room = LEAST_BLOCK * together // (threads * held)
     block = LEAST_BLOCK if threads == 1 else min(room, MOST_BLOCK)
@@ -109,57 +94,102 @@ def share(work: Callable[[slice], object], parts: Parts) -> None:
     in a forked child, is its own affair. The others run in the caller's context, which holds
     NumPy's error state.
     """
-    ranges = parts.ranges
-    helpers = min(parts.threads, len(ranges)) - 1
+    helpers = min(parts.threads, len(parts.ranges)) - 1
     if helpers < 1:
-        for here in ranges:
+        for here in parts.ranges:
             work(here)
         return
-    waiting = ranges[::-1]
-    job = [work]  # a helper that comes too late must not hold the arrays of the work
+    job = _Job(work, parts.ranges)
+    ask(job.help, helpers)
+    try:
+        job.serve()
+    finally:
+        job.end()
+    if job.errors:
+        raise job.errors[0]
 
-    def serve() -> None:
-        while waiting:
+
+class _Job:
+    """Ranges that a caller and its helpers take, one after the other."""
+
+    def __init__(self, work: Callable[[slice], object], ranges: list[slice]) -> None:
+        self.work: Callable[[slice], object] | None = work
+        self.waiting = ranges[::-1]
+        self.context = copy_context()
+        self.errors: list[BaseException] = []
+        self.helping = 0
+        self.changed = threading.Condition()
+
+    def serve(self) -> None:
+        """Work on ranges that nobody has taken."""
+        work = self.work
+        while self.waiting and work:
             try:
-                here = waiting.pop()
+                here = self.waiting.pop()
             except IndexError:  # another thread was faster
                 return
-            job[0](here)
+            work(here)
 
-    begun = [_threads().submit(copy_context().run, serve) for _ in range(helpers)]
-    try:
-        serve()
-    finally:
-        begun = [helper for helper in begun if not helper.cancel()]
-        wait(begun)
-        job.clear()
-    for helper in begun:
-        helper.result()
+    def help(self) -> None:
+        """`serve`, in another thread than the caller's."""
+        with self.changed:
+            if not self.work:
+                return  # too late
+            self.helping += 1
+        try:
+            self.context.copy().run(self.serve)
+        except BaseException as error:
+            self.errors.append(error)
+        with self.changed:
+            self.helping -= 1
+            self.changed.notify()
+
+    def end(self) -> None:
+        """Let the work's arrays go, when no helper is busy with them any more."""
+        self.waiting.clear()
+        with self.changed:
+            self.work = None
+            while self.helping:
+                self.changed.wait()
 
 
 class _Scratch(threading.local):
-    memory = np.empty(0, np.uint8)
+    """Memory of a thread, and the layouts made of it."""
+
+    def __init__(self) -> None:
+        self.memory = np.empty(0, np.uint8)
+        self.layouts: dict[Any, Any] = {}
 
 
 _scratch = _Scratch()
 
 
-def scratch(*sizes: int) -> list[Array]:
-    """Byte arrays of these sizes, one behind the other, the calling thread's until it asks again.
+def laid_out(layout: Callable[..., T], *shape: Any) -> T:
+    """``layout(*shape)``, made of `scratch` memory once a thread and shape.
 
-    They are kept from call to call: the first touch of memory fresh from the system costs more than
-    the work on it.
+    A layout has all views that a kernel needs of its memory: who makes them anew for each block
+    holds the interpreter's lock for longer, and others wait for it.
     """
-    total, memory = sum(sizes), _scratch.memory
-    if len(memory) < total:
-        memory = np.empty(total, np.uint8)
-        if total <= SCRATCH_KEPT:
-            _scratch.memory = memory
-    arrays, start = [], 0
-    for size in sizes:
-        arrays.append(memory[start : start + size])
-        start += size
-    return arrays
+    kept, key = _scratch.layouts, (layout, *shape)
+    found = kept.get(key)
+    if found is None:
+        if len(kept) >= LAYOUTS_KEPT:
+            kept.clear()
+        found = kept[key] = layout(*shape)
+    return cast("T", found)
+
+
+def scratch(*sizes: int) -> list[Array]:
+    """Byte arrays of these sizes, one behind the other, for a layout of the calling thread.
+
+    All layouts share them. They are kept from call to call: the first touch of memory fresh from
+    the system costs more than the work on it.
+    """
+    total = sum(sizes)
+    if len(_scratch.memory) < total:
+        _scratch.layouts.clear()
+        _scratch.memory = np.empty(total, np.uint8)
+    return np.split(_scratch.memory[:total], np.cumsum(sizes)[:-1])
 
 
 def _threads() -> ThreadPoolExecutor:
@@ -193,9 +223,9 @@ def _one_blas_thread() -> Iterator[None]:
 
 
 def _after_fork() -> None:
-    """Start anew in a forked child: the parent's threads are not there, and it runs serially."""
-    global _pool, _in_fork, _lock, _users
-    _pool, _in_fork, _lock, _users = None, True, threading.Lock(), 0
+    """Start anew in a forked child: the parent's threads are not there."""
+    global _pool, _lock, _users
+    _pool, _lock, _users = None, threading.Lock(), 0
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,6 +5,7 @@ tile the planes begin at the same places in each block, so that those are comput
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
 from tinyml_backends.numpy_backend.pool import is_pairs
-from tinyml_backends.numpy_backend.threads import GENERIC_HELD_BYTES, cut, scratch, share
+from tinyml_backends.numpy_backend.threads import GENERIC_HELD_BYTES, cut, laid_out, scratch, share
 
 
 def max_unpool(
@@ -39,14 +40,14 @@ def max_unpool(
     columns = y.shape[-1]
     y, winners = y.reshape(-1, columns), winners.reshape(-1, columns)
     pairs, parts = out.reshape(-1, 4 * columns), cut(len(y), out)
+    starts = _starts(parts.most, columns)
 
     def rows(here: slice) -> None:
-        values = y[here]
-        positions, spare = _positions(winners[here], parts.ranges[0].stop, values.nbytes)
+        values, target = y[here].reshape(-1), pairs[here].reshape(-1)
+        desk = laid_out(_Desk, len(values), columns, y.dtype)
+        positions = desk.find(winners[here].reshape(-1), starts)
         if duplicates == "sum":
-            total = spare.view(y.dtype).reshape(values.shape)
-            values = np.add(values, y.dtype.type(0), out=total)
-        target = pairs[here].reshape(-1)
+            values = np.add(values, 0, out=desk.values)
         target.fill(0)
         target[positions] = values
 
@@ -75,36 +76,41 @@ def max_unpool_gradient(
     columns = winners.shape[-1]
     winners, values = winners.reshape(-1, columns), out.reshape(-1, columns)
     pairs, parts = gradient.reshape(-1, 4 * columns), cut(len(winners), gradient)
+    starts = _starts(parts.most, columns)
 
     def rows(here: slice) -> None:
-        positions, _ = _positions(winners[here], parts.ranges[0].stop)
+        target = values[here].reshape(-1)
+        desk = laid_out(_Desk, len(target), columns, gradient.dtype)
+        positions = desk.find(winners[here].reshape(-1), starts)
         # none is outside; where NumPy is to refuse such a one, it takes into a buffer first
-        pairs[here].reshape(-1).take(positions, out=values[here], mode="wrap")
+        pairs[here].reshape(-1).take(positions, out=target, mode="wrap")
 
     share(rows, parts)
     return out
 
 
-def _positions(winners: Array, most: int, spare: int = 0) -> tuple[Array, Array]:
-    """Flat positions of winners in a block of pairs of rows; of others than 0 to 3, in the window.
+class _Desk:
+    """Where the positions of a block's winners are found; its values may be copied there too."""
 
-    They are the thread's scratch memory, as are the ``spare`` bytes of the second result. ``most``
-    is the largest number of pairs in a block.
-    """
-    (rows, columns), size = winners.shape, winners.size
-    dtype = np.min_scalar_type(2 * columns + 1)
-    *memory, rest = scratch(8 * size, spare, dtype.itemsize * size, size)
-    cells, offsets = rest.reshape(winners.shape), memory[2].view(dtype).reshape(winners.shape)
-    np.bitwise_and(np.right_shift(winners, 1, out=cells), 1, out=offsets)
-    offsets *= dtype.type(2 * columns - 2)
-    offsets += np.bitwise_and(winners, 3, out=cells)
-    starts = _starts if most * columns <= 1 << 18 else _starts.__wrapped__
-    positions = memory[0].view(np.intp).reshape(winners.shape)
-    return np.add(starts(most, columns)[:rows], offsets, out=positions), memory[1]
+    def __init__(self, count: int, columns: int, dtype: "np.dtype[Any]") -> None:
+        offset = np.min_scalar_type(2 * columns + 1)
+        sizes = np.dtype(np.intp).itemsize, dtype.itemsize, offset.itemsize, 1
+        positions, values, offsets, self.cells = scratch(*(count * size for size in sizes))
+        self.positions, self.values = positions.view(np.intp), values.view(dtype)
+        self.offsets, self.row_below = offsets.view(offset), offset.type(2 * columns - 2)
+
+    def find(self, winners: Array, starts: Array) -> Array:
+        """Flat positions of winners, in the windows that start there whatever numbers they are."""
+        cells, offsets = np.bitwise_and(winners, 3, out=self.cells), self.offsets
+        np.right_shift(cells, 1, out=offsets)
+        np.multiply(offsets, self.row_below, out=offsets)
+        np.add(offsets, cells, out=offsets)
+        self.positions[...] = offsets
+        return np.add(self.positions, starts[: len(cells)], out=self.positions)
 
 
 @lru_cache(maxsize=8)
 def _starts(rows: int, columns: int) -> Array:
-    """Flat positions where the windows begin."""
+    """Flat positions where the windows of so many pairs of rows begin."""
     row, column = np.arange(rows, dtype=np.intp), np.arange(columns, dtype=np.intp)
-    return (row * (4 * columns))[:, np.newaxis] + 2 * column
+    return ((row * (4 * columns))[:, np.newaxis] + 2 * column).reshape(-1)
