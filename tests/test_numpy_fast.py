@@ -176,8 +176,21 @@ def test_memory_is_for_longer_blocks_before_it_is_for_more_threads(monkeypatch):
     def parts(megabytes):
         return threads.cut(1 << 20, np.empty(megabytes << 18, np.float32))
 
-    assert [parts(size).threads for size in (1, 3, 4, 100)] == [1, 1, 2, 2]
-    assert [len(parts(size).ranges) for size in (1, 3, 4, 12, 100)] == [1, 2, 4, 10, 50]
+    assert [parts(size).threads for size in (1, 2, 4, 100)] == [1, 2, 2, 2]
+    assert [len(parts(size).ranges) for size in (1, 2, 4, 12, 100)] == [1, 2, 2, 8, 50]
+
+
+@pytest.mark.parametrize("items", [0, 1, 2, 3, 7, 100, 3001])
+@pytest.mark.parametrize("megabytes", [1, 3, 12])
+def test_ranges_cover_all_items_and_the_last_is_the_smallest(monkeypatch, items, megabytes):
+    monkeypatch.setattr(threads, "thread_count", lambda: 2)
+    parts = threads.cut(items, np.empty(megabytes << 18, np.float32))
+    lengths = [len(range(items)[part]) for part in parts.ranges]
+    assert [i for part in parts.ranges for i in range(items)[part]] == list(range(items))
+    assert lengths[:-1] == [parts.most] * (len(lengths) - 1)
+    assert parts.most >= max(lengths, default=0)
+    if items > 100 and megabytes > 1:
+        assert 0.5 < lengths[-1] / parts.most < 0.8
 
 
 @pytest.mark.parametrize("window", [PAIRS, Window.of(2, 3)], ids=str)
@@ -204,18 +217,19 @@ def test_layouts_are_kept_until_their_memory_is_not(monkeypatch):
     def layout(count, _):
         return threads.scratch(count, 2 * count)
 
-    first = threads.laid_out(layout, 10, "one")
-    assert [len(part) for part in first] == [10, 20]
-    assert threads.laid_out(layout, 10, "one") is first
-    other = threads.laid_out(layout, 10, "another")
+    first = threads.laid_out(layout, 100, "one")
+    assert [len(part) for part in first] == [100, 200]
+    assert all(part.ctypes.data % threads.LINE == 0 for part in first)
+    assert threads.laid_out(layout, 100, "one") is first
+    other = threads.laid_out(layout, 100, "another")
     assert other is not first
     assert np.shares_memory(other[1], first[1])  # one kernel at a time works in a thread
-    larger = threads.laid_out(layout, 20, "one")
+    larger = threads.laid_out(layout, 200, "one")
     assert not np.shares_memory(larger[0], first[0])
-    again = threads.laid_out(layout, 10, "one")
+    again = threads.laid_out(layout, 100, "one")
     assert np.shares_memory(again[0], larger[0])
     for number in range(2 * threads.LAYOUTS_KEPT):
-        threads.laid_out(layout, 10, number)
+        threads.laid_out(layout, 100, number)
     assert len(threads._scratch.layouts) <= threads.LAYOUTS_KEPT
 
 

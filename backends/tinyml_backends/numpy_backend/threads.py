@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -27,14 +28,17 @@ R = TypeVar("R")
 #: Bytes that a thread works on at a time, at least and at most. They outgrow a core's L2 cache, but
 #: a NumPy call on fewer is over before another thread, which waits for the interpreter's lock, has
 #: woken up; the longer the calls, the fewer of them meet at that lock.
-LEAST_BLOCK, MOST_BLOCK = 5 << 18, 1 << 21
+LEAST_BLOCK, MOST_BLOCK = 11 << 17, 1 << 21
 #: From this size on two threads are faster than one.
-SHARED_BYTES = 3 * LEAST_BLOCK
+SHARED_BYTES = 1 << 21
 
 #: What all threads together may hold beside the results, however small an array is.
 LEAST_HELD = 1 << 22
 #: What one of them holds for the smallest block, and for a block of the generic kernels, at most.
 HELD_BYTES, GENERIC_HELD_BYTES = 1 << 21, 3 << 20
+
+#: Bytes of a cache line; a vector that lies in two of them is loaded twice.
+LINE = 64
 
 #: Layouts of scratch memory that a thread keeps, at most.
 LAYOUTS_KEPT = 64
@@ -71,19 +75,17 @@ def cut(items: int, cells: Array, held: int = HELD_BYTES) -> Parts:
     """Cut the items among which ``cells`` are spread.
 
     Cells count as four bytes at least: small ones are worked on with wider temporaries. There are
-    as many threads as hold, ``held`` bytes each, an eighth of the cells together, or 4 MiB.
+    as many threads as hold, ``held`` bytes each, an eighth of the cells together, or 4 MiB. The
+    last range is smaller than the others: a helper takes it, and is done before the caller, which
+    need not fall asleep.
     """
     size = cells.size * max(4, cells.itemsize)
-    if size < LEAST_BLOCK:
-        return Parts([slice(0, items)] if items else [], 1)
     together = max(cells.nbytes // 8, LEAST_HELD)
-    threads = min(thread_count(), max(1, together // held))
-    if size < SHARED_BYTES:
-        threads = 1
+    threads = min(thread_count(), max(1, together // held)) if size >= SHARED_BYTES else 1
     room = LEAST_BLOCK * together // (threads * held)
     block = LEAST_BLOCK if threads == 1 else min(room, MOST_BLOCK)
-    count = max(threads, size // block)
-    step = max(1, -(-items // (-(-count // threads) * threads))) if count > 1 else items
+    count = -(-max(1, size // block) // threads) * threads
+    step = -(-4 * items // (4 * count - 1)) if count > 1 else items
     return Parts([slice(i, i + step) for i in range(0, items, step)] if items else [], threads)
 
 
@@ -180,16 +182,17 @@ def laid_out(layout: Callable[..., T], *shape: Any) -> T:
 
 
 def scratch(*sizes: int) -> list[Array]:
-    """Byte arrays of these sizes, one behind the other, for a layout of the calling thread.
+    """Byte arrays of these sizes, each at the begin of a cache line, for a layout of this thread.
 
     All layouts share them. They are kept from call to call: the first touch of memory fresh from
     the system costs more than the work on it.
     """
-    total = sum(sizes)
-    if len(_scratch.memory) < total:
+    starts = [0, *accumulate(-(-size // LINE) * LINE for size in sizes)]
+    if len(_scratch.memory) < starts[-1]:
         _scratch.layouts.clear()
-        _scratch.memory = np.empty(total, np.uint8)
-    return np.split(_scratch.memory[:total], np.cumsum(sizes)[:-1])
+        memory = np.empty(starts[-1] + LINE, np.uint8)
+        _scratch.memory = memory[-memory.ctypes.data % LINE :]
+    return [_scratch.memory[i : i + size] for i, size in zip(starts, sizes, strict=False)]
 
 
 def _threads() -> ThreadPoolExecutor:
