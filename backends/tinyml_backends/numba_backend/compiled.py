@@ -17,8 +17,8 @@ from numba.extending import intrinsic
 
 #: Bytes of one cache line, and of one `stream`.
 LINE = 64
-#: Bytes by which rows are asked for in advance: the processor does not guess that one follows.
-AHEAD = 1 << 13
+#: Bytes by which cells are asked for in advance: the processor does not guess that a row follows.
+AHEAD = 6 << 10
 
 
 def _stamp() -> bytes:
@@ -116,15 +116,19 @@ def _stream(_: Any, target: Any, source: Any) -> Any:
     return types.void(types.uintp, types.uintp), generate
 
 
+def prefetch(builder: Any, element: Any, ahead: Any) -> None:
+    """Ask for the cache line so many bytes behind an element."""
+    byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
+    function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+    place = builder.gep(builder.bitcast(element, byte), [ahead])
+    builder.call(function, [place, integer(0), integer(3), integer(1)])
+
+
 def _fetch(_: Any, array: Any, index: Any, ahead: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(array)(context, builder, arguments[0]).data
-        byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
-        element = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
-        kind = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        place = builder.gep(element, [arguments[2]])
-        builder.call(function, [place, integer(0), integer(3), integer(1)])
+        prefetch(builder, builder.gep(data, [arguments[1]]), arguments[2])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp), generate

@@ -9,19 +9,13 @@ when their turn comes.
 
 from typing import Any
 
-from tinyml_backends.numba_backend.compiled import (
-    AHEAD,
-    LINE,
-    compiled,
-    fetch,
-    inlined,
-    lines_of,
-    put,
-)
+from tinyml_backends.numba_backend.compiled import compiled, inlined, put
 from tinyml_backends.numba_backend.desk import carry, make_desk, place, rows_at_once
 from tinyml_backends.numba_backend.vectors import (
     ONE,
     WIDE,
+    ask,
+    ask_for_pairs,
     beats,
     choose,
     equals,
@@ -85,7 +79,7 @@ def _pool(
 ) -> None:
     h, w, c, oh, ow = g[1], g[2], g[3], g[5], g[6]
     n = ow if c == 1 else c
-    end, lines = max(0, n - len(lanes)), lines_of(x, 2 * w * c)
+    end = max(0, n - len(lanes))
     rows = rows_at_once(ow * c, past_cache, stop - start)
     desk = make_desk(values, rows * ow * c) if past_cache else values
     for first in range(start, stop, rows):
@@ -93,8 +87,6 @@ def _pool(
         shift = place(desk, values, begin) - begin if past_cache else 0
         for row in range(first, behind):
             top = _row_of_cells(row, oh, h) * w * c
-            for line in range(lines):
-                fetch(x, top, AHEAD + line * LINE)
             for o in range(1 if c == 1 else ow):
                 of, to = top + 2 * o * c, (row * ow + o) * c
                 for i in range(0, n, len(lanes)):
@@ -186,7 +178,7 @@ def _gather(
 ) -> None:
     h, w, c, oh, ow = g[1], g[2], g[3], g[5], g[6]
     n = ow if c == 1 else c
-    end, lines = max(0, n - len(lanes)), lines_of(gradient, 2 * w * c)
+    end = max(0, n - len(lanes))
     rows = rows_at_once(ow * c, past_cache, stop - start)
     desk = make_desk(out, rows * ow * c) if past_cache else out
     for first in range(start, stop, rows):
@@ -194,8 +186,6 @@ def _gather(
         shift = place(desk, out, begin) - begin if past_cache else 0
         for row in range(first, behind):
             top = _row_of_cells(row, oh, h) * w * c
-            for line in range(lines):
-                fetch(gradient, top, AHEAD + line * LINE)
             for o in range(1 if c == 1 else ow):
                 of, to = top + 2 * o * c, (row * ow + o) * c
                 for i in range(0, n, len(lanes)):
@@ -216,7 +206,10 @@ def _gather(
 def _pair(lanes: Any, x: Any, of: int, c: int, e: int) -> Any:
     """The left and the right cells of the ``e``-th pair and its neighbours."""
     if c == 1:
+        ask_for_pairs(lanes, x, of + 2 * e)
         return evens(lanes, x, of + 2 * e), odds(lanes, x, of + 2 * e)
+    ask(lanes, x, of + e)
+    ask(lanes, x, of + c + e)
     return load(lanes, x, of + e), load(lanes, x, of + c + e)
 
 

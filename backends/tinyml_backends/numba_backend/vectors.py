@@ -12,6 +12,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, models, register_model
 
+from tinyml_backends.numba_backend.compiled import AHEAD, LINE, prefetch
+
 #: Lanes for long rows, as many as a cache line has float32, and for short ones.
 WIDE, HALF, NARROW, ONE = (0,) * 16, (0,) * 8, (0,) * 4, (0,)
 
@@ -57,6 +59,21 @@ def _loading(first: int, step: int) -> Any:
             return vector if step == 1 else _picked(builder, vector, vector, places)
 
         return Vector(array.dtype, lanes.count)(lanes, array, types.intp), generate
+
+    return intrinsic(typed)
+
+
+def _asking(step: int) -> Any:
+    """The cache lines, `AHEAD`, of ``step`` times as many elements as there are lanes."""
+
+    def typed(_: Any, lanes: Any, array: Any, index: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            place, size = _address(context, builder, array, arguments[1:], 1)
+            for line in range(0, step * lanes.count * size, LINE):
+                prefetch(builder, place, ir.IntType(64)(AHEAD + line))
+            return context.get_dummy_value()
+
+        return types.void(lanes, array, types.intp), generate
 
     return intrinsic(typed)
 
@@ -123,6 +140,9 @@ def _choose(_: Any, mask: Any, yes: Any, no: Any) -> Any:
 #: ``load(lanes, array, i)``: the elements from ``i`` on; ``evens`` and ``odds``: every second one
 #: of twice as many, all of which must lie inside the array.
 load, evens, odds = _loading(0, 1), _loading(0, 2), _loading(1, 2)
+#: ``ask(lanes, array, i)`` asks for what ``load`` will read some iterations later, and
+#: ``ask_for_pairs`` for what ``evens`` and ``odds`` will; it may lie behind the array.
+ask, ask_for_pairs = _asking(1), _asking(2)
 #: ``store(array, i, vector)``; ``store_zipped(array, i, evens, odds)`` stores both, taking turns.
 store, store_zipped = intrinsic(_store), intrinsic(_store_zipped)
 #: ``full(lanes, array, value)``: ``value`` in each lane, as an element of ``array``.
