@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 #: Bytes of one cache line, and of one `stream`.
 LINE = 64
 #: Bytes by which cells are asked for in advance: the processor does not guess that a row follows.
-AHEAD = 6 << 10
+AHEAD = 5 << 10
 
 
 def _stamp() -> bytes:
