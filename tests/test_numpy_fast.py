@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 
 import hypothesis
@@ -193,12 +194,13 @@ def test_ranges_cover_all_items_and_the_last_is_the_smallest(monkeypatch, items,
         assert 0.5 < lengths[-1] / parts.most < 0.8
 
 
+@pytest.mark.parametrize("number", [None, 4, 7, 128, 255])
 @pytest.mark.parametrize("window", [PAIRS, Window.of(2, 3)], ids=str)
-def test_winners_that_were_overwritten_stay_inside(window):
+def test_winners_that_were_overwritten_stay_inside(window, number):
     """Winners written through ``out`` are the caller's; whatever they hold, no memory is lost."""
     x = np.ones((2, 6, 6), np.float32)
     y, winners = FAST.max_pool(x, window)
-    winners[...] = np.random.default_rng(0).integers(0, 256, winners.shape)
+    winners[...] = number or np.random.default_rng(0).integers(0, 256, winners.shape)
     memory = np.full(x.size + 64, 77, np.float32)
     out = memory[32:-32].reshape(x.shape)
     for kernel in (FAST.max_unpool, FAST.max_pool_gradient):
@@ -207,6 +209,12 @@ def test_winners_that_were_overwritten_stay_inside(window):
             kernel(y, winners, window, (6, 6), *rule, out=out)
         except IndexError:  # the generic kernels look the winners up in a table
             assert window != PAIRS
+        else:
+            assert window != PAIRS or (out.reshape(2, 3, 2, 3, 2).sum((2, 4)) == 1).all()
+    if window == PAIRS:
+        cells = np.arange(x.size, dtype=np.float32).reshape(x.shape)
+        found = FAST.max_unpool_gradient(cells, winners, window, "last")
+        assert ((found // 12 == cells[:, ::2, ::2] // 12) & (found % 6 // 2 == np.arange(3))).all()
     assert (memory[:32] == 77).all()
     assert (memory[-32:] == 77).all()
 
@@ -259,11 +267,47 @@ def together(monkeypatch):
     def share(work):
         def meet(here):
             barrier.wait(10)
-            work(threading.current_thread() is threading.main_thread())
+            work(in_main_thread())
 
         threads.share(meet, threads.Parts([slice(0, 1), slice(1, 2)], 2))
 
     return share
+
+
+def in_main_thread():
+    return threading.current_thread() is threading.main_thread()
+
+
+def test_the_caller_waits_for_what_a_helper_has_begun():
+    begun, done = threading.Event(), []
+
+    def work(here):
+        if in_main_thread():
+            assert begun.wait(10)
+        else:
+            begun.set()
+            time.sleep(0.1)
+        done.append(here)
+
+    ranges = [slice(0, 1), slice(1, 2)]
+    threads.share(work, threads.Parts(ranges, 2))
+    assert sorted(done, key=lambda here: here.start) == ranges
+
+
+def test_no_range_is_begun_after_an_error_of_the_caller():
+    begun, done = threading.Event(), []
+
+    def work(here):
+        if in_main_thread():
+            assert begun.wait(10)
+            raise KeyboardInterrupt
+        begun.set()
+        time.sleep(0.1)
+        done.append(here)
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.share(work, threads.Parts([slice(i, i + 1) for i in range(50)], 2))
+    assert len(done) == 1  # what was begun is waited for
 
 
 @pytest.mark.parametrize("where", [True, False], ids=["caller", "helper"])
