@@ -15,7 +15,7 @@ def own_helpers(monkeypatch):
     """Helpers of this test alone."""
     monkeypatch.setattr(helpers, "_helpers", [])
     monkeypatch.setattr(helpers, "_calls", type(helpers._calls)())
-    monkeypatch.setattr(helpers, "_kept_off", None)
+    monkeypatch.setattr(helpers, "_placed", None)
 
 
 def ask_and_wait(times):
@@ -34,13 +34,13 @@ def ask_and_wait(times):
 def test_how_many_threads(monkeypatch):
     for text, count in (("3", 3), ("1", 1)):
         monkeypatch.setenv("TINYML_NUM_THREADS", text)
-        assert helpers.configured.__wrapped__() == count
+        assert helpers.configured_threads.__wrapped__() == count
     monkeypatch.delenv("TINYML_NUM_THREADS")
-    assert helpers.configured.__wrapped__() >= 1
+    assert helpers.configured_threads.__wrapped__() >= 1
     for text in ("0", "two", "-1"):
         monkeypatch.setenv("TINYML_NUM_THREADS", text)
         with pytest.raises(ValueError, match=f"TINYML_NUM_THREADS is '{text}'"):
-            helpers.configured.__wrapped__()
+            helpers.configured_threads.__wrapped__()
 
 
 def test_helpers_are_made_once():
@@ -54,7 +54,7 @@ def test_helpers_are_made_once():
 
 
 needs_placing = pytest.mark.skipif(
-    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
+    helpers._processor() is None or len(os.sched_getaffinity(0)) < 2,
     reason="threads cannot be placed here, or there is one processor",
 )
 
@@ -79,14 +79,36 @@ def test_the_processor_of_the_caller_is_found(monkeypatch):
     def look(processor):
         os.sched_setaffinity(0, {processor})  # of this thread alone
         ask_and_wait(1)
-        seen[processor] = helpers._kept_off
+        seen[processor] = helpers._placed
 
     for processor in os.sched_getaffinity(0):
         thread = threading.Thread(target=look, args=(processor,))
         thread.start()
         thread.join()
-    assert all(processor == kept_off for processor, kept_off in seen.items())
+    assert all(placed == (processor, {processor}) for processor, placed in seen.items())
     assert len(seen) >= 2
+
+
+@needs_placing
+def test_helpers_stay_where_the_caller_may_run(monkeypatch):
+    """Also when it may run on fewer processors than before, and stays on the same."""
+    affinity = os.sched_getaffinity
+    allowed = affinity(0)
+    here = min(allowed)
+    monkeypatch.setattr(helpers, "_processor", lambda: lambda: here)
+    for now in (allowed, {here}, allowed):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, now=now: now)
+        (helper,) = ask_and_wait(1)
+        assert affinity(helper.native_id) == (now - {here} or {here})
+
+
+@needs_placing
+def test_helpers_are_placed_only_when_something_has_changed(monkeypatch):
+    here = min(os.sched_getaffinity(0))
+    monkeypatch.setattr(helpers, "_processor", lambda: lambda: here)
+    ask_and_wait(1)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: pytest.fail("it is there already"))
+    ask_and_wait(1)
 
 
 def refuse(*_):
@@ -108,13 +130,38 @@ def test_where_threads_cannot_be_placed(monkeypatch):
     assert len(set(ask_and_wait(2))) == 2
 
 
+def test_a_helper_outlives_an_error(monkeypatch):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    (helper,) = ask_and_wait(1)
+    helpers.ask(lambda: 1 // 0, 1)
+    assert ask_and_wait(1) == [helper]
+    assert [report.exc_type for report in reported] == [ZeroDivisionError]
+    assert reported[0].thread is helper
+
+
+def test_where_no_thread_can_be_started(monkeypatch):
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    ask_and_wait(1)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    helpers.ask(pytest.fail, 0)
+    assert len(helpers._helpers) == 1
+    called = threading.Semaphore(0)
+    helpers.ask(called.release, 3)
+    assert called.acquire(timeout=10)
+    assert not called.acquire(timeout=0.1)  # nobody else is there
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_has_none():
+def test_a_forked_child_has_none(monkeypatch):
     if not hasattr(os, "fork"):
         pytest.skip("no fork here")
+    monkeypatch.setattr(helpers, "configured_threads", lambda: 3)
     ask_and_wait(2)
     child = os.fork()
     if child == 0:
         os._exit(0 if helpers.thread_count() == 1 and not helpers._helpers else 1)
     assert os.waitpid(child, 0)[1] == 0
-    assert helpers.thread_count() == helpers.configured()
+    assert helpers.thread_count() == 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinyml
-from tinyml_backends.numpy_backend import threads, unpool
+from tinyml_backends.numpy_backend import pool, threads, unpool
 
 pytestmark = pytest.mark.host
 
@@ -70,3 +70,51 @@ def test_beside_output_and_winners(window, dtype, layout, shape):
         )
     )
     assert used - size_of(out) <= limit
+
+
+@pytest.mark.parametrize("threads_used", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((1, 64, 112, 112), np.float32),
+        ((1, 1, 900, 1000), np.float32),
+        ((1, 1, 1024, 1040), np.float32),
+        ((1, 1, 1260, 1260), np.float32),
+        ((1, 1, 1280, 1300), np.float32),
+        ((1, 16, 512, 512), np.uint8),
+        ((1, 16, 256, 512), np.float64),
+        ((1, 1, 64, 32768), np.float64),
+        ((1, 1, 16, 65536), np.float64),
+    ],
+    ids=str,
+)
+def test_beside_the_results_of_smaller_images(monkeypatch, shape, dtype, threads_used):
+    """What a block needs, counted: who takes which block is chance."""
+    monkeypatch.setattr(threads, "thread_count", lambda: threads_used)
+    x = np.zeros(shape, dtype)
+    x.reshape(-1)[::7] = 1
+    blocks, made = [], []
+
+    def shared(work, parts):
+        for here in parts.ranges:
+            made.clear()
+            work(here)
+            blocks.append(sum(made))
+        largest = sorted(blocks)[-parts.threads :]
+        assert sum(largest) <= 4 * MIB, parts
+
+    def counted(kind, *block):
+        before = threads._scratch.memory
+        threads._scratch.memory = np.empty(0, np.uint8)
+        desk = kind(*block)
+        made.append(threads._scratch.memory.nbytes)
+        threads._scratch.memory = before
+        return desk
+
+    for module in (pool, unpool):
+        monkeypatch.setattr(module, "share", shared)
+        monkeypatch.setattr(module, "laid_out", counted)
+    y, switches = tinyml.max_pool(x, 2)
+    tinyml.max_unpool(y, switches)
+    tinyml.max_unpool_gradient(x, switches)
+    assert any(blocks) == (shape[-1] <= pool.LONGEST_ROW)

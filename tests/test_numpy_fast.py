@@ -34,8 +34,9 @@ GENERIC, FAST = Generic(), NumpyBackend()
 def cut(request, monkeypatch):
     """Kernels run as they come, or in blocks of one pair of rows or one plane, in three threads."""
     if request.param == "small blocks":
-        for limit in ("LEAST_BLOCK", "MOST_BLOCK", "SHARED_BYTES"):
-            monkeypatch.setattr(threads, limit, 1)
+        monkeypatch.setattr(threads, "MOST_BLOCK", 1)
+        monkeypatch.setattr(threads, "SHARED_BYTES", 1)
+        monkeypatch.setattr(threads, "LEAST_HELD", 1 << 30)
         monkeypatch.setattr(threads, "thread_count", lambda: 3)
 
 
@@ -116,7 +117,7 @@ def test_every_window_of_four_values(dtype, order):
 @pytest.mark.parametrize("special", [0.0, -0.0, np.nan, -np.inf])
 def test_many_blocks(monkeypatch, special):
     """Of several megabytes, with something special in one of the blocks."""
-    monkeypatch.setattr(threads, "LEAST_BLOCK", 1 << 19)
+    monkeypatch.setattr(threads, "MOST_BLOCK", 1 << 19)
     monkeypatch.setattr(threads, "thread_count", lambda: 3)
     x = np.random.default_rng(0).integers(-9, 9, (9, 514, 302)).astype(np.float32)
     x += 0.0 if special == 0 else 0.5
@@ -127,7 +128,7 @@ def test_many_blocks(monkeypatch, special):
     fast = FAST.max_pool(x, PAIRS)
     assert_same_bits(fast[0], y)
     assert_same_bits(fast[1], winners)
-    assert len(taken) == 10  # equal numbers for two threads
+    assert len(taken) == 12  # a multiple of two threads
     assert len(generic) == (str(special) in ("-0.0", "nan"))
     for name, *arguments in (
         ("max_unpool", y, winners, PAIRS, (514, 302), "last"),
@@ -178,7 +179,7 @@ def test_memory_is_for_longer_blocks_before_it_is_for_more_threads(monkeypatch):
         return threads.cut(1 << 20, np.empty(megabytes << 18, np.float32))
 
     assert [parts(size).threads for size in (1, 2, 4, 100)] == [1, 2, 2, 2]
-    assert [len(parts(size).ranges) for size in (1, 2, 4, 12, 100)] == [1, 2, 2, 8, 50]
+    assert [len(parts(size).ranges) for size in (1, 2, 4, 12, 100)] == [1, 2, 4, 8, 52]
 
 
 @pytest.mark.parametrize("items", [0, 1, 2, 3, 7, 100, 3001])
@@ -192,6 +193,14 @@ def test_ranges_cover_all_items_and_the_last_is_the_smallest(monkeypatch, items,
     assert parts.most >= max(lengths, default=0)
     if items > 100 and megabytes > 1:
         assert 0.5 < lengths[-1] / parts.most < 0.8
+
+
+def test_few_items_are_shared_evenly(monkeypatch):
+    monkeypatch.setattr(threads, "thread_count", lambda: 2)
+    for items in range(2, 9):
+        parts = threads.cut(items, np.empty(2 << 18, np.float32))
+        assert parts.most == -(-items // 2)
+        assert len(parts.ranges) == 2
 
 
 @pytest.mark.parametrize("number", [None, 4, 7, 128, 255])

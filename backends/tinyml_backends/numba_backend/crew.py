@@ -59,8 +59,8 @@ def share(kernel: Any, arguments: tuple[Any, ...], items: int, size: int) -> Non
         kernel(*arguments, 0, items)
         return
     job = _Job(kernel, arguments, items, max(1, min(items, size // PIECE_BYTES, 16 * threads)))
-    ask(job.help, min(threads, job.pieces) - 1)
     try:
+        ask(job.help, min(threads, job.pieces) - 1)
         job.work()
     finally:
         job.arguments = ()  # a helper that comes too late must not hold the arrays

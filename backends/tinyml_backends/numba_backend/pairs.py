@@ -14,12 +14,12 @@ from tinyml_backends.numba_backend.desk import carry, make_desk, place, rows_at_
 from tinyml_backends.numba_backend.vectors import (
     ONE,
     WIDE,
-    ask,
-    ask_for_pairs,
     beats,
     choose,
     equals,
     evens,
+    fetch_ahead,
+    fetch_pairs_ahead,
     full,
     load,
     odds,
@@ -206,10 +206,10 @@ def _gather(
 def _pair(lanes: Any, x: Any, of: int, c: int, e: int) -> Any:
     """The left and the right cells of the ``e``-th pair and its neighbours."""
     if c == 1:
-        ask_for_pairs(lanes, x, of + 2 * e)
+        fetch_pairs_ahead(lanes, x, of + 2 * e)
         return evens(lanes, x, of + 2 * e), odds(lanes, x, of + 2 * e)
-    ask(lanes, x, of + e)
-    ask(lanes, x, of + c + e)
+    fetch_ahead(lanes, x, of + e)
+    fetch_ahead(lanes, x, of + c + e)
     return load(lanes, x, of + e), load(lanes, x, of + c + e)
 
 

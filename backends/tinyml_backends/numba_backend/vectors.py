@@ -63,8 +63,8 @@ def _loading(first: int, step: int) -> Any:
     return intrinsic(typed)
 
 
-def _asking(step: int) -> Any:
-    """The cache lines, `AHEAD`, of ``step`` times as many elements as there are lanes."""
+def _fetching(step: int) -> Any:
+    """Ask for the lines, `AHEAD` bytes on, of ``step`` times as many elements as lanes."""
 
     def typed(_: Any, lanes: Any, array: Any, index: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -140,9 +140,9 @@ def _choose(_: Any, mask: Any, yes: Any, no: Any) -> Any:
 #: ``load(lanes, array, i)``: the elements from ``i`` on; ``evens`` and ``odds``: every second one
 #: of twice as many, all of which must lie inside the array.
 load, evens, odds = _loading(0, 1), _loading(0, 2), _loading(1, 2)
-#: ``ask(lanes, array, i)`` asks for what ``load`` will read some iterations later, and
-#: ``ask_for_pairs`` for what ``evens`` and ``odds`` will; it may lie behind the array.
-ask, ask_for_pairs = _asking(1), _asking(2)
+#: ``fetch_ahead(lanes, array, i)`` asks for what ``load`` will read some iterations later, and
+#: ``fetch_pairs_ahead`` for what ``evens`` and ``odds`` will; it may lie behind the array.
+fetch_ahead, fetch_pairs_ahead = _fetching(1), _fetching(2)
 #: ``store(array, i, vector)``; ``store_zipped(array, i, evens, odds)`` stores both, taking turns.
 store, store_zipped = intrinsic(_store), intrinsic(_store_zipped)
 #: ``full(lanes, array, value)``: ``value`` in each lane, as an element of ``array``.

@@ -16,10 +16,10 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.generic import pool
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numpy_backend.threads import GENERIC_HELD_BYTES, cut, laid_out, scratch, share
+from tinyml_backends.numpy_backend.threads import GENERIC, cut, laid_out, scratch, share
 
 #: Columns of the longest row: a block holds two rows at least.
-LONGEST_ROW = 1 << 16
+LONGEST_ROW = 1 << 15
 
 
 def is_pairs(window: Window, shape: tuple[int, ...]) -> bool:
@@ -52,7 +52,7 @@ def max_pool(
         def planes(here: slice) -> None:
             pool.max_pool(np, x[here], window, (values[here], winners[here]))
 
-        share(planes, cut(len(x), x, GENERIC_HELD_BYTES))
+        share(planes, cut(len(x), x, GENERIC))
         return out
     columns = values.shape[-1]
     pairs = x.reshape(-1, 4 * columns)
@@ -94,8 +94,9 @@ class _Desk:
 
     def __init__(self, pairs: int, columns: int, dtype: "np.dtype[Any]") -> None:
         size, behind = dtype.itemsize, pairs - columns
-        *halves, flags, more, winners = scratch(pairs * size, pairs * size, pairs, behind, pairs)
+        *halves, flags, more = scratch(pairs * size, pairs * size, pairs, behind)
         self.left, self.right = (half.view(dtype) for half in halves)
+        winners = halves[1][:pairs]  # when the maxima are found
         self.right_wins, self.winner_in_row = flags.view(bool), flags
         self.upper, self.lower = self.right[:-columns], self.right[columns:]
         self.maxima = self.left[:-columns]

@@ -25,17 +25,24 @@ from tinyml_backends.helpers import ask, thread_count
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Bytes that a thread works on at a time, at least and at most. They outgrow a core's L2 cache, but
-#: a NumPy call on fewer is over before another thread, which waits for the interpreter's lock, has
-#: woken up; the longer the calls, the fewer of them meet at that lock.
-LEAST_BLOCK, MOST_BLOCK = 11 << 17, 1 << 21
-#: From this size on two threads are faster than one.
-SHARED_BYTES = 1 << 21
 
+class Need(NamedTuple):
+    """Bytes of a block of cells, and what a thread holds at most while it works on one."""
+
+    block: int
+    held: int
+
+
+#: The needs of kernels for pairs, and of the generic ones. A block outgrows a core's L2 cache, but
+#: a NumPy call on less is over before another thread, which waits for the interpreter's lock, has
+#: woken up; the longer the calls, the fewer of them meet at that lock.
+PAIRS, GENERIC = Need((1 << 23) // 5, 1 << 21), Need(5 << 18, 3 << 20)
+#: To what a block grows where more may be held.
+MOST_BLOCK = 1 << 21
 #: What all threads together may hold beside the results, however small an array is.
 LEAST_HELD = 1 << 22
-#: What one of them holds for the smallest block, and for a block of the generic kernels, at most.
-HELD_BYTES, GENERIC_HELD_BYTES = 1 << 21, 3 << 20
+#: From this size on two threads are faster than one.
+SHARED_BYTES = 1 << 21
 
 #: Bytes of a cache line; a vector that lies in two of them is loaded twice.
 LINE = 64
@@ -71,22 +78,24 @@ class Parts(NamedTuple):
         return self.ranges[0].stop if self.ranges else 0
 
 
-def cut(items: int, cells: Array, held: int = HELD_BYTES) -> Parts:
+def cut(items: int, cells: Array, need: Need = PAIRS) -> Parts:
     """Cut the items among which ``cells`` are spread.
 
-    Cells count as four bytes at least: small ones are worked on with wider temporaries. There are
-    as many threads as hold, ``held`` bytes each, an eighth of the cells together, or 4 MiB. The
-    last range is smaller than the others: a helper takes it, and is done before the caller, which
-    need not fall asleep.
+    Cells count as four bytes at least: other arrays do not shrink with them. There are as many
+    threads as may hold what they need, which is an eighth of the cells together, or 4 MiB. The last
+    range is smaller than the others: of two threads the helper takes it, and is done before the
+    caller, which need not fall asleep.
     """
     size = cells.size * max(4, cells.itemsize)
     together = max(cells.nbytes // 8, LEAST_HELD)
-    threads = min(thread_count(), max(1, together // held)) if size >= SHARED_BYTES else 1
-    room = LEAST_BLOCK * together // (threads * held)
-    block = LEAST_BLOCK if threads == 1 else min(room, MOST_BLOCK)
-    count = -(-max(1, size // block) // threads) * threads
-    step = -(-4 * items // (4 * count - 1)) if count > 1 else items
-    return Parts([slice(i, i + step) for i in range(0, items, step)] if items else [], threads)
+    threads = min(thread_count(), max(1, together // need.held)) if size >= SHARED_BYTES else 1
+    room = need.block * together // (threads * need.held)
+    block = need.block if threads == 1 else min(room, MOST_BLOCK)
+    count = threads
+    if size > threads * block:  # the largest range is 4 / (4 * count - 1) of all
+        count = -(-(4 * size + block) // (4 * block * threads)) * threads
+    step = min(items, max(-(-items // count), 4 * items // (4 * count - 1)))
+    return Parts([slice(i, i + step) for i in range(0, items, step or 1)], threads)
 
 
 def share(work: Callable[[slice], object], parts: Parts) -> None:
@@ -102,13 +111,16 @@ def share(work: Callable[[slice], object], parts: Parts) -> None:
             work(here)
         return
     job = _Job(work, parts.ranges)
-    ask(job.help, helpers)
     try:
+        ask(job.help, helpers)
         job.serve()
     finally:
         job.end()
-    if job.errors:
-        raise job.errors[0]
+    try:
+        if job.errors:
+            raise job.errors[0]
+    finally:
+        job.errors.clear()  # their frames hold the job
 
 
 class _Job:
@@ -182,7 +194,7 @@ def laid_out(layout: Callable[..., T], *shape: Any) -> T:
 
 
 def scratch(*sizes: int) -> list[Array]:
-    """Byte arrays of these sizes, each at the begin of a cache line, for a layout of this thread.
+    """Byte arrays of these sizes, each at the beginning of a cache line, for a layout.
 
     All layouts share them. They are kept from call to call: the first touch of memory fresh from
     the system costs more than the work on it.

@@ -15,7 +15,7 @@ from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
 from tinyml_backends.numpy_backend.pool import is_pairs
-from tinyml_backends.numpy_backend.threads import GENERIC_HELD_BYTES, cut, laid_out, scratch, share
+from tinyml_backends.numpy_backend.threads import GENERIC, cut, laid_out, scratch, share
 
 
 def max_unpool(
@@ -35,7 +35,7 @@ def max_unpool(
             arrays = y[here], winners[here]
             unpool.max_unpool(np, *arrays, window, input_shape, duplicates, out[here])
 
-        share(planes, cut(len(y), out, GENERIC_HELD_BYTES))
+        share(planes, cut(len(y), out, GENERIC))
         return out
     columns = y.shape[-1]
     y, winners = y.reshape(-1, columns), winners.reshape(-1, columns)
@@ -71,7 +71,7 @@ def max_unpool_gradient(
             arrays = gradient[here], winners[here]
             unpool.max_unpool_gradient(np, *arrays, window, duplicates, out[here])
 
-        share(planes, cut(len(gradient), gradient, GENERIC_HELD_BYTES))
+        share(planes, cut(len(gradient), gradient, GENERIC))
         return out
     columns = winners.shape[-1]
     winners, values = winners.reshape(-1, columns), out.reshape(-1, columns)
@@ -100,7 +100,7 @@ class _Desk:
         self.offsets, self.row_below = offsets.view(offset), offset.type(2 * columns - 2)
 
     def find(self, winners: Array, starts: Array) -> Array:
-        """Flat positions of winners, in the windows that start there whatever numbers they are."""
+        """Flat positions of winners, whose low two bits count, in windows that begin there."""
         cells, offsets = np.bitwise_and(winners, 3, out=self.cells), self.offsets
         np.right_shift(cells, 1, out=offsets)
         np.multiply(offsets, self.row_below, out=offsets)
