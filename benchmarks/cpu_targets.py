@@ -14,7 +14,7 @@ import numpy as np
 
 import tinyml
 from cases import CASES, Pooling
-from tinyml.bench import tables
+from tinyml.bench import measure, tables
 from tinyml.bench.environment import environment, line
 from tinyml.bench.peers import load
 from tinyml.bench.results import Measured, Report
@@ -57,8 +57,16 @@ TILED = tuple(
 @click.command()
 @click.option("--backend", default="numba", type=click.Choice(sorted(TARGETS)), show_default=True)
 @click.option("--rounds", default=15, show_default=True, help="Timed calls of each library.")
-def main(backend: str, rounds: int) -> None:
+@click.option(
+    "--settle",
+    default=round(1000 * measure.SETTLED_SECONDS),
+    show_default=True,
+    help="Milliseconds of a break, and of calls behind it, before a call is timed. Without a break "
+    "PyTorch's threads, which spin after their work, hold a processor while tinyml is timed.",
+)
+def main(backend: str, rounds: int, settle: int) -> None:
     """Print every time, and the targets with what was measured."""
+    measure.SETTLED_SECONDS = settle / 1000
     tinyml.set_backend(backend)
     torch, chosen = load("torch"), tinyml.current_backend()
     report = Report(environment([chosen], [torch]))

@@ -36,7 +36,7 @@ class Need(NamedTuple):
 #: The needs of kernels for pairs, and of the generic ones. A block outgrows a core's L2 cache, but
 #: a NumPy call on less is over before another thread, which waits for the interpreter's lock, has
 #: woken up; the longer the calls, the fewer of them meet at that lock.
-PAIRS, GENERIC = Need((1 << 23) // 5, 1 << 21), Need(5 << 18, 3 << 20)
+PAIRS, GENERIC = Need((1 << 21) * 4 // 5, 1 << 21), Need(5 << 18, 3 << 20)
 #: To what a block grows where more may be held.
 MOST_BLOCK = 1 << 21
 #: What all threads together may hold beside the results, however small an array is.
