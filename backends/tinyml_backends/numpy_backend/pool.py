@@ -96,7 +96,7 @@ class _Desk:
         size, behind = dtype.itemsize, pairs - columns
         *halves, flags, more = scratch(pairs * size, pairs * size, pairs, behind)
         self.left, self.right = (half.view(dtype) for half in halves)
-        winners = halves[1][:pairs]  # when the maxima are found
+        winners = halves[1][:pairs]  # whose memory is free once the maxima are found
         self.right_wins, self.winner_in_row = flags.view(bool), flags
         self.upper, self.lower = self.right[:-columns], self.right[columns:]
         self.maxima = self.left[:-columns]
