@@ -50,11 +50,27 @@ def test_the_bits_of_the_generic_kernels(cut, data):
     same(cut, data, window, spatial, channels)
 
 
+#: Windows that have code of their own, and some that nearly have.
+COMMON = [
+    Window.of(2, 2),
+    Window.of(2, 3, 2, 1),
+    Window.of(2, 3, 1, 1),
+    Window.of(1, 2),
+    Window.of(1, 3, 2, 1),
+    Window.of(3, 2),
+    Window.of(3, 3, 2, 1),
+    Window.of(3, (2, 1, 2), (2, 1, 2)),
+    Window.of(2, 2, 2, dilation=(2, 1)),
+]
+
+
 @pytest.mark.parametrize("channels", [(), (1,), (5,), (64,)], ids=str)
 @hypothesis.given(data=st.data())
 def test_the_bits_of_the_generic_kernels_on_the_common_windows(cut, data, channels):
-    window = data.draw(st.sampled_from([Window.of(2, 2), Window.of(2, 3, 2, 1)]))
-    spatial = data.draw(st.tuples(st.integers(2, 9), st.integers(2, 40)))
+    window = data.draw(st.sampled_from(COMMON))
+    before = st.integers(3, 9 if window.axes < 3 else 5)
+    spatial = tuple(data.draw(before) for _ in range(window.axes - 1))
+    spatial += (data.draw(st.integers(2, 40)),)
     same(cut, data, window, spatial, channels)
 
 
@@ -100,12 +116,22 @@ def test_rows_that_end_with_the_array(numba, size, stride):
             assert_same_bits(array, expected)
 
 
-@pytest.mark.parametrize("window", [Window.of(2, 2), Window.of(2, 3, 2, 1)], ids=str)
-@pytest.mark.parametrize("shape", [(1, 1501, 1003), (1, 700, 301, 3), (40, 112, 112)], ids=str)
+IMAGES = [(1, 1501, 1003), (1, 700, 301, 3), (40, 112, 112)]
+VOLUMES = [(2, 33, 64, 150), (2, 12, 41, 50, 7)]
+LARGE = [
+    *((window, shape) for window in COMMON[:2] for shape in IMAGES),
+    *((window, shape) for window in COMMON[5:8] for shape in VOLUMES),
+    (Window.of(2, 3, 1, 1), (40, 112, 112)),
+    (Window.of(1, 2), (3, 300001)),
+    (Window.of(2, 3), (1, 1501, 1003)),
+]
+
+
+@pytest.mark.parametrize(("window", "shape"), LARGE, ids=str)
 def test_large_stacks(numba, window, shape):
-    """One plane is cut into rows; each piece is large enough for a thread."""
+    """Planes are cut into rows; each piece is large enough for a thread."""
     x = np.random.default_rng(0).integers(-9, 9, shape).astype(np.float32)
-    spatial = x.shape[1:3]
+    spatial = x.shape[1 : window.axes + 1]
     y, winners = GENERIC.max_pool(x, window)
     for array, expected in zip(numba.max_pool(x, window), (y, winners), strict=True):
         assert_same_bits(array, expected)
@@ -114,6 +140,7 @@ def test_large_stacks(numba, window, shape):
         ("max_unpool", y, winners, window, spatial, "sum"),
         ("max_pool_gradient", y, winners, window, spatial),
         ("max_unpool_gradient", x, winners, window, "last"),
+        ("max_unpool_gradient", x, winners, window, "sum"),
         ("avg_pool", x, window, True, None),
         ("avg_pool_gradient", y, window, spatial, True, None),
     ):

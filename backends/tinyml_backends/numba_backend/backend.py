@@ -20,6 +20,9 @@ STREAMED_BYTES = 3 << 24
 #: From this size on a new array is one whose memory the system has yet to clear, in the cache.
 MAPPED_BYTES = 1 << 25
 
+#: A row of windows of any kind takes about as long as so many bytes.
+ROW_BYTES = 1 << 10
+
 
 class NumbaBackend(NumpyBackend):
     """NumPy arrays on the CPU, through kernels that Numba compiles when they are first called.
@@ -49,7 +52,9 @@ class NumbaBackend(NumpyBackend):
             past_cache = _goes_past_cache(size, values, is_fresh)
             share(pairs.max_pool, (*flat, plan.g, past_cache), items, size)
         else:
-            share(pool.max_pool, (*flat, plan.g, plan.spans), items, size)
+            known = (plan.down, plan.across) if x.dtype in _FLOATS else ((), ())
+            arguments = (*flat, plan.g, plan.spans, *known, plan.apart)
+            share(pool.max_pool, arguments, items, size + ROW_BYTES * items)
         return out
 
     def max_unpool(
@@ -102,6 +107,9 @@ class NumbaBackend(NumpyBackend):
             arguments = (*flat, nought, _goes_past_cache(size, out, is_fresh))
             share(pairs.scatter, arguments, len(y) * plan.rows_out, size)
             return out
+        if plan.is_halved:
+            share(unpool.scatter_halves, (*flat, nought), len(y) * plan.rows_in, size)
+            return out
         if add and plan.overlaps and y.dtype.kind == "f":
             flat, nought = (y.ravel(), flat[1], out.ravel(), plan.g), y.dtype.type(0)
         arguments = (*flat, plan.offsets, nought, add and plan.overlaps)
@@ -128,10 +136,13 @@ class NumbaBackend(NumpyBackend):
         if plan.is_pair:
             past_cache = _goes_past_cache(size, out, is_fresh)
             share(pairs.gather, (*flat, past_cache), items, size)
+        elif duplicates == "last" and plan.overlaps:
+            share(unpool.gather_last, (*flat, plan.offsets), items, size)
+        elif plan.are_many and out.itemsize > 2:
+            lengths = plan.down, plan.across, plan.apart
+            share(unpool.gather_common, (*flat, plan.spans, plan.offsets, *lengths), items, size)
         else:
-            overwritten = duplicates == "last" and plan.overlaps
-            kernel = unpool.gather_last if overwritten else unpool.gather
-            share(kernel, (*flat, plan.offsets), items, size)
+            share(unpool.gather, (*flat, plan.offsets), items, size)
         return out
 
     def unpool_plane_indices(
@@ -159,7 +170,7 @@ class NumbaBackend(NumpyBackend):
     ) -> Array:
         """As `Backend.avg_pool`."""
         plan = plan_of(window, x.shape[1:])
-        if plan.is_global or x.dtype not in _SUMMED:
+        if plan.is_global or x.dtype not in _FLOATS:
             return super().avg_pool(x, window, count_include_pad, divisor, out=out)
         if out is None:
             out = empty(np, x.shape[:1] + plan.pooled, x.dtype)
@@ -180,7 +191,7 @@ class NumbaBackend(NumpyBackend):
     ) -> Array:
         """As `Backend.avg_pool_gradient`."""
         plan = plan_of(window, (*input_shape, *gradient.shape[window.axes + 1 :]))
-        if plan.is_global or gradient.dtype not in _SUMMED:
+        if plan.is_global or gradient.dtype not in _FLOATS:
             return super().avg_pool_gradient(
                 gradient, window, input_shape, count_include_pad, divisor, out=out
             )
@@ -194,7 +205,7 @@ class NumbaBackend(NumpyBackend):
 
 
 _HALF = np.dtype("f2")
-_SUMMED = frozenset(map(np.dtype, ("f4", "f8")))
+_FLOATS = frozenset(map(np.dtype, ("f4", "f8")))
 _UNSIGNED = {dtype: np.dtype(f"u{dtype.itemsize}") for dtype in DTYPES}
 #: By dtype and whether a value is added to +0.0: the bits that become 0.
 _NOUGHT: dict[tuple[Any, bool], Any] = {

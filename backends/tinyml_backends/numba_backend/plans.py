@@ -21,6 +21,16 @@ class Plan(NamedTuple):
     each. C is the number of channels where they come last, else 1."""
     spans: Numbers
     """For each cell along the last axis, the outputs whose cell lies inside the input, as pairs."""
+    down: tuple[int, ...]
+    """As many elements as a common window has rows: a kernel is compiled for the length of a tuple.
+    Windows of 2 or 3 columns, and as many rows or one, are common."""
+    across: tuple[int, ...]
+    """As many elements as a common window has columns, none for any other."""
+    apart: tuple[int, ...]
+    """As many elements, one or two, as there are from a cell to the neighbouring window's."""
+    are_many: bool
+    """Whether common windows inside the input, or channels, lie side by side in such numbers that
+    to read all their cells as vectors is quicker than to read one cell of each."""
     offsets: Numbers
     """Flat distance of each cell of the window from its first."""
     pooled: tuple[int, ...]
@@ -31,6 +41,8 @@ class Plan(NamedTuple):
     """Of the window's winners."""
     overlaps: bool
     """Whether two windows may hold the same input cell."""
+    is_halved: bool
+    """Whether windows of two columns lie side by side along all axes, from the first cell on."""
     is_pair: bool
     """Whether the windows are 2×2 of stride 2, side by side from the first cell on, in 2-D."""
     is_global: bool
@@ -59,22 +71,31 @@ def plan_of(window: Window, shape: tuple[int, ...]) -> Plan:
     offsets = np.zeros((), np.int64)
     for cells, step in zip(size, steps, strict=True):
         offsets = offsets[..., None] + np.arange(cells, dtype=np.int64) * step
-    is_pair = (
-        window.size == window.stride == (2, 2)
-        and window.dilation == (1, 1)
+    rows, columns = size[1:]
+    is_common = columns in (2, 3) and rows in (1, columns) and dilation[1:] == (1, 1)
+    is_halved = (
+        window.size == window.stride
+        and columns == 2
+        and dilation == (1, 1, 1)
         and padding == (0, 0, 0)
-        and 2 * out[1] <= h
-        and 2 * out[2] <= w
+        and all(n * k <= cells for n, k, cells in zip(out, size, (d, h, w), strict=True))
     )
+    apart = 2 if c == 1 and stride[2] == 2 else 1
+    most = spans[-1, 1] - spans[0, 0]  # windows in a row that lie inside
     return Plan(
         np.array(numbers, np.int64),
         spans.reshape(-1),
+        (0,) * rows if is_common else (),
+        (0,) * columns if is_common else (),
+        (0,) * apart,
+        is_common and (c if c > 1 else most if stride[2] == apart else 1) >= prod(size),
         offsets.reshape(-1),
         (*outputs, *channels),
         tuple(shape),
         window.winner_dtype,
         window.overlaps,
-        is_pair,
+        is_halved,
+        is_halved and window.size == (2, 2),
         is_global(window, spatial),
         d * h,
         out[0] * out[1],

@@ -2,117 +2,188 @@
 
 Arrays are flat. A position along a row holds C neighbouring elements: the channels where they come
 last, one element otherwise, so that one kernel serves both layouts. `plans` says what the numbers
-``g`` and ``spans`` are. The last of several vectors in a row may repeat some of the one before.
+``g`` and ``spans`` are, and the tuples that only have a length.
+
+The last of several vectors in a row of windows repeats some of the one before. Where there is none
+before, it reaches into what lies behind, and what it writes there is written again when its turn
+comes.
 """
 
 from typing import Any
 
-from tinyml_backends.numba_backend.compiled import AHEAD, LINE, compiled, fetch, lines_of
+from tinyml_backends.numba_backend.compiled import compiled, inlined
+from tinyml_backends.numba_backend.rows import inside, row_at, row_behind
 from tinyml_backends.numba_backend.vectors import (
-    HALF,
-    NARROW,
     ONE,
     WIDE,
     beats,
     choose,
     evens,
+    fetch_ahead,
+    fetch_pairs_ahead,
     full,
     load,
-    odds,
     store,
 )
 
 
 @compiled
-def max_pool(x: Any, values: Any, winners: Any, g: Any, spans: Any, start: int, stop: int) -> None:
+def max_pool(
+    x: Any,
+    values: Any,
+    winners: Any,
+    g: Any,
+    spans: Any,
+    down: Any,
+    across: Any,
+    apart: Any,
+    start: int,
+    stop: int,
+) -> None:
     """Any window: its cells compete in row-major order, neighbouring windows side by side."""
-    d, h, w, c, od, oh, ow = g[0], g[1], g[2], g[3], g[4], g[5], g[6]
+    d, h, w, c, ow = g[0], g[1], g[2], g[3], g[6]
     kd, kh, kw, sd, sh, sw = g[7], g[8], g[9], g[10], g[11], g[12]
     pd, ph, pw, dd, dh, dw = g[13], g[14], g[15], g[16], g[17], g[18]
-    # outputs of a row whose windows lie inside it; with steps of 1 or 2 they are read as vectors
-    low = min(spans[0], ow)
-    high = max(low, spans[2 * kw - 1])
-    if c > 1 or sw > 2 or sw > kw:  # `_read` needs a second cell behind the first of `x`
-        low = high = ow
-    lines = lines_of(x, sh * w * c)
-    for row in range(start, stop):
-        plane, rest = row // (od * oh), row % (od * oh)
-        z, y = rest // oh * sd - pd, rest % oh * sh - ph
-        # cells inside the input, along each axis
-        i0, i1 = max(0, -(z // dd)), min(kd, (d - 1 - z) // dd + 1)
-        j0, j1 = max(0, -(y // dh)), min(kh, (h - 1 - y) // dh + 1)
-        corner = (((plane * d + z) * h + y) * w - pw) * c
-        to = row * ow * c
-        for line in range(lines):
-            fetch(x, corner, AHEAD + line * LINE)
+    low, high = spans[0], spans[2 * kw - 1]  # outputs of a row whose windows lie inside it
+    steps = (dd * h * w * c, dh * w * c, dw * c)
+    row = row_at(start, g)
+    for number in range(start, stop):
+        plane, front, top = row[0], row[1] * sd - pd, row[2] * sh - ph
+        corner = (((plane * d + front) * h + top) * w - pw) * c
+        i0, i1 = inside(front, kd, dd, d)
+        j0, j1 = inside(top, kh, dh, h)
+        row = row_behind(row, g)
         o = 0
         while o < ow:
-            of = corner + o * sw * c
-            k0, k1 = 0, kw
-            if o < low or o >= high:
-                first = o * sw - pw
-                k0, k1 = max(0, -(first // dw)), min(kw, (w - 1 - first) // dw + 1)
+            of, to = corner + o * sw * c, (number * ow + o) * c
+            k0, k1 = inside(o * sw - pw, kw, dw, w)
             box = (i0, i1, j0, j1, k0, k1)
-            steps = (dd * h * w * c, dh * w * c, dw * c)
-            n, s = (c, 1) if c > 1 else (1, sw)  # neighbours to treat, and the step between them
-            if low <= o < high:
+            is_common = len(across) > 0 and low <= o < high and j1 - j0 == len(down)
+            n = c  # neighbours to treat side by side
+            if c == 1 and low <= o < high and sw == len(apart):
                 n = high - o
-            here = to + o * c
-            if n >= 16:
-                for e in range(0, n, 16):
-                    e = min(e, n - 16)
-                    _compete(WIDE, x, of + e * s, s, values, winners, here + e, box, steps, kh, kw)
-            elif n >= 8:
-                for e in range(0, n, 8):
-                    e = min(e, n - 8)
-                    _compete(HALF, x, of + e * s, s, values, winners, here + e, box, steps, kh, kw)
-            elif n >= 4:
-                for e in range(0, n, 4):
-                    e = min(e, n - 4)
+            reach = (i1 - 1) * steps[0] + (j1 - 1) * steps[1] + (k1 - 1) * steps[2]
+            reach += len(WIDE) * len(apart)
+            for v in range(0, n, len(WIDE)):
+                e = min(v, max(0, n - len(WIDE)))
+                cell = of + e * len(apart)
+                if cell + reach > len(x) or to + e + len(WIDE) > stop * ow * c:
+                    for e in range(v, min(n, v + len(WIDE))):
+                        cell = of + e * len(apart)
+                        _compete_anywhere(
+                            ONE, ONE, x, cell, steps, values, winners, to + e, box, kh, kw
+                        )
+                elif is_common:
+                    box = (i0, i1, 0, len(down), 0, len(across))
                     _compete(
-                        NARROW, x, of + e * s, s, values, winners, here + e, box, steps, kh, kw
+                        WIDE,
+                        apart,
+                        x,
+                        cell,
+                        steps,
+                        values,
+                        winners,
+                        to + e,
+                        box,
+                        len(down),
+                        len(across),
                     )
-            else:
-                for e in range(n):
-                    _compete(ONE, x, of + e * s, 1, values, winners, here + e, box, steps, kh, kw)
+                else:
+                    _compete_anywhere(
+                        WIDE, apart, x, cell, steps, values, winners, to + e, box, kh, kw
+                    )
             o += n if c == 1 else 1
 
 
-@compiled
+@inlined
 def _compete(
     lanes: Any,
+    apart: Any,
     x: Any,
     of: int,
-    s: int,
+    steps: Any,
     values: Any,
     winners: Any,
     to: int,
     box: Any,
-    steps: Any,
     kh: int,
     kw: int,
 ) -> None:
-    """The winners of as many windows as there are lanes, ``s`` elements from one to the next."""
-    i0, i1, j0, j1, k0, k1 = box
-    first = of + i0 * steps[0] + j0 * steps[1] + k0 * steps[2]
-    leader = _read(lanes, x, first, s)
-    number = full(lanes, winners, (i0 * kh + j0) * kw + k0)
-    for i in range(i0, i1):
+    """Find the winners of as many windows as there are lanes, ``of`` the first cell of the first.
+
+    Each row of a window has a winner first, so that rows do not wait for one another.
+    """
+    i0, i1, j0, j1, _, _ = box
+    leader, number = _best(lanes, apart, x, of, steps, winners, i0, j0, box, kh, kw)
+    for j in range(j0 + 1, j1):
+        best, which = _best(lanes, apart, x, of, steps, winners, i0, j, box, kh, kw)
+        wins = beats(best, leader)
+        leader, number = choose(wins, best, leader), choose(wins, which, number)
+    for i in range(i0 + 1, i1):
         for j in range(j0, j1):
-            for k in range(k0, k1):
-                value = _read(lanes, x, of + i * steps[0] + j * steps[1] + k * steps[2], s)
-                wins = beats(value, leader)
-                leader = choose(wins, value, leader)
-                number = choose(wins, full(lanes, winners, (i * kh + j) * kw + k), number)
+            best, which = _best(lanes, apart, x, of, steps, winners, i, j, box, kh, kw)
+            wins = beats(best, leader)
+            leader, number = choose(wins, best, leader), choose(wins, which, number)
     store(values, to, leader)
     store(winners, to, number)
 
 
+@inlined
+def _best(
+    lanes: Any,
+    apart: Any,
+    x: Any,
+    of: int,
+    steps: Any,
+    winners: Any,
+    i: int,
+    j: int,
+    box: Any,
+    kh: int,
+    kw: int,
+) -> Any:
+    """The winners in one row of the windows, and their numbers."""
+    row, cell = of + i * steps[0] + j * steps[1], (i * kh + j) * kw
+    k0, k1 = box[4:]
+    fetch_cells_ahead(lanes, apart, x, row)
+    best = load_cells(lanes, apart, x, row + k0 * steps[2])
+    which = full(lanes, winners, cell + k0)
+    for k in range(k0 + 1, k1):
+        value = load_cells(lanes, apart, x, row + k * steps[2])
+        wins = beats(value, best)
+        best = choose(wins, value, best)
+        which = choose(wins, full(lanes, winners, cell + k), which)
+    return best, which
+
+
 @compiled
-def _read(lanes: Any, x: Any, of: int, s: int) -> Any:
-    """Every ``s``-th element, ``s`` being 1 or 2, without reaching behind the last of ``x``."""
-    if s == 1:
-        return load(lanes, x, of)
-    if of + 2 * len(lanes) <= len(x):
-        return evens(lanes, x, of)
-    return odds(lanes, x, of - 1)
+def _compete_anywhere(
+    lanes: Any,
+    apart: Any,
+    x: Any,
+    of: int,
+    steps: Any,
+    values: Any,
+    winners: Any,
+    to: int,
+    box: Any,
+    kh: int,
+    kw: int,
+) -> None:
+    """As `_compete`, but called: its loops would take registers from those that know their ends."""
+    _compete(lanes, apart, x, of, steps, values, winners, to, box, kh, kw)
+
+
+@inlined
+def load_cells(lanes: Any, apart: Any, x: Any, of: int) -> Any:
+    """The cells of neighbouring windows, from one on."""
+    return load(lanes, x, of) if len(apart) == 1 else evens(lanes, x, of)
+
+
+@inlined
+def fetch_cells_ahead(lanes: Any, apart: Any, x: Any, of: int) -> None:
+    """Ask for what `load_cells` will read some iterations later."""
+    if len(apart) == 1:
+        fetch_ahead(lanes, x, of)
+    else:
+        fetch_pairs_ahead(lanes, x, of)

@@ -8,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from tinyml_backends.numba_backend.compiled import at, compiled, put
+from tinyml_backends.numba_backend.compiled import at, compiled, inlined, put
+from tinyml_backends.numba_backend.pool import fetch_cells_ahead, load_cells
+from tinyml_backends.numba_backend.rows import row_at, row_behind
+from tinyml_backends.numba_backend.vectors import (
+    ONE,
+    WIDE,
+    choose,
+    equals,
+    full,
+    load,
+    store,
+    store_zipped,
+)
 
 
 @compiled
@@ -56,6 +68,60 @@ def scatter(
 
 
 @compiled
+def scatter_halves(
+    y: Any, winners: Any, out: Any, g: Any, nought: Any, start: int, stop: int
+) -> None:
+    """As `scatter`, for windows of two columns that lie side by side along all axes."""
+    d, h, w, c, od, oh, ow, kd, kh = g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], g[8]
+    n = ow if c == 1 else c  # neighbours to treat side by side
+    ahead = 2 * len(WIDE) if c == 1 else c + len(WIDE)
+    for row in range(start, stop):
+        plane, z, v = row // (d * h), row // h % d, row % h
+        to, behind = row * w * c, row * w * c
+        if z < od * kd and v < oh * kh:
+            behind += 2 * ow * c
+            begin = ((plane * od + z // kd) * oh + v // kh) * ow * c
+            first = (z % kd * kh + v % kh) * 2
+            for o in range(1 if c == 1 else ow):
+                for i in range(0, n, len(WIDE)):
+                    e = min(i, max(0, n - len(WIDE)))
+                    of, cell = begin + o * c + e, to + 2 * o * c + e * (2 if c == 1 else 1)
+                    if of + len(WIDE) <= len(y) and cell + ahead <= stop * w * c:
+                        _put_halves(WIDE, y, winners, of, out, cell, c, first, nought)
+                        continue
+                    for e in range(i, min(n, i + len(WIDE))):
+                        of, cell = begin + o * c + e, to + 2 * o * c + e * (2 if c == 1 else 1)
+                        _put_halves(ONE, y, winners, of, out, cell, c, first, nought)
+        for i in range(behind, (row + 1) * w * c):
+            put(out, i, out.dtype.type(0))
+
+
+@inlined
+def _put_halves(
+    lanes: Any,
+    y: Any,
+    winners: Any,
+    of: int,
+    out: Any,
+    to: int,
+    c: int,
+    first: int,
+    nought: Any,
+) -> None:
+    """Neighbouring values at the left or the right cells of one row of their windows."""
+    zeros = full(lanes, out, 0)
+    value, number = load(lanes, y, of), load(lanes, winners, of)
+    value = choose(equals(value, nought), zeros, value)
+    left = choose(equals(number, first), value, zeros)
+    right = choose(equals(number, first + 1), value, zeros)
+    if c == 1:
+        store_zipped(out, to, left, right)
+    else:
+        store(out, to, left)
+        store(out, to + c, right)
+
+
+@compiled
 def touching(g: Any, first: int, end: int) -> Any:
     """Outputs, along depth and height, whose windows reach the rows ``first`` to ``end``."""
     h = g[1]
@@ -90,6 +156,100 @@ def gather(
                 number = min(np.intp(at(winners, to + o * c + e)), len(offsets) - 1)
                 cell = corner + o * sw * c + e + at(offsets, number)
                 put(out, to + o * c + e, at(gradient, min(max(cell, 0), len(gradient) - 1)))
+
+
+@compiled
+def gather_common(
+    gradient: Any,
+    winners: Any,
+    out: Any,
+    g: Any,
+    spans: Any,
+    offsets: Any,
+    down: Any,
+    across: Any,
+    apart: Any,
+    start: int,
+    stop: int,
+) -> None:
+    """As `gather`, for common windows: all cells are read side by side, and one of each is chosen.
+
+    That pays where no fewer windows, or channels, are side by side than a window has cells.
+    """
+    d, h, w, c, ow = g[0], g[1], g[2], g[3], g[6]
+    kd, kh, kw, sd, sh, sw = g[7], g[8], g[9], g[10], g[11], g[12]
+    pd, ph, pw, dd, dh, dw = g[13], g[14], g[15], g[16], g[17], g[18]
+    low, high = spans[0], spans[2 * kw - 1]  # outputs of a row whose windows lie inside `gradient`
+    n, group = (high - low, high - low) if c == 1 else (c, 1)
+    steps = (dd * h * w * c, dh * w * c, dw * c)
+    reach = (kd - 1) * steps[0] + (kh - 1) * steps[1] + (kw - 1) * steps[2]
+    reach += len(WIDE) * len(apart)
+    row = row_at(start, g)
+    for number in range(start, stop):
+        plane, front, top = row[0], row[1] * sd - pd, row[2] * sh - ph
+        of, to = (((plane * d + front) * h + top) * w - pw) * c, number * ow * c
+        row = row_behind(row, g)
+        is_inside = 0 <= front <= d - 1 - (kd - 1) * dd and 0 <= top <= h - 1 - (kh - 1) * dh
+        first, behind = (low, high) if is_inside else (ow, ow)
+        _gather_each(gradient, winners, out, of, to, sw, c, offsets, 0, first)
+        for o in range(first, behind, group):
+            for v in range(0, n, len(WIDE)):
+                e = min(v, max(0, n - len(WIDE)))
+                cell, place = of + o * sw * c + e * len(apart), to + o * c + e
+                if cell + reach <= len(gradient) and place + len(WIDE) <= stop * ow * c:
+                    _choose(apart, gradient, cell, steps, winners, out, place, kd, down, across)
+                elif c == 1:
+                    last = min(high, low + v + len(WIDE))
+                    _gather_each(gradient, winners, out, of, to, sw, c, offsets, low + v, last)
+                else:
+                    _gather_each(gradient, winners, out, of, to, sw, c, offsets, o, o + 1)
+        _gather_each(gradient, winners, out, of, to, sw, c, offsets, behind, ow)
+
+
+@compiled
+def _gather_each(
+    gradient: Any,
+    winners: Any,
+    out: Any,
+    of: int,
+    to: int,
+    sw: int,
+    c: int,
+    offsets: Any,
+    first: int,
+    behind: int,
+) -> None:
+    """Some windows of a row, whose first cell and first output are ``of`` and ``to``."""
+    for o in range(first, behind):
+        for e in range(c):
+            number = min(np.intp(at(winners, to + o * c + e)), len(offsets) - 1)
+            cell = of + o * sw * c + e + at(offsets, number)
+            put(out, to + o * c + e, at(gradient, min(max(cell, 0), len(gradient) - 1)))
+
+
+@inlined
+def _choose(
+    apart: Any,
+    gradient: Any,
+    of: int,
+    steps: Any,
+    winners: Any,
+    out: Any,
+    to: int,
+    depth: int,
+    down: Any,
+    across: Any,
+) -> None:
+    """The winners' cells of neighbouring windows, ``of`` the first cell of the first one."""
+    which, chosen = load(WIDE, winners, to), load_cells(WIDE, apart, gradient, of)
+    for i in range(depth):
+        for j in range(len(down)):
+            row, number = of + i * steps[0] + j * steps[1], (i * len(down) + j) * len(across)
+            fetch_cells_ahead(WIDE, apart, gradient, row)
+            for k in range(len(across)):
+                value = load_cells(WIDE, apart, gradient, row + k * steps[2])
+                chosen = choose(equals(which, number + k), value, chosen)
+    store(out, to, chosen)
 
 
 @compiled
