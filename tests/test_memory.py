@@ -17,7 +17,7 @@ def peak(call):
     """Peak bytes during a call, and its result; what earlier calls have kept counts too."""
     threads._scratch.memory = np.empty(0, np.uint8)
     threads._scratch.layouts.clear()
-    unpool._starts.cache_clear()
+    unpool.starts_of.cache_clear()
     tracemalloc.start()
     try:
         result = call()
@@ -101,7 +101,7 @@ def test_beside_the_results_of_smaller_images(monkeypatch, shape, dtype, threads
             made.clear()
             work(here)
             blocks.append(sum(made))
-        starts = unpool._starts(parts.most, shape[-1] // 2).nbytes  # one for all threads
+        starts = unpool.starts_of(parts.most, shape[-1] // 2).nbytes  # one for all threads
         totals.append(sum(sorted(blocks)[-parts.threads :]))
         assert totals[-1] + starts * (len(totals) > 1) <= 4 * MIB
 
@@ -119,4 +119,4 @@ def test_beside_the_results_of_smaller_images(monkeypatch, shape, dtype, threads
     y, switches = tinyml.max_pool(x, 2)
     tinyml.max_unpool(y, switches)
     tinyml.max_unpool_gradient(x, switches)
-    assert [total > 0 for total in totals] == [shape[-1] <= pool.LONGEST_ROW] * 3
+    assert [total > 0 for total in totals] == [shape[-1] <= unpool.LONGEST_ROW] * 3

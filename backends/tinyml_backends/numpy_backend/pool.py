@@ -7,7 +7,6 @@ several times as fast as it copies every second element. Then each row meets the
 every second time in vain; that costs less than to sort the rows first.
 """
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -17,25 +16,7 @@ from tinyml_backends.generic import pool
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
 from tinyml_backends.numpy_backend.threads import GENERIC, cut, laid_out, scratch, share
-
-#: Columns of the longest row: a block holds two rows at least.
-LONGEST_ROW = 1 << 15
-
-
-def is_pairs(window: Window, shape: tuple[int, ...]) -> bool:
-    """Whether windows of 2×2 tile planes of ``shape``, channels first, in rows that are not huge.
-
-    Arithmetic on pairs supposes that the left one is in the low bits.
-    """
-    return (
-        len(shape) == 2
-        and sys.byteorder == "little"
-        and window.size == window.stride == (2, 2)
-        and window.padding == ((0, 0), (0, 0))
-        and window.dilation == (1, 1)
-        and shape[0] % 2 == shape[1] % 2 == 0
-        and shape[1] <= LONGEST_ROW
-    )
+from tinyml_backends.numpy_backend.unpool import is_pairs, starts_of, take_winners
 
 
 def max_pool(
@@ -79,10 +60,8 @@ def _pool(x: Array, columns: int, window: Window, values: Array, winners: Array)
     np.maximum(desk.winner_above, desk.is_lower, out=desk.winners)
     values.view(desk.row)[...] = desk.rows_of_maxima
     winners.view(desk.row_of_winners)[...] = desk.rows_of_winners
-    if x.dtype.kind == "f" and _is_special(x, values, desk.maxima[: len(values)]):
-        shape = 1, -1, columns
-        plane = x.reshape(1, -1, 2 * columns)
-        pool.max_pool(np, plane, window, (values.reshape(shape), winners.reshape(shape)))
+    if x.dtype.kind == "f":
+        _mend(x, columns, window, values, winners, desk.maxima[: len(values)])
 
 
 class _Desk:
@@ -120,13 +99,13 @@ class _Desk:
         self.right[-1] = x[-1]
 
 
-def _is_special(x: Array, maxima: Array, spare: Array) -> bool:
-    """Whether there is a NaN, or a −0.0 that may have met 0.0; as an integer it is the smallest.
-
-    All other maxima have the bits of the winning cell.
-    """
-    least = np.minimum.reduce(np.absolute(maxima, out=spare))
-    if least > 0:
-        return False
-    bits = x.view(f"i{x.itemsize}")
-    return bool(np.isnan(least)) or bits.min() == np.iinfo(bits.dtype).min
+def _mend(
+    x: Array, columns: int, window: Window, values: Array, winners: Array, spare: Array
+) -> None:
+    """Pool a block with NaNs anew; where 0.0 may have met −0.0, take the zero of the winner."""
+    least = np.minimum.reduce(np.absolute(values, out=spare))
+    if np.isnan(least):
+        out = values.reshape(1, -1, columns), winners.reshape(1, -1, columns)
+        pool.max_pool(np, x.reshape(1, -1, 2 * columns), window, out)
+    elif least == 0 and x.view(f"i{x.itemsize}").min() == np.iinfo(f"i{x.itemsize}").min:
+        take_winners(x, columns, winners, starts_of(x.size // (4 * columns), columns), values)

@@ -4,6 +4,7 @@ One flat index into a block of pairs of rows says where every value belongs. Win
 tile the planes begin at the same places in each block, so that those are computed once.
 """
 
+import sys
 from functools import lru_cache
 from typing import Any
 
@@ -14,8 +15,26 @@ from tinyml_backends.generic import unpool
 from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numpy_backend.pool import is_pairs
 from tinyml_backends.numpy_backend.threads import GENERIC, cut, laid_out, scratch, share
+
+#: Columns of the longest row: a block holds two rows at least.
+LONGEST_ROW = 1 << 15
+
+
+def is_pairs(window: Window, shape: tuple[int, ...]) -> bool:
+    """Whether windows of 2×2 tile planes of ``shape``, channels first, in rows that are not huge.
+
+    Arithmetic on pairs supposes that the left one is in the low bits.
+    """
+    return (
+        len(shape) == 2
+        and sys.byteorder == "little"
+        and window.size == window.stride == (2, 2)
+        and window.padding == ((0, 0), (0, 0))
+        and window.dilation == (1, 1)
+        and shape[0] % 2 == shape[1] % 2 == 0
+        and shape[1] <= LONGEST_ROW
+    )
 
 
 def max_unpool(
@@ -40,7 +59,7 @@ def max_unpool(
     columns = y.shape[-1]
     y, winners = y.reshape(-1, columns), winners.reshape(-1, columns)
     pairs, parts = out.reshape(-1, 4 * columns), cut(len(y), out)
-    starts = _starts(parts.most, columns)
+    starts = starts_of(parts.most, columns)
 
     def rows(here: slice) -> None:
         values, target = y[here].reshape(-1), pairs[here].reshape(-1)
@@ -76,17 +95,21 @@ def max_unpool_gradient(
     columns = winners.shape[-1]
     winners, values = winners.reshape(-1, columns), out.reshape(-1, columns)
     pairs, parts = gradient.reshape(-1, 4 * columns), cut(len(winners), gradient)
-    starts = _starts(parts.most, columns)
+    starts = starts_of(parts.most, columns)
 
     def rows(here: slice) -> None:
-        target = values[here].reshape(-1)
-        desk = laid_out(_Desk, len(target), columns, gradient.dtype)
-        positions = desk.find(winners[here].reshape(-1), starts)
-        # none is outside; where NumPy is to refuse such a one, it takes into a buffer first
-        pairs[here].reshape(-1).take(positions, out=target, mode="wrap")
+        block, target = pairs[here].reshape(-1), values[here].reshape(-1)
+        take_winners(block, columns, winners[here].reshape(-1), starts, target)
 
     share(rows, parts)
     return out
+
+
+def take_winners(x: Array, columns: int, winners: Array, starts: Array, out: Array) -> None:
+    """Copy the winning cells of a block."""
+    desk = laid_out(_Desk, len(out), columns, x.dtype)
+    # none is outside; where NumPy is to refuse such a one, it takes into a buffer first
+    x.take(desk.find(winners, starts), out=out, mode="wrap")
 
 
 class _Desk:
@@ -110,7 +133,7 @@ class _Desk:
 
 
 @lru_cache(maxsize=8)
-def _starts(rows: int, columns: int) -> Array:
+def starts_of(rows: int, columns: int) -> Array:
     """Flat positions where the windows of so many pairs of rows begin."""
     row, column = np.arange(rows, dtype=np.intp), np.arange(columns, dtype=np.intp)
     return ((row * (4 * columns))[:, np.newaxis] + 2 * column).reshape(-1)
