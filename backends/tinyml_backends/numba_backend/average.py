@@ -4,8 +4,22 @@ from typing import Any
 
 import numpy as np
 
-from tinyml_backends.numba_backend.compiled import at, compiled, put
+from tinyml_backends.numba_backend.compiled import at, compiled, inlined, put
+from tinyml_backends.numba_backend.rows import (
+    corner_of,
+    fetch_cells_ahead,
+    inside_along,
+    inside_of,
+    load_cells,
+    reach_of,
+    row_at,
+    row_behind,
+    side_by_side,
+    steps_of,
+    unpacked,
+)
 from tinyml_backends.numba_backend.unpool import touching
+from tinyml_backends.numba_backend.vectors import WIDE, full, over, plus, store
 
 
 @compiled
@@ -40,6 +54,82 @@ def avg_pool(
             divisor = out.dtype.type(count * n2[o])
             for e in range(to + o * c, to + (o + 1) * c):
                 put(out, e, at(out, e) / divisor)
+
+
+@compiled
+def avg_pool_common(
+    x: Any,
+    out: Any,
+    g: Any,
+    spans: Any,
+    n0: Any,
+    n1: Any,
+    n2: Any,
+    down: Any,
+    across: Any,
+    apart: Any,
+    start: int,
+    stop: int,
+) -> None:
+    """As `avg_pool`, for common windows: neighbouring ones are summed side by side."""
+    g = unpacked(g)
+    c, ow, sw, steps, reach = g[3], g[6], g[12], steps_of(g), reach_of(g, apart)
+    n, group = side_by_side(g, spans)
+    row = row_at(start, g)
+    for number in range(start, stop):
+        first, behind = inside_of(row, g, spans)
+        of, to = corner_of(row, g)[2], number * ow * c
+        count = n0[row[1]] * n1[row[2]]
+        _average_each(x, out, g, row, to, count, n2, 0, first)
+        for o in range(first, behind, group):
+            divisor = full(WIDE, out, count * n2[o])
+            for v in range(0, n, len(WIDE)):
+                e = min(v, max(0, n - len(WIDE)))
+                cell, place = of + o * sw * c + e * len(apart), to + o * c + e
+                if cell + reach <= len(x) and place + len(WIDE) <= stop * ow * c:
+                    total = _sum(apart, x, cell, steps, g[7], down, across)
+                    store(out, place, over(total, divisor))
+                elif c == 1:
+                    last = min(behind, first + v + len(WIDE))
+                    _average_each(x, out, g, row, to, count, n2, first + v, last)
+                else:
+                    _average_each(x, out, g, row, to, count, n2, o, o + 1)
+        _average_each(x, out, g, row, to, count, n2, behind, ow)
+        row = row_behind(row, g)
+
+
+@inlined
+def _sum(apart: Any, x: Any, of: int, steps: Any, depth: int, down: Any, across: Any) -> Any:
+    """Sums of the cells of neighbouring windows, ``of`` the first cell of the first one."""
+    total = full(WIDE, x, 0)
+    for i in range(depth):
+        for j in range(len(down)):
+            row = of + i * steps[0] + j * steps[1]
+            fetch_cells_ahead(WIDE, apart, x, row)
+            for k in range(len(across)):
+                total = plus(total, load_cells(WIDE, apart, x, row + k * steps[2]))
+    return total
+
+
+@compiled
+def _average_each(
+    x: Any, out: Any, g: Any, row: Any, to: int, count: int, n2: Any, first: int, behind: int
+) -> None:
+    """Some windows of a row, whose first output is ``to``."""
+    c, steps = g[3], steps_of(g)
+    front, top, corner = corner_of(row, g)
+    i0, i1 = inside_along(front, g[7], g[16], g[0])
+    j0, j1 = inside_along(top, g[8], g[17], g[1])
+    for o in range(first, behind):
+        k0, k1 = inside_along(o * g[12] - g[15], g[9], g[18], g[2])
+        of, divisor = corner + o * g[12] * c, out.dtype.type(count * n2[o])
+        for e in range(c):
+            total = out.dtype.type(0)
+            for i in range(i0, i1):
+                for j in range(j0, j1):
+                    for k in range(k0, k1):
+                        total += at(x, of + i * steps[0] + j * steps[1] + k * steps[2] + e)
+            put(out, to + o * c + e, total / divisor)
 
 
 @compiled

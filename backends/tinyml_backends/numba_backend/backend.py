@@ -175,8 +175,13 @@ class NumbaBackend(NumpyBackend):
         if out is None:
             out = empty(np, x.shape[:1] + plan.pooled, x.dtype)
         along = divisors(window, x.shape[1 : window.axes + 1], count_include_pad, divisor)
-        arguments = (x.ravel(), out.ravel(), plan.g, plan.spans, *along)
-        share(average.avg_pool, arguments, len(x) * plan.rows_out, x.nbytes + out.nbytes)
+        arguments: tuple[Any, ...] = (x.ravel(), out.ravel(), plan.g, plan.spans, *along)
+        items, size = len(x) * plan.rows_out, x.nbytes + out.nbytes
+        if plan.are_many:
+            arguments += plan.down, plan.across, plan.apart
+            share(average.avg_pool_common, arguments, items, size)
+        else:
+            share(average.avg_pool, arguments, items, size)
         return out
 
     def avg_pool_gradient(

@@ -125,19 +125,6 @@ def prefetch(builder: Any, element: Any, ahead: Any) -> None:
     builder.call(function, [place, integer(0), integer(3), integer(1)])
 
 
-def _fetch(_: Any, array: Any, index: Any, ahead: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(array)(context, builder, arguments[0]).data
-        prefetch(builder, builder.gep(data, [arguments[1]]), arguments[2])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, types.intp), generate
-
-
-#: ``fetch(array, i, ahead)`` asks for the cache line, so many bytes behind an element, that is read
-#: soon; it may lie behind the last.
-fetch = intrinsic(_fetch)
-
 #: ``at(array, i)`` is ``array[i]`` and ``put(array, i, value)`` is ``array[i] = value`` for a
 #: contiguous one-dimensional array and ``0 <= i < len(array)``. Unlike Numba's own they do not ask
 #: whether ``i`` is negative, which keeps loops from being vectorised.
@@ -146,10 +133,3 @@ at, put = intrinsic(_at), intrinsic(_put)
 #: ``stream(to, of)`` copies one cache line between addresses, past the cache: a line that is
 #: written whole and not read soon need not be fetched first. ``to`` is a multiple of `LINE`.
 stream = intrinsic(_stream)
-
-
-@inlined
-def lines_of(x: Any, count: int) -> int:
-    """Cache lines of so many elements."""
-    lines: int = -(-count * x.itemsize // LINE)
-    return lines

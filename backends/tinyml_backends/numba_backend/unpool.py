@@ -9,8 +9,18 @@ from typing import Any
 import numpy as np
 
 from tinyml_backends.numba_backend.compiled import at, compiled, inlined, put
-from tinyml_backends.numba_backend.pool import fetch_cells_ahead, load_cells
-from tinyml_backends.numba_backend.rows import row_at, row_behind
+from tinyml_backends.numba_backend.rows import (
+    corner_of,
+    fetch_cells_ahead,
+    inside_of,
+    load_cells,
+    reach_of,
+    row_at,
+    row_behind,
+    side_by_side,
+    steps_of,
+    unpacked,
+)
 from tinyml_backends.numba_backend.vectors import (
     ONE,
     WIDE,
@@ -176,31 +186,24 @@ def gather_common(
 
     That pays where no fewer windows, or channels, are side by side than a window has cells.
     """
-    d, h, w, c, ow = g[0], g[1], g[2], g[3], g[6]
-    kd, kh, kw, sd, sh, sw = g[7], g[8], g[9], g[10], g[11], g[12]
-    pd, ph, pw, dd, dh, dw = g[13], g[14], g[15], g[16], g[17], g[18]
-    low, high = spans[0], spans[2 * kw - 1]  # outputs of a row whose windows lie inside `gradient`
-    n, group = (high - low, high - low) if c == 1 else (c, 1)
-    steps = (dd * h * w * c, dh * w * c, dw * c)
-    reach = (kd - 1) * steps[0] + (kh - 1) * steps[1] + (kw - 1) * steps[2]
-    reach += len(WIDE) * len(apart)
+    g = unpacked(g)
+    c, ow, sw, steps, reach = g[3], g[6], g[12], steps_of(g), reach_of(g, apart)
+    n, group = side_by_side(g, spans)
     row = row_at(start, g)
     for number in range(start, stop):
-        plane, front, top = row[0], row[1] * sd - pd, row[2] * sh - ph
-        of, to = (((plane * d + front) * h + top) * w - pw) * c, number * ow * c
+        first, behind = inside_of(row, g, spans)
+        of, to = corner_of(row, g)[2], number * ow * c
         row = row_behind(row, g)
-        is_inside = 0 <= front <= d - 1 - (kd - 1) * dd and 0 <= top <= h - 1 - (kh - 1) * dh
-        first, behind = (low, high) if is_inside else (ow, ow)
         _gather_each(gradient, winners, out, of, to, sw, c, offsets, 0, first)
         for o in range(first, behind, group):
             for v in range(0, n, len(WIDE)):
                 e = min(v, max(0, n - len(WIDE)))
                 cell, place = of + o * sw * c + e * len(apart), to + o * c + e
                 if cell + reach <= len(gradient) and place + len(WIDE) <= stop * ow * c:
-                    _choose(apart, gradient, cell, steps, winners, out, place, kd, down, across)
+                    _choose(apart, gradient, cell, steps, winners, out, place, g[7], down, across)
                 elif c == 1:
-                    last = min(high, low + v + len(WIDE))
-                    _gather_each(gradient, winners, out, of, to, sw, c, offsets, low + v, last)
+                    last = min(behind, first + v + len(WIDE))
+                    _gather_each(gradient, winners, out, of, to, sw, c, offsets, first + v, last)
                 else:
                     _gather_each(gradient, winners, out, of, to, sw, c, offsets, o, o + 1)
         _gather_each(gradient, winners, out, of, to, sw, c, offsets, behind, ow)

@@ -14,8 +14,8 @@ from numba.extending import intrinsic, models, register_model
 
 from tinyml_backends.numba_backend.compiled import AHEAD, LINE, prefetch
 
-#: Lanes for long rows, as many as a cache line has float32, and for short ones.
-WIDE, HALF, NARROW, ONE = (0,) * 16, (0,) * 8, (0,) * 4, (0,)
+#: Lanes of a vector, as many as a cache line has float32, and of one where there is no room.
+WIDE, ONE = (0,) * 16, (0,)
 
 
 class Vector(types.Type):  # type: ignore[misc]
@@ -137,6 +137,16 @@ def _choose(_: Any, mask: Any, yes: Any, no: Any) -> Any:
     return yes(mask, yes, no), generate
 
 
+def _arithmetic(operation: str) -> Any:
+    def typed(_: Any, one: Any, other: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return getattr(builder, operation)(*arguments)
+
+        return one(one, other), generate
+
+    return intrinsic(typed)
+
+
 #: ``load(lanes, array, i)``: the elements from ``i`` on; ``evens`` and ``odds``: every second one
 #: of twice as many, all of which must lie inside the array.
 load, evens, odds = _loading(0, 1), _loading(0, 2), _loading(1, 2)
@@ -151,3 +161,5 @@ full = intrinsic(_full)
 beats, equals = intrinsic(_beats), intrinsic(_equals)
 #: ``choose(mask, yes, no)``
 choose = intrinsic(_choose)
+#: ``plus(one, other)`` and ``over(one, other)`` of floats.
+plus, over = _arithmetic("fadd"), _arithmetic("fdiv")
