@@ -19,7 +19,16 @@ from tinyml_backends.numba_backend.rows import (
     unpacked,
 )
 from tinyml_backends.numba_backend.unpool import touching
-from tinyml_backends.numba_backend.vectors import WIDE, full, over, plus, store
+from tinyml_backends.numba_backend.vectors import (
+    ONE,
+    WIDE,
+    full,
+    load,
+    over,
+    plus,
+    store,
+    store_zipped,
+)
 
 
 @compiled
@@ -171,6 +180,50 @@ def avg_pool_gradient(
                             cell = (target * w + k * dw - pw + low * sw) * c
                             _add(terms, low * c, 1, out, cell, sw, c, high - low)
         row = end
+
+
+@compiled
+def avg_pool_gradient_halves(
+    gradient: Any, out: Any, g: Any, n0: Any, n1: Any, n2: Any, start: int, stop: int
+) -> None:
+    """As `avg_pool_gradient`, for windows of two columns that lie side by side along all axes.
+
+    Each cell has one term, added to +0.0.
+    """
+    d, h, w, c, od, oh, ow, kd, kh = g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], g[8]
+    n = ow if c == 1 else c  # neighbours to treat side by side
+    ahead = 2 * len(WIDE) if c == 1 else c + len(WIDE)
+    for row in range(start, stop):
+        plane, z, v = row // (d * h), row // h % d, row % h
+        to, behind = row * w * c, row * w * c
+        if z < od * kd and v < oh * kh:
+            behind += 2 * ow * c
+            begin = ((plane * od + z // kd) * oh + v // kh) * ow * c
+            divisor = n0[z // kd] * n1[v // kh] * n2[0]  # all windows have as many cells
+            for o in range(1 if c == 1 else ow):
+                for i in range(0, n, len(WIDE)):
+                    e = min(i, max(0, n - len(WIDE)))
+                    of, cell = begin + o * c + e, to + 2 * o * c + e * (2 if c == 1 else 1)
+                    if of + len(WIDE) <= len(gradient) and cell + ahead <= stop * w * c:
+                        _share_out(WIDE, gradient, of, divisor, out, cell, c)
+                        continue
+                    for e in range(i, min(n, i + len(WIDE))):
+                        of, cell = begin + o * c + e, to + 2 * o * c + e * (2 if c == 1 else 1)
+                        _share_out(ONE, gradient, of, divisor, out, cell, c)
+        for i in range(behind, (row + 1) * w * c):
+            put(out, i, out.dtype.type(0))
+
+
+@inlined
+def _share_out(lanes: Any, gradient: Any, of: int, divisor: Any, out: Any, to: int, c: int) -> None:
+    """An equal share of neighbouring windows' gradients for both cells of a row of theirs."""
+    each = over(load(lanes, gradient, of), full(lanes, out, divisor))
+    each = plus(full(lanes, out, 0), each)
+    if c == 1:
+        store_zipped(out, to, each, each)
+    else:
+        store(out, to, each)
+        store(out, to + c, each)
 
 
 @compiled

@@ -203,9 +203,12 @@ class NumbaBackend(NumpyBackend):
         if out is None:
             out = empty(np, gradient.shape[:1] + plan.shape, gradient.dtype)
         along = divisors(window, tuple(input_shape), count_include_pad, divisor)
-        arguments = (gradient.ravel(), out.ravel(), plan.g, plan.spans, *along)
+        flat = gradient.ravel(), out.ravel(), plan.g
         items, size = len(gradient) * plan.rows_in, gradient.nbytes + out.nbytes
-        share(average.avg_pool_gradient, arguments, items, size)
+        if plan.is_halved:
+            share(average.avg_pool_gradient_halves, (*flat, *along), items, size)
+        else:
+            share(average.avg_pool_gradient, (*flat, plan.spans, *along), items, size)
         return out
 
 
