@@ -10,6 +10,7 @@ times, and the median is what counts.
 
 import statistics
 import time
+from contextlib import suppress
 
 import click
 import numpy as np
@@ -58,7 +59,13 @@ TILED = tuple(
 
 @click.command()
 @click.option("--backend", default="numba", type=click.Choice(sorted(TARGETS)), show_default=True)
-@click.option("--runs", default=7, show_default=True, help="A run takes one to two minutes.")
+@click.option(
+    "--runs",
+    default=7,
+    type=click.IntRange(1),
+    show_default=True,
+    help="A run takes one to two minutes.",
+)
 @click.option("--rounds", default=15, show_default=True, help="Timed calls of a library in a run.")
 @click.option(
     "--settle",
@@ -72,9 +79,10 @@ def main(backend: str, runs: int, rounds: int, settle: int) -> None:
     measure.SETTLED_SECONDS = settle / 1000
     tinyml.set_backend(backend)
     complete: list[dict[str, float]] = []
-    while len(complete) < runs and (values := values_of_a_run(backend, rounds)):
-        complete.append(values)
-        click.echo(f"run {len(complete)} of {runs}\n")
+    with suppress(KeyboardInterrupt):
+        while len(complete) < runs and (values := values_of_a_run(backend, rounds)):
+            complete.append(values)
+            click.echo(f"run {len(complete)} of {runs}\n")
     if not complete:
         raise click.ClickException("the first run was interrupted")
     click.echo(f"{'target':<32} {'asked':>8} {'median':>8}   of {len(complete)} runs")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from conftest import peer
 from support.compare import assert_same_bits, assert_same_sums
+from support.guarded import guarded
 from support.strategies import arrays, geometries
 from tinyml_backends import Backend, Window, resolve
 from tinyml_backends.numpy_backend import NumpyBackend
@@ -29,11 +30,20 @@ def numba() -> Backend:
     return resolve("numba")
 
 
-@pytest.fixture(params=["as they come", "small pieces"])
+@pytest.fixture(params=["as they come", "small pieces", "last rows first"])
 def cut(request, numba, monkeypatch):
-    """Kernels run as they come, or in pieces of few rows, in three threads, past the cache."""
+    """Kernels run as they come, or in pieces of few rows, in three threads, past the cache.
+
+    Or from the end, a few rows at a time: none may write what belongs to rows behind its own.
+    """
     from tinyml_backends.numba_backend import backend, crew
 
+    def backwards(kernel, arguments, items, size):
+        for stop in range(items, 0, -3):
+            kernel(*arguments, max(0, stop - 3), stop)
+
+    if request.param == "last rows first":
+        monkeypatch.setattr(backend, "share", backwards)
     if request.param == "small pieces":
         monkeypatch.setattr(crew, "SHARED_BYTES", 0)
         monkeypatch.setattr(crew, "PIECE_BYTES", 1)
@@ -97,10 +107,42 @@ def same(backend, data, window, spatial, channels):
         expected = getattr(GENERIC, name)(*arguments)
         check = assert_same_sums if summed else assert_same_bits
         check(getattr(backend, name)(*arguments), expected)
-        memory = np.full(expected.size + 1, 77, expected.dtype)  # not at a cache line's begin
-        out = memory[1:].reshape(expected.shape)
+        memory = np.full(expected.size + 66, 77, expected.dtype)
+        out = memory[33:-33].reshape(expected.shape)  # not at a cache line's begin
         assert getattr(backend, name)(*arguments, out=out) is out
         check(out, expected)
+        assert (memory[:33] == 77).all()
+        assert (memory[-33:] == 77).all()
+
+
+@pytest.mark.parametrize("at_end", [True, False], ids=["ends there", "begins there"])
+@pytest.mark.parametrize("channels", [(), (3,), (20,)], ids=str)
+@pytest.mark.parametrize("window", COMMON, ids=str)
+def test_nothing_outside_is_touched(cut, window, channels, at_end):
+    """Arrays lie beside memory that nobody may touch; what they hold is as from generic kernels."""
+    spatial = (5, 6, 45)[-window.axes :]
+    x = np.random.default_rng(0).standard_normal((2, *spatial, *channels), np.float32)
+    y, winners = GENERIC.max_pool(x, window)
+    values, cells = guarded(0 * y, at_end), guarded(0 * winners, at_end)
+    x = guarded(x, at_end)
+    cut.max_pool(x, window, out=(values, cells))
+    assert_same_bits(values, y)
+    assert_same_bits(cells, winners)
+    for name, *arguments in (
+        ("max_unpool", values, cells, window, spatial, "last"),
+        ("max_unpool", values, cells, window, spatial, "sum"),
+        ("max_pool_gradient", values, cells, window, spatial),
+        ("max_unpool_gradient", x, cells, window, "last"),
+        ("max_unpool_gradient", x, cells, window, "sum"),
+        ("avg_pool", x, window, True, None),
+        ("avg_pool", x, window, False, None),
+        ("avg_pool_gradient", values, window, spatial, True, None),
+        ("avg_pool_gradient", values, window, spatial, False, None),
+    ):
+        expected = getattr(GENERIC, name)(*arguments)
+        out = guarded(np.full_like(expected, 77), at_end)
+        getattr(cut, name)(*arguments, out=out)
+        assert_same_sums(out, expected)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -110,6 +152,7 @@ def test_rows_that_end_with_the_array(numba, size, stride):
     window = Window.of(1, size, stride)
     for length in range(3, 70):
         x = np.random.default_rng(length).standard_normal((1, length), np.float32)
+        x = guarded(x, at_end=length % 2 == 0)
         for array, expected in zip(
             numba.max_pool(x, window), GENERIC.max_pool(x, window), strict=True
         ):
@@ -201,14 +244,18 @@ def test_plane_indices(cut, dtype):
 
 def test_winners_that_were_overwritten_stay_inside(cut):
     """Winners written through ``out`` are the caller's; whatever they hold, no memory is lost."""
-    x = np.ones((2, 9, 9), np.float32)
-    for window in (Window.of(2, 2), Window.of(2, 3, 2, 1), Window.of(2, 3, 1, 2)):
+    for window, spatial, channels in (
+        *((window, (9, 9), ()) for window in (COMMON[0], COMMON[1], Window.of(2, 3, 1, 2))),
+        *((window, (5, 6, 45)[-window.axes :], ()) for window in COMMON),
+        *((window, (5, 6, 7)[-window.axes :], (30,)) for window in COMMON),
+    ):
+        x = np.ones((2, *spatial, *channels), np.float32)
         y, winners = GENERIC.max_pool(x, window)
         winners[...] = np.random.default_rng(0).integers(0, 256, winners.shape)
         memory = np.full(x.size + 64, 77, np.float32)
         out = memory[32:-32].reshape(x.shape)
-        cut.max_unpool(y, winners, window, (9, 9), "last", out=out)
-        cut.max_pool_gradient(y, winners, window, (9, 9), out=out)
+        cut.max_unpool(y, winners, window, spatial, "last", out=out)
+        cut.max_pool_gradient(y, winners, window, spatial, out=out)
         assert (memory[:32] == 77).all()
         assert (memory[-32:] == 77).all()
         for rule in ("last", "sum"):

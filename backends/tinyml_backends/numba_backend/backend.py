@@ -20,7 +20,7 @@ STREAMED_BYTES = 3 << 24
 #: From this size on a new array is one whose memory the system has yet to clear, in the cache.
 MAPPED_BYTES = 1 << 25
 
-#: A row of windows of any kind takes about as long as so many bytes.
+#: A row of any windows takes about as long as so many bytes, where it is asked whether to share.
 ROW_BYTES = 1 << 10
 
 

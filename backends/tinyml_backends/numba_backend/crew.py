@@ -53,7 +53,7 @@ _lock = threading.Lock()
 def share(kernel: Any, arguments: tuple[Any, ...], items: int, size: int) -> None:
     """Run ``kernel(*arguments, start, stop)`` on ranges that cover ``items``, in threads.
 
-    ``size`` is the number of bytes that all of them read and write.
+    ``size`` is the number of bytes that all of them read and write, or whose time they take.
     """
     if size < SHARED_BYTES or items < 2 or (threads := thread_count()) == 1:
         kernel(*arguments, 0, items)

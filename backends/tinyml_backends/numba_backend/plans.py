@@ -42,7 +42,8 @@ class Plan(NamedTuple):
     overlaps: bool
     """Whether two windows may hold the same input cell."""
     is_halved: bool
-    """Whether windows of two columns lie side by side along all axes, from the first cell on."""
+    """Whether windows with a left and a right half, of a column each, lie side by side along all
+    axes, from the first cell on."""
     is_pair: bool
     """Whether the windows are 2×2 of stride 2, side by side from the first cell on, in 2-D."""
     is_global: bool

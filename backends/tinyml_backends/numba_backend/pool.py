@@ -65,12 +65,12 @@ def max_pool(
                 e = min(v, max(0, n - len(WIDE)))
                 cell = of + e * len(apart)
                 if cell + reach > len(x) or to + e + len(WIDE) > stop * ow * c:
-                    for e in range(v, min(n, v + len(WIDE))):
-                        cell = of + e * len(apart)
-                        _compete_anywhere(ONE, ONE, arrays, cell, to + e, steps, box, (kh, kw))
+                    for i in range(v, min(n, v + len(WIDE))):
+                        cell = of + i * len(apart)
+                        _compete_anywhere(ONE, ONE, arrays, cell, to + i, steps, box, (kh, kw))
                 elif is_common:
-                    box, size = (i0, i1, 0, len(down), 0, len(across)), (len(down), len(across))
-                    _compete(WIDE, apart, arrays, cell, to + e, steps, box, size)
+                    whole, size = (i0, i1, 0, len(down), 0, len(across)), (len(down), len(across))
+                    _compete(WIDE, apart, arrays, cell, to + e, steps, whole, size)
                 else:
                     _compete_anywhere(WIDE, apart, arrays, cell, to + e, steps, box, (kh, kw))
             o += n if c == 1 else 1

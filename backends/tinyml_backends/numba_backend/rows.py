@@ -10,21 +10,9 @@ from tinyml_backends.numba_backend.vectors import WIDE, evens, fetch_ahead, fetc
 def unpacked(g: Any) -> Any:
     """The numbers of a plan as a tuple: those of an array would be read again after each store."""
     shapes = g[0], g[1], g[2], g[3], g[4], g[5], g[6]
-    return (
-        *shapes,
-        g[7],
-        g[8],
-        g[9],
-        g[10],
-        g[11],
-        g[12],
-        g[13],
-        g[14],
-        g[15],
-        g[16],
-        g[17],
-        g[18],
-    )
+    size, stride = (g[7], g[8], g[9]), (g[10], g[11], g[12])
+    padding, dilation = (g[13], g[14], g[15]), (g[16], g[17], g[18])
+    return (*shapes, *size, *stride, *padding, *dilation)
 
 
 @inlined
@@ -100,9 +88,9 @@ def inside_of(row: Any, g: Any, spans: Any) -> Any:
 def side_by_side(g: Any, spans: Any) -> Any:
     """How many elements to treat at once: windows with all cells inside, or else channels.
 
-    And to how many windows those belong.
+    And to how many windows those belong, at least one.
     """
-    c, windows = g[3], spans[2 * g[9] - 1] - spans[0]
+    c, windows = g[3], max(1, spans[2 * g[9] - 1] - spans[0])
     return (windows, windows) if c == 1 else (c, 1)
 
 

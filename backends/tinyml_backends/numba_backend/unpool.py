@@ -244,7 +244,9 @@ def _choose(
     across: Any,
 ) -> None:
     """The winners' cells of neighbouring windows, ``of`` the first cell of the first one."""
-    which, chosen = load(WIDE, winners, to), load_cells(WIDE, apart, gradient, of)
+    which = load(WIDE, winners, to)
+    last = (depth - 1) * steps[0] + (len(down) - 1) * steps[1] + (len(across) - 1) * steps[2]
+    chosen = load_cells(WIDE, apart, gradient, of + last)  # also where there is no such cell
     for i in range(depth):
         for j in range(len(down)):
             row, number = of + i * steps[0] + j * steps[1], (i * len(down) + j) * len(across)

@@ -68,7 +68,8 @@ def _fetching(step: int) -> Any:
 
     def typed(_: Any, lanes: Any, array: Any, index: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            place, size = _address(context, builder, array, arguments[1:], 1)
+            data = context.make_array(array)(context, builder, arguments[1]).data
+            place, size = builder.gep(data, [arguments[2]]), array.dtype.bitwidth // 8
             for line in range(0, step * lanes.count * size, LINE):
                 prefetch(builder, place, ir.IntType(64)(AHEAD + line))
             return context.get_dummy_value()
@@ -151,7 +152,7 @@ def _arithmetic(operation: str) -> Any:
 #: of twice as many, all of which must lie inside the array.
 load, evens, odds = _loading(0, 1), _loading(0, 2), _loading(1, 2)
 #: ``fetch_ahead(lanes, array, i)`` asks for what ``load`` will read some iterations later, and
-#: ``fetch_pairs_ahead`` for what ``evens`` and ``odds`` will; it may lie behind the array.
+#: ``fetch_pairs_ahead`` for what ``evens`` and ``odds`` will; it may lie outside the array.
 fetch_ahead, fetch_pairs_ahead = _fetching(1), _fetching(2)
 #: ``store(array, i, vector)``; ``store_zipped(array, i, evens, odds)`` stores both, taking turns.
 store, store_zipped = intrinsic(_store), intrinsic(_store_zipped)

@@ -40,16 +40,15 @@ def max_pool(
     values, winners = values.reshape(-1, columns), winners.reshape(-1, columns)
 
     def rows(here: slice) -> None:
-        block = np.ascontiguousarray(pairs[here]).reshape(-1)
-        _pool(block, columns, window, values[here].reshape(-1), winners[here].reshape(-1))
+        _pool(np.ascontiguousarray(pairs[here]), window, values[here], winners[here])
 
     share(rows, cut(len(pairs), x))
     return out
 
 
-def _pool(x: Array, columns: int, window: Window, values: Array, winners: Array) -> None:
-    desk = laid_out(_Desk, x.size // 2, columns, x.dtype)
-    desk.take(x)
+def _pool(pairs: Array, window: Window, values: Array, winners: Array) -> None:
+    desk = laid_out(_Desk, pairs.size // 2, values.shape[1], pairs.dtype)
+    desk.take(pairs.reshape(-1))
     np.greater(desk.right, desk.left, out=desk.right_wins)
     np.maximum(desk.right, desk.left, out=desk.right)
     np.greater(desk.lower, desk.upper, out=desk.lower_wins)
@@ -58,10 +57,10 @@ def _pool(x: Array, columns: int, window: Window, values: Array, winners: Array)
     np.bitwise_or(desk.winner_in_row, 2, out=desk.winner_in_lower)
     np.multiply(desk.winner_below, desk.is_lower, out=desk.is_lower)
     np.maximum(desk.winner_above, desk.is_lower, out=desk.winners)
-    values.view(desk.row)[...] = desk.rows_of_maxima
-    winners.view(desk.row_of_winners)[...] = desk.rows_of_winners
-    if x.dtype.kind == "f":
-        _mend(x, columns, window, values, winners, desk.maxima[: len(values)])
+    values.reshape(-1).view(desk.row)[...] = desk.rows_of_maxima
+    winners.reshape(-1).view(desk.row_of_winners)[...] = desk.rows_of_winners
+    if pairs.dtype.kind == "f":
+        _mend(pairs, window, values, winners, desk.maxima[: values.size])
 
 
 class _Desk:
@@ -99,13 +98,13 @@ class _Desk:
         self.right[-1] = x[-1]
 
 
-def _mend(
-    x: Array, columns: int, window: Window, values: Array, winners: Array, spare: Array
-) -> None:
+def _mend(pairs: Array, window: Window, values: Array, winners: Array, spare: Array) -> None:
     """Pool a block with NaNs anew; where 0.0 may have met −0.0, take the zero of the winner."""
-    least = np.minimum.reduce(np.absolute(values, out=spare))
+    least = np.minimum.reduce(np.absolute(values.reshape(-1), out=spare))
+    bits, columns = pairs.view(f"i{pairs.itemsize}"), values.shape[1]
     if np.isnan(least):
-        out = values.reshape(1, -1, columns), winners.reshape(1, -1, columns)
-        pool.max_pool(np, x.reshape(1, -1, 2 * columns), window, out)
-    elif least == 0 and x.view(f"i{x.itemsize}").min() == np.iinfo(f"i{x.itemsize}").min:
-        take_winners(x, columns, winners, starts_of(x.size // (4 * columns), columns), values)
+        plane = pairs.reshape(1, -1, 2 * columns)
+        pool.max_pool(np, plane, window, (values[np.newaxis], winners[np.newaxis]))
+    elif least == 0 and bits.min() == np.iinfo(bits.dtype).min:
+        some = starts_of(-(-len(pairs) // 12), columns)  # those of all would take a block's memory
+        take_winners(pairs, winners, values, some)

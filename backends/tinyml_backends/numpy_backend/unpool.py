@@ -64,7 +64,7 @@ def max_unpool(
     def rows(here: slice) -> None:
         values, target = y[here].reshape(-1), pairs[here].reshape(-1)
         desk = laid_out(_Desk, len(values), columns, y.dtype)
-        positions = desk.find(winners[here].reshape(-1), starts)
+        positions = desk.find(winners[here], starts)
         if duplicates == "sum":
             values = np.add(values, 0, out=desk.values)
         target.fill(0)
@@ -96,20 +96,19 @@ def max_unpool_gradient(
     winners, values = winners.reshape(-1, columns), out.reshape(-1, columns)
     pairs, parts = gradient.reshape(-1, 4 * columns), cut(len(winners), gradient)
     starts = starts_of(parts.most, columns)
-
-    def rows(here: slice) -> None:
-        block, target = pairs[here].reshape(-1), values[here].reshape(-1)
-        take_winners(block, columns, winners[here].reshape(-1), starts, target)
-
-    share(rows, parts)
+    share(lambda i: take_winners(pairs[i], winners[i], values[i], starts), parts)
     return out
 
 
-def take_winners(x: Array, columns: int, winners: Array, starts: Array, out: Array) -> None:
-    """Copy the winning cells of a block."""
-    desk = laid_out(_Desk, len(out), columns, x.dtype)
-    # none is outside; where NumPy is to refuse such a one, it takes into a buffer first
-    x.take(desk.find(winners, starts), out=out, mode="wrap")
+def take_winners(pairs: Array, winners: Array, out: Array, starts: Array) -> None:
+    """Copy the winning cells of pairs of rows, of as many at once as there are starts for."""
+    columns = out.shape[1]
+    for i in range(0, len(out), len(starts) // columns):
+        here = slice(i, i + len(starts) // columns)
+        target = out[here].reshape(-1)
+        positions = laid_out(_Desk, len(target), columns, out.dtype).find(winners[here], starts)
+        # none is outside; where NumPy is to refuse such a one, it takes into a buffer first
+        pairs[here].reshape(-1).take(positions, out=target, mode="wrap")
 
 
 class _Desk:
@@ -124,7 +123,7 @@ class _Desk:
 
     def find(self, winners: Array, starts: Array) -> Array:
         """Flat positions of winners, whose low two bits count, in windows that begin there."""
-        cells, offsets = np.bitwise_and(winners, 3, out=self.cells), self.offsets
+        cells, offsets = np.bitwise_and(winners.reshape(-1), 3, out=self.cells), self.offsets
         np.right_shift(cells, 1, out=offsets)
         np.multiply(offsets, self.row_below, out=offsets)
         np.add(offsets, cells, out=offsets)
