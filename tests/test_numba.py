@@ -120,7 +120,7 @@ def same(backend, data, window, spatial, channels):
 @pytest.mark.parametrize("window", COMMON, ids=str)
 def test_nothing_outside_is_touched(cut, window, channels, at_end):
     """Arrays lie beside memory that nobody may touch; what they hold is as from generic kernels."""
-    spatial = (5, 6, 45)[-window.axes :]
+    spatial = ((4, 6, 44) if at_end else (5, 6, 45))[-window.axes :]
     x = np.random.default_rng(0).standard_normal((2, *spatial, *channels), np.float32)
     y, winners = GENERIC.max_pool(x, window)
     values, cells = guarded(0 * y, at_end), guarded(0 * winners, at_end)
