@@ -5,12 +5,14 @@ python benchmarks/cpu_targets.py --backend numba --runs 7
 The cases are timed and checked as by `tinyml bench`. Ratios are PyTorch's time over tinyml's,
 geometric means over the shapes; "better" is the faster of PyTorch's two layouts at each shape. A
 machine that is shared with others differs from minute to minute, so that the whole is run several
-times, and the median is what counts.
+times, and the median is what counts. Each run is a process of its own: what was freed by the ones
+before lies in the C library's stock, and whoever gets it need not wait for the system's.
 """
 
 import statistics
 import time
 from contextlib import suppress
+from multiprocessing import get_context
 
 import click
 import numpy as np
@@ -76,11 +78,12 @@ TILED = tuple(
 )
 def main(backend: str, runs: int, rounds: int, settle: int) -> None:
     """Print every time, and the targets with what was measured."""
-    measure.SETTLED_SECONDS = settle / 1000
-    tinyml.set_backend(backend)
     complete: list[dict[str, float]] = []
-    with suppress(KeyboardInterrupt):
-        while len(complete) < runs and (values := values_of_a_run(backend, rounds)):
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as process, suppress(KeyboardInterrupt):
+        while len(complete) < runs:
+            values = process.apply(values_of_a_run, (backend, rounds, settle / 1000))
+            if values is None:
+                break
             complete.append(values)
             click.echo(f"run {len(complete)} of {runs}\n")
     if not complete:
@@ -94,8 +97,10 @@ def main(backend: str, runs: int, rounds: int, settle: int) -> None:
         click.echo(f"{name:<32} {asked:8.2f} {median:8.2f}   {'' if met else 'MISSED  '}{listed}")
 
 
-def values_of_a_run(backend: str, rounds: int) -> dict[str, float] | None:
+def values_of_a_run(backend: str, rounds: int, settle: float) -> dict[str, float] | None:
     """What is compared with the targets; None if the run was interrupted."""
+    measure.SETTLED_SECONDS = settle
+    tinyml.set_backend(backend)
     torch, chosen = load("torch"), tinyml.current_backend()
     report = Report(environment([chosen], [torch]))
     click.echo(line(report.environment))
