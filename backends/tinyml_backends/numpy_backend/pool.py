@@ -101,10 +101,12 @@ class _Desk:
 def _mend(pairs: Array, window: Window, values: Array, winners: Array, spare: Array) -> None:
     """Pool a block with NaNs anew; where 0.0 may have met −0.0, take the zero of the winner."""
     least = np.minimum.reduce(np.absolute(values.reshape(-1), out=spare))
+    if least > 0:
+        return
     bits, columns = pairs.view(f"i{pairs.itemsize}"), values.shape[1]
     if np.isnan(least):
         plane = pairs.reshape(1, -1, 2 * columns)
         pool.max_pool(np, plane, window, (values[np.newaxis], winners[np.newaxis]))
-    elif least == 0 and bits.min() == np.iinfo(bits.dtype).min:
+    elif bits.min() == np.iinfo(bits.dtype).min:
         some = starts_of(-(-len(pairs) // 12), columns)  # those of all would take a block's memory
         take_winners(pairs, winners, values, some)
