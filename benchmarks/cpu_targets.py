@@ -73,8 +73,9 @@ TILED = tuple(
     "--settle",
     default=round(1000 * measure.SETTLED_SECONDS),
     show_default=True,
-    help="Milliseconds of a break, and of calls behind it, before a call is timed. Without a break "
-    "PyTorch's threads, which spin after their work, hold a processor while tinyml is timed.",
+    help="Milliseconds of a break, and of calls behind it, before a call is timed. Without them "
+    "the caches hold another library's arrays, and PyTorch's threads, which spin after their work, "
+    "a processor.",
 )
 def main(backend: str, runs: int, rounds: int, settle: int) -> None:
     """Print every time, and the targets with what was measured."""
