@@ -28,23 +28,23 @@ def adaptive_max_pool(
     for axis in reversed(range(len(output_shape))):
         starts, stops = _bins(x.shape[axis + 1], output_shape[axis])
         pitch = pitches(x.shape[1:])[axis]
-        leader, place = _cells(xp, values, position, starts, axis, pitch)
+        maximum, place = _cells(xp, values, position, starts, axis, pitch)
         for k in range(1, int((stops - starts).max(initial=0))):
-            at = np.minimum(starts + k, stops - 1)  # past a window's end, its last cell again
+            at = np.minimum(starts + k, stops - 1)  # after a window's end, its last cell again
             candidate, its_place = _cells(xp, values, position, at, axis, pitch)
-            take = candidate > leader
+            take = candidate > maximum
             if x.dtype.kind == "f":
                 take |= candidate != candidate
-            replace(xp, leader, take, candidate)
+            replace(xp, maximum, take, candidate)
             replace(xp, place, take, its_place)
-        values, position = leader, place
+        values, position = maximum, place
     return values, position
 
 
 def _cells(
     xp: ModuleType, values: Array, position: Array, at: Lengths, axis: int, pitch: int
 ) -> tuple[Array, Array]:
-    """One cell of every window along an axis, and where in the plane it stands."""
+    """One cell of every window along an axis, and its position in the plane."""
     at = xp.asarray(at)
     along = (at * pitch).reshape(-1, *[1] * (values.ndim - axis - 2))
     return xp.take(values, at, axis + 1), xp.take(position, at, axis + 1) + along
@@ -110,7 +110,7 @@ def adaptive_avg_pool_gradient(
     for axis, length in enumerate(input_shape):
         starts, stops = _bins(length, outputs[axis])
         first = np.searchsorted(stops, np.arange(length), side="right")
-        last = np.searchsorted(starts, np.arange(length), side="right")  # one past it
+        last = np.searchsorted(starts, np.arange(length), side="right")  # and one more
         lead = (slice(None),) * (axis + 1)
         result = xp.zeros((*terms.shape[: axis + 1], length, *terms.shape[axis + 2 :]), terms.dtype)
         for k in range(int((last - first).max())):
