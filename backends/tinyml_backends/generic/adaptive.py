@@ -86,17 +86,7 @@ def adaptive_avg_pool(xp: ModuleType, x: Array, output_shape: tuple[int, ...]) -
     """Mean of each window; sums of floats are kept in float64."""
     total = x.astype(np.float64 if x.dtype.kind == "f" else wide(x.dtype))
     for axis, outputs in enumerate(output_shape):
-        starts, stops = _bins(x.shape[axis + 1], outputs)
-        lead = (slice(None),) * (axis + 1)
-        result = xp.zeros(
-            (*total.shape[: axis + 1], outputs, *total.shape[axis + 2 :]), total.dtype
-        )
-        for k in range(int((stops - starts).max(initial=0))):
-            longer = np.flatnonzero(stops - starts > k)
-            result[(*lead, xp.asarray(longer))] += xp.take(
-                total, xp.asarray(starts[longer] + k), axis + 1
-            )
-        total = result
+        total = _sums(xp, total, *_bins(x.shape[axis + 1], outputs), axis)
     return quotient(total, _sizes(xp, x.shape[1:], output_shape)).astype(x.dtype)
 
 
@@ -111,22 +101,23 @@ def adaptive_avg_pool_gradient(
         starts, stops = _bins(length, outputs[axis])
         first = np.searchsorted(stops, np.arange(length), side="right")
         last = np.searchsorted(starts, np.arange(length), side="right")  # and one more
-        lead = (slice(None),) * (axis + 1)
-        result = xp.zeros((*terms.shape[: axis + 1], length, *terms.shape[axis + 2 :]), terms.dtype)
-        for k in range(int((last - first).max())):
-            more = np.flatnonzero(last - first > k)
-            result[(*lead, xp.asarray(more))] += xp.take(
-                terms, xp.asarray(first[more] + k), axis + 1
-            )
-        terms = result
+        terms = _sums(xp, terms, first, last, axis)
     return terms.astype(gradient.dtype)
 
 
-def _bins(
-    length: int, outputs: int
-) -> tuple[
-    "np.ndarray[tuple[int], np.dtype[np.int64]]", "np.ndarray[tuple[int], np.dtype[np.int64]]"
-]:
+def _sums(xp: ModuleType, array: Array, starts: Lengths, stops: Lengths, axis: int) -> Array:
+    """Sums of the cells from each start to before its stop along an axis, one cell at a time."""
+    shape = list(array.shape)
+    shape[axis + 1] = len(starts)
+    result = xp.zeros(shape, array.dtype)
+    for k in range(int((stops - starts).max(initial=0))):
+        longer = np.flatnonzero(stops - starts > k)
+        place = (*[slice(None)] * (axis + 1), xp.asarray(longer))
+        result[place] += xp.take(array, xp.asarray(starts[longer] + k), axis + 1)
+    return result
+
+
+def _bins(length: int, outputs: int) -> tuple[Lengths, Lengths]:
     """Start and stop of each window along an axis."""
     i = np.arange(outputs, dtype=np.int64)
     return i * length // max(1, outputs), -(-(i + 1) * length // max(1, outputs))

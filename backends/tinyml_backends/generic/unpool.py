@@ -185,11 +185,8 @@ def first_duplicate(
             positions = Indices(xp, IN_MEMORY, window, shape)
             in_plane = positions(winners[plane : plane + 1], slice(None)).reshape(-1)
             hits = xp.nonzero(in_plane == cell_position)[0]
-            before = plane * prod(winners.shape[1:])
-            return (
-                plane * prod(shape[1:]) + cell_position,
-                *(before + int(hits[0]), before + int(hits[1])),
-            )
+            first, second = (plane * prod(winners.shape[1:]) + int(hit) for hit in hits[:2])
+            return plane * prod(shape[1:]) + cell_position, first, second
     return None
 
 
