@@ -140,7 +140,7 @@ class Window:
     @property
     def winner_dtype(self) -> "np.dtype[np.unsignedinteger]":
         """Smallest unsigned dtype that holds every cell number."""
-        return np.min_scalar_type(self.count - 1)
+        return _unsigned(self.count - 1)
 
     def output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
         """Spatial shape of the output.
@@ -218,43 +218,14 @@ class Window:
         Rows are positions along axis 0. The padding of the new window may be negative, where its
         windows leave out input cells.
         """
-        start, stop = self._span(outputs)
-        length = input_shape[0]
-        inputs = slice(min(max(start, 0), length), max(min(stop, length), 0))
-        before = min(max(-start, 0), stop - start)
-        after = stop - start - before - (inputs.stop - inputs.start)
-        return inputs, self._unrounded(input_shape, (before, after))
+        return _inputs_for(self, outputs.start, outputs.stop, tuple(input_shape))
 
     def outputs_touching(self, inputs: slice, input_shape: Sequence[int]) -> tuple[slice, "Window"]:
         """Output rows whose windows hold cells of some input rows, and the window on those alone.
 
         The opposite of `inputs_for`; there may be no such output rows.
         """
-        before, stride = self.padding[0][0], self.stride[0]
-        rows = self.output_shape(input_shape)[0]
-        first = max(0, (inputs.start - self.extent[0] + before) // stride + 1)
-        stop = max(first, min(rows, -(-(inputs.stop + before) // stride)))
-        outputs = slice(first, stop)
-        if first == stop:
-            return outputs, self
-        begin, end = self._span(outputs)
-        return outputs, self._unrounded(input_shape, (inputs.start - begin, end - inputs.stop))
-
-    def _span(self, outputs: slice) -> tuple[int, int]:
-        """First input row of the windows of some output rows, and the one after their last."""
-        start = outputs.start * self.stride[0] - self.padding[0][0]
-        return start, start + (outputs.stop - outputs.start - 1) * self.stride[0] + self.extent[0]
-
-    def _unrounded(self, input_shape: Sequence[int], rows: tuple[int, int]) -> "Window":
-        """Same windows, with padding that ends where they do, so that nothing is rounded."""
-        outputs = self.output_shape(input_shape)
-        others = [
-            (before, (n - 1) * stride + extent - before - length)
-            for (before, _), n, stride, extent, length in zip(
-                self.padding, outputs, self.stride, self.extent, input_shape, strict=True
-            )
-        ][1:]
-        return replace(self, padding=(rows, *others), ceil_mode=False)
+        return _outputs_touching(self, inputs.start, inputs.stop, tuple(input_shape))
 
     def counts(
         self, axis: int, starts: range, input_shape: Sequence[int], *, padding: bool
@@ -287,6 +258,11 @@ def pitches(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=1024)
+def _unsigned(largest: int) -> "np.dtype[np.unsignedinteger]":
+    return np.min_scalar_type(largest)
+
+
+@lru_cache(maxsize=1024)
 def _output_shape(window: Window, input_shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(input_shape) != window.axes:
         raise ValueError(
@@ -309,6 +285,50 @@ def _output_length(window: Window, axis: int, length: int) -> int:
             f"more than the padded input's {length + before + after}"
         )
     return n
+
+
+@lru_cache(maxsize=1024)
+def _inputs_for(
+    window: Window, first: int, stop: int, input_shape: tuple[int, ...]
+) -> tuple[slice, Window]:
+    start, end = _rows_of(window, first, stop)
+    length = input_shape[0]
+    inputs = slice(min(max(start, 0), length), max(min(end, length), 0))
+    before = min(max(-start, 0), end - start)
+    after = end - start - before - (inputs.stop - inputs.start)
+    return inputs, _unrounded(window, input_shape, (before, after))
+
+
+@lru_cache(maxsize=1024)
+def _outputs_touching(
+    window: Window, first: int, stop: int, input_shape: tuple[int, ...]
+) -> tuple[slice, Window]:
+    before, stride = window.padding[0][0], window.stride[0]
+    rows = window.output_shape(input_shape)[0]
+    lowest = max(0, (first - window.extent[0] + before) // stride + 1)
+    highest = max(lowest, min(rows, -(-(stop + before) // stride)))
+    if lowest == highest:
+        return slice(lowest, highest), window
+    start, end = _rows_of(window, lowest, highest)
+    return slice(lowest, highest), _unrounded(window, input_shape, (first - start, end - stop))
+
+
+def _rows_of(window: Window, first: int, stop: int) -> tuple[int, int]:
+    """First input row of the windows of some output rows, and the one after their last."""
+    start = first * window.stride[0] - window.padding[0][0]
+    return start, start + (stop - first - 1) * window.stride[0] + window.extent[0]
+
+
+def _unrounded(window: Window, input_shape: tuple[int, ...], rows: tuple[int, int]) -> Window:
+    """Same windows, with padding that ends where they do, so that nothing is rounded."""
+    outputs = window.output_shape(input_shape)
+    others = [
+        (before, (n - 1) * stride + extent - before - length)
+        for (before, _), n, stride, extent, length in zip(
+            window.padding, outputs, window.stride, window.extent, input_shape, strict=True
+        )
+    ][1:]
+    return replace(window, padding=(rows, *others), ceil_mode=False)
 
 
 @lru_cache(maxsize=1024)
