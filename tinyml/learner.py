@@ -3,17 +3,17 @@
 import math
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
-from tinyml.arrays import device_scope
 from tinyml.core.parameter import moved
-from tinyml.layers.base import device_of
-from tinyml.net import Sequential
+from tinyml.graph import Graph
+from tinyml.layers.base import Layer, scope_of
 from tinyml.optims import Optimizer
-from tinyml_backends import home_of, resolve
+from tinyml_backends import owner_of, resolve
 from tinyml_backends.arrays import Array
 
 Batch = tuple[Array, Array]
@@ -37,7 +37,8 @@ class Learner:
 
     Parameters
     ----------
-    model : Sequential
+    model : Layer
+        A network, or any layer.
     loss : object with ``forward(output, target)`` and ``backward()``
     optimizer : object with ``update(parameters)`` and ``learning_rate``
 
@@ -66,7 +67,7 @@ class Learner:
     (64, 2, 8, 8)
     """
 
-    def __init__(self, model: Sequential, loss: Loss, optimizer: Optimizer) -> None:
+    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -146,7 +147,10 @@ class Learner:
 
     def _step(self, x: Array, y: Array) -> float:
         model = self.model.train()
-        remembered = [buffer.tensor.copy() for buffer in model.buffers]
+        for layer in model.walk():
+            if isinstance(layer, Graph):
+                layer.check_owner()  # the model is left alone if another thread trains it
+        remembered = [(buffer, buffer.tensor.copy()) for buffer in model.buffers]
         model.zero_gradients()
         try:
             loss = self.loss.forward(model(self._here(x)), self._here(y))
@@ -154,9 +158,10 @@ class Learner:
             model.backward(self.loss.backward())
             # one number, so that a GPU is waited for once
             self._check_finite("gradient", float(sum(p.gradient.sum() for p in model.parameters)))
-        except Exception:
-            for buffer, tensor in zip(model.buffers, remembered, strict=True):
+        except BaseException:
+            for buffer, tensor in remembered:
                 buffer.tensor = tensor
+            model.forget()
             raise
         self.optimizer.update(model.parameters)
         return loss
@@ -172,18 +177,19 @@ class Learner:
     def evaluate(self, data: Data, *, batch_size: int = 32) -> dict[str, float]:
         """Mean loss and accuracy over data, without learning from it.
 
+        The model stays in the mode, training or not, that it is in.
+
         Returns
         -------
         dict
             "loss", the mean over all targets, and "accuracy", the share of them whose class has
             the largest output. Targets that the loss ignores do not count.
         """
-        with self.model.scope():
+        with self.model.scope(), _in_use(self.model):
             return self._evaluate(data, batch_size)
 
     def _evaluate(self, data: Data, batch_size: int) -> dict[str, float]:
         loss = right = targets = 0.0
-        self.model.eval()
         for x, y in _batches(data, batch_size, None)[0]:
             output, target = self.model(self._here(x)), self._here(y)
             counted = target != getattr(self.loss, "ignore_index", None)
@@ -196,24 +202,39 @@ class Learner:
         return {"loss": loss / targets, "accuracy": right / targets}
 
     def predict(self, x: Array, *, batch_size: int = 32) -> Array:
-        """Output of the model for each sample, in the library that ``x`` came in."""
+        """Output of the model for each sample, in the library that ``x`` came in.
+
+        The model stays in the mode, training or not, that it is in.
+        """
         _check_positive("batch_size", batch_size)
-        self.model.eval()
-        home = home_of(x)
-        parts = [
-            _moved(self.model(self._here(x[start : start + batch_size])), home.device(x))
-            for start in range(0, max(1, len(x)), batch_size)
-        ]
-        with device_scope(x):
-            return home.wherever().xp.concatenate(parts)
+        home = owner_of(x)
+        with _in_use(self.model):
+            outputs = [
+                _moved(self.model(self._here(x[start : start + batch_size])), home.device(x))
+                for start in range(0, max(1, len(x)), batch_size)
+            ]
+        with home.scope(x):
+            return home.xp.concatenate(outputs)
 
     def _here(self, array: Array) -> Array:
         return _moved(array, self.model.device)
 
 
+@contextmanager
+def _in_use(model: Layer) -> Iterator[None]:
+    """Let a model behave as in use; each layer returns to the mode that it was in."""
+    modes = [(layer, layer.training) for layer in model.walk()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+
+
 def _moved(array: Array, place: str) -> Array:
     """``array`` on the device of that name; the same object if it is there."""
-    if device_of(array) == place:
+    if owner_of(array).device(array) == place:
         return array
     return moved(array, resolve(place))
 
@@ -250,6 +271,5 @@ def _cut(x: Array, y: Array, order: Array, batch_size: int) -> Iterator[Batch]:
 
 
 def _rows(array: Array, chosen: "np.ndarray[Any, Any]") -> Array:
-    home = home_of(array)
-    with device_scope(array):
-        return array[home.wherever().asarray(chosen)]
+    with scope_of(array):
+        return array[owner_of(array).xp.asarray(chosen)]
