@@ -1,6 +1,5 @@
 """CuPy's arrays and the devices they live on."""
 
-import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial, wraps
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.backend import Backend
+from tinyml_backends.contract import Backend
 from tinyml_backends.cupy_backend import availability
 from tinyml_backends.cupy_backend.cubins import Cubins
 from tinyml_backends.cupy_backend.launcher import Launcher
@@ -24,12 +23,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def on_device(kernel: F) -> F:
-    """The kernel, run by the backend of the current device, which is that of its first array."""
+    """The kernel, run with the device of its first array as the current one."""
 
     @wraps(kernel)
     def call(self: "CupyArrays", array: Array, *args: Any, **kwargs: Any) -> Any:
         with self.scope(array):
-            return kernel(self.wherever(), array, *args, **kwargs)
+            return kernel(self, array, *args, **kwargs)
 
     return cast("F", call)
 
@@ -93,18 +92,16 @@ class CupyArrays(Backend):
         availability.check(module, device)
         self._cupy: Any = module
         self._launch = Launcher(module, Cubins() if self.keeps_kernels else None)
-        self._device: int | None = None
+        self._device = device
         self.xp = module
-        self._wherever = self
-        if device is not None:
-            self._wherever = copy.copy(self)
-            self._wherever._wherever = self._wherever
-            self._device = device
-            self.xp = cast("ModuleType", OnDevice(module, partial(module.cuda.Device, device)))
 
-    def wherever(self) -> Backend:
-        """Return the backend of CUDA's current device, which `scope` makes that of the arrays."""
-        return self._wherever
+    @property
+    def array_module(self) -> ModuleType:
+        """CuPy; what its functions make lives on the device that was named."""
+        if self._device is None:
+            return self.xp
+        scope = partial(self._cupy.cuda.Device, self._device)
+        return cast("ModuleType", OnDevice(self._cupy, scope))
 
     def scope(self, array: Array) -> AbstractContextManager[Any]:
         """Make the device of ``array`` the current one."""

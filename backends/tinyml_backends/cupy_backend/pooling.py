@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.backend import Backend
+from tinyml_backends.contract import Backend
+from tinyml_backends.conventions import Convention, Duplicates
 from tinyml_backends.cupy_backend import kernels as k
 from tinyml_backends.cupy_backend.devices import CupyArrays, on_device
 from tinyml_backends.cupy_backend.launcher import index_dtype
@@ -19,8 +20,6 @@ from tinyml_backends.cupy_backend.structs import (
     struct,
 )
 from tinyml_backends.generic import average, indices, pool, unpool
-from tinyml_backends.generic.indices import Convention
-from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
 
 #: Cells of a window that one thread should not go through alone.
