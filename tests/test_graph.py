@@ -85,7 +85,10 @@ def test_dims_replace_arithmetic(backend):
 
 def test_one_network_runs_images_of_every_size(backend):
     """The same weights, whatever the size; the bits are those of a network built for it."""
-    small, large = segnet((1, 8, 8), 2, depth=2, channels=3), segnet((1, 21, 30), 2, depth=2, channels=3)
+    small, large = (
+        segnet((1, 8, 8), 2, depth=2, channels=3),
+        segnet((1, 21, 30), 2, depth=2, channels=3),
+    )
     x = images(backend, 2, 1, 21, 30)
     y, expected = small(x), large(x)
     assert_same_bits(backend.to_numpy(y), backend.to_numpy(expected))
@@ -142,7 +145,9 @@ class TestInputsAndOutputs:
         x = images(backend, 2, *DIM)
         values = backend.to_numpy(x)
         assert_same_bits(backend.to_numpy(net(x)), values + np.maximum(values, 0))
-        assert_same_bits(backend.to_numpy(net.backward(x)), values + np.where(values > 0, values, 0))
+        assert_same_bits(
+            backend.to_numpy(net.backward(x)), values + np.where(values > 0, values, 0)
+        )
         with pytest.raises(ValueError, match="takes 2 inputs; got 1 nodes"):
             Graph("other", DIM).add(Graph("inner", DIM, DIM))
 
@@ -257,7 +262,7 @@ class TestBuilding:
             net.add(ReLU("relu"), other.input)
         with pytest.raises(TypeError, match="node is 'input'; it must be a Node"):
             net.add(ReLU("relu"), "input")
-        with pytest.raises(TypeError, match="layer is <class .*; it must be a Layer object"):
+        with pytest.raises(TypeError, match=r"layer is <class .*; it must be a Layer object"):
             net.add(ReLU)
         with pytest.raises(ValueError, match=r"is not a node of Graph\('net'\)"):
             net.output = other.input

@@ -47,8 +47,9 @@ class Graph(Layer):
     that reads it, and a backward pass sums gradients where branches part. An unpool layer that is
     tied to a pool layer of the same network (``pool=``) takes its switches.
 
-    In training, one thread owns a network from a forward pass to its backward pass; the next
-    forward pass of the same thread, `forget`, `eval`, `to` and the end of the thread release it too.
+    In training, one thread owns a network from a forward pass to its backward pass. The next
+    forward pass of the same thread, `forget`, `eval`, `to` and the end of the thread release it
+    too.
 
     Parameters
     ----------
@@ -252,9 +253,8 @@ class Graph(Layer):
                         counts[i] += 1
             unused = [number for number in range(len(self.inputs)) if not counts[number]]
             if unused or not self._steps:
-                raise ValueError(
-                    f"{self!r}: no layer leads from input {unused[0] if unused else 0} to the output"
-                )
+                first = unused[0] if unused else 0
+                raise ValueError(f"{self!r}: no layer leads from input {first} to the output")
             self._plan = tuple(counts)
         return self._plan
 
@@ -326,8 +326,8 @@ def _check_tree(network: Graph, layers: tuple[Layer, ...]) -> None:
         for tie in vars(layer).values():
             if isinstance(tie, Tie) and tie.layer not in inside:
                 raise ValueError(
-                    f"{layer!r} is tied to {tie.layer!r}, which is not in {network!r}; run a network "
-                    "that has both"
+                    f"{layer!r} is tied to {tie.layer!r}, which is not in {network!r}; run a "
+                    "network that has both"
                 )
 
 

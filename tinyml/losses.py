@@ -19,7 +19,8 @@ class _Saved(NamedTuple):
     index: Array
     """Class of each target, any for one that is not counted."""
     counted: Array
-    count: int
+    targets: int
+    """Number of those that are counted."""
 
 
 class SoftmaxCrossEntropy:
@@ -112,7 +113,7 @@ class SoftmaxCrossEntropy:
 
 
 def _gradient(
-    exponentials: Array, total: Array, index: Array, counted: Array, count: int
+    exponentials: Array, total: Array, index: Array, counted: Array, targets: int
 ) -> Array:
     """Softmax minus one at the target, divided by the number of targets; overwrites its input."""
     xp, probability = backend_for(total).xp, exponentials
@@ -120,5 +121,5 @@ def _gradient(
     of_target = xp.take_along_axis(probability, index, 1) - 1
     xp.put_along_axis(probability, index, of_target, 1)
     probability *= xp.expand_dims(counted, 1)
-    probability /= count
+    probability /= targets
     return probability

@@ -1,4 +1,4 @@
-"""What all layers share: a tree of layers with parameters, and the checks on what they are given."""
+"""What all layers share: the tree of layers and parameters, and the checks on inputs."""
 
 import copy
 from collections.abc import Iterator
@@ -102,7 +102,7 @@ class Layer:
     # -- the tree ----------------------------------------------------------------------------
 
     def walk(self) -> "Iterator[Layer]":
-        """This layer and every layer below it, each once, a parent before its children."""
+        """Yield this layer and every layer below it, each once, a parent before its children."""
         return (found for found in _reachable(self) if isinstance(found, Layer))
 
     @property
@@ -183,7 +183,8 @@ class Layer:
     def replica(self) -> Self:
         """Copy that shares all parameters and buffers and owns its saved state.
 
-        Another thread can run it. An unpool layer of the copy is tied to the copy of its pool layer.
+        Another thread can run it. An unpool layer of the copy is tied to the copy of its pool
+        layer.
 
         Examples
         --------
@@ -197,7 +198,8 @@ class Layer:
         outside = {tie.layer for tie in inside if isinstance(tie, Tie)} - set(inside)
         shared = (*(found for found in inside if isinstance(found, Buffer)), *outside)
         memo: dict[Any, Any] = {id(kept): kept for kept in shared}
-        return copy.deepcopy(self, {**memo, _REPLICA: True})
+        memo[_REPLICA] = True
+        return copy.deepcopy(self, memo)
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
         twin = object.__new__(type(self))

@@ -11,7 +11,6 @@ from tinyml_backends import Window, backend_for, current_backend
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths
 from tinyml_backends.arrays import Array
 
-
 __all__ = ["Conv2D", "col2im_indices", "get_im2col_indices", "im2col_indices"]
 
 

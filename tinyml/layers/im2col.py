@@ -7,6 +7,8 @@ columns over output row, output column and sample, the sample fastest.
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
+
 from tinyml.arrays import check_shape
 from tinyml_backends import Window, backend_for, current_backend
 from tinyml_backends.arguments import lengths, per_axis

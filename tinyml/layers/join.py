@@ -50,7 +50,7 @@ class Add(Layer):
         """One gradient for each input: that of the sum."""
         shape, count = self.saved_by_forward()
         check_shape(f"{self!r}: gradient", in_gradient, shape)
-        return (in_gradient,) * count
+        return tuple(in_gradient for _ in range(count))
 
 
 class Concat(Layer):
@@ -102,8 +102,7 @@ class Concat(Layer):
         check_shape(f"{self!r}: gradient", in_gradient, shape)
         stops = [sum(channels[: i + 1]) for i in range(len(channels))]
         return tuple(
-            in_gradient[:, stop - count : stop]
-            for count, stop in zip(channels, stops, strict=True)
+            in_gradient[:, stop - count : stop] for count, stop in zip(channels, stops, strict=True)
         )
 
 
@@ -113,7 +112,5 @@ def _shape_of_first(layer: Layer, inputs: tuple[Array, ...]) -> tuple[int, ...]:
     backend_for(*inputs)
     shape = tuple(inputs[0].shape)
     if len(shape) < 2:
-        raise ValueError(
-            f"{layer!r}: input 0 has shape {shape}; it must be (samples, channels, …)"
-        )
+        raise ValueError(f"{layer!r}: input 0 has shape {shape}; it must be (samples, channels, …)")
     return shape
