@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
-from tinyml.average import avg_pool, avg_pool_gradient, check_divisor
 from tinyml.layers.base import SpatialLayer
-from tinyml.pooling import max_pool, max_pool_gradient
-from tinyml.switches import Switches
+from tinyml.pooling.average import avg_pool, avg_pool_gradient, check_divisor
+from tinyml.pooling.max import max_pool, max_pool_gradient
+from tinyml.pooling.switches import Switches
 from tinyml_backends import Window
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths
 from tinyml_backends.arrays import Array

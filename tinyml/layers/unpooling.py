@@ -7,8 +7,8 @@ from typing import ClassVar
 from tinyml.layers.base import SpatialLayer
 from tinyml.layers.convolution import columns_to_image
 from tinyml.layers.pooling import MaxPool2D
-from tinyml.pooling import max_unpool, max_unpool_gradient
-from tinyml.switches import Switches
+from tinyml.pooling.max import max_unpool, max_unpool_gradient
+from tinyml.pooling.switches import Switches
 from tinyml_backends import Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
 from tinyml_backends.arrays import Array
