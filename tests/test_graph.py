@@ -217,8 +217,8 @@ class TestInputsAndOutputs:
             net(backend.xp.array(images(backend, 1, *DIM)))
         finally:
             gc.enable()
-        # the input, note0's (the skip), note1's, the sum
-        assert last.seen == [False, False, False, True]
+        # the caller's input, the skip, note1's output, the sum
+        assert last.seen == [True, False, False, True]
 
 
 class TestBuilding:

@@ -149,7 +149,7 @@ def test_everything_moves(backend):
     model = network()
     model.backward(model(images(backend)))
     Adam().update(model.parameters)
-    assert model.to(Elsewhere()).device == "elsewhere"
+    model.to(Elsewhere())
     tensors = [b.tensor for b in (*model.parameters, *model.buffers)]
     tensors += [p.gradient for p in model.parameters]
     tensors += [p.state[key] for p in model.parameters for key in ("first", "second")]

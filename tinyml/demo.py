@@ -162,9 +162,8 @@ def train(learner: Learner, data: Halves, steps: int, seed: int) -> float:
 def find(learner: Learner, data: Halves, seconds: float) -> Result:
     """Look at the right half with what was learned."""
     right = data.image[None, :, :, data.cut :]
-    whole = learner.model.replica(right.shape[1:])
-    logits = Learner(whole, learner.loss, learner.optimizer).predict(right)
-    pools = [layer for layer in whole.layers if isinstance(layer, MaxPool2D)]
+    logits = learner.predict(right)
+    pools = [layer for layer in learner.model.walk() if isinstance(layer, MaxPool2D)]
     switches = [pool.switches for pool in pools if pool.switches is not None]
     return Result(
         learner.history["loss"],

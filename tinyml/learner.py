@@ -146,10 +146,8 @@ class Learner:
             return self._step(x, y)
 
     def _step(self, x: Array, y: Array) -> float:
+        _check_owner(self.model)
         model = self.model.train()
-        for layer in model.walk():
-            if isinstance(layer, Graph):
-                layer.check_owner()  # the model is left alone if another thread trains it
         remembered = [(buffer, buffer.tensor.copy()) for buffer in model.buffers]
         model.zero_gradients()
         try:
@@ -223,6 +221,7 @@ class Learner:
 @contextmanager
 def _in_use(model: Layer) -> Iterator[None]:
     """Let a model behave as in use; each layer returns to the mode that it was in."""
+    _check_owner(model)
     modes = [(layer, layer.training) for layer in model.walk()]
     model.eval()
     try:
@@ -230,6 +229,13 @@ def _in_use(model: Layer) -> Iterator[None]:
     finally:
         for layer, training in modes:
             layer.training = training
+
+
+def _check_owner(model: Layer) -> None:
+    """Refuse a model that another thread trains, before anything of it changes."""
+    for layer in model.walk():
+        if isinstance(layer, Graph):
+            layer.check_owner()
 
 
 def _moved(array: Array, place: str) -> Array:
