@@ -119,7 +119,9 @@ class Graph(Layer):
         return tuple(step.layer for step in self._steps)
 
     def add(self, layer: Layer, *nodes: Node) -> Node:
-        """Run ``layer`` on the values of ``nodes``, by default on the node added last.
+        """Run ``layer`` on the values of ``nodes``, by default of the node added last.
+
+        Without nodes, the first layer reads the first input.
 
         Returns
         -------
@@ -145,7 +147,8 @@ class Graph(Layer):
         """
         if not isinstance(layer, Layer):
             raise TypeError(f"layer is {layer!r}; it must be a Layer object")
-        numbers = tuple(map(self._number, nodes)) or (len(self._nodes) - 1,)
+        last = len(self._nodes) - 1 if self._steps else 0
+        numbers = tuple(map(self._number, nodes)) or (last,)
         present = set(self.walk())
         twice = next((inside for inside in layer.walk() if inside in present), None)
         if twice is not None:
@@ -173,12 +176,17 @@ class Graph(Layer):
 
     def output_dim(self, *dims: Dim) -> Dim | None:
         """Shape of one output sample for inputs of other sizes."""
+        self._check_count(len(dims))
         known = nullcontext() if pooled_dims.get() is not None else _set(pooled_dims, {})
         with known:
             at: list[Dim | None] = list(dims)
             for step in self._steps:
                 at.append(_output_dim(step.layer, tuple(at[i] for i in step.inputs)))
         return at[self.output.number]
+
+    def _check_count(self, count: int) -> None:
+        if count != len(self.inputs):
+            raise TypeError(f"{self!r} takes {len(self.inputs)} inputs; got {count}")
 
     def _number(self, node: Node) -> int:
         if not isinstance(node, Node):
@@ -201,8 +209,7 @@ class Graph(Layer):
         ValueError, TypeError
             If a layer does not take what it is given, or is tied to one outside this network.
         """
-        if len(inputs) != len(self.inputs):
-            raise TypeError(f"{self!r} takes {len(self.inputs)} inputs; got {len(inputs)}")
+        self._check_count(len(inputs))
         with self._owner.forward_pass(self), self._as_outermost(inputs):
             waiting = list(self._readers())
             values: dict[int, Any] = dict(enumerate(inputs))

@@ -21,7 +21,7 @@ Data = Batch | Iterable[Batch]
 
 
 class Loss(Protocol):
-    """What a learner makes small."""
+    """What a learner minimises."""
 
     def forward(self, output: Array, target: Array) -> float:
         """Loss of a batch."""
@@ -87,8 +87,8 @@ class Learner:
         Parameters
         ----------
         train : (x, y) or iterable of (x, y) batches
-            A pair of arrays is shuffled anew for each epoch and cut into batches; the batches of an
-            iterable are taken as they come.
+            A pair of arrays is shuffled again for each epoch and split into batches; the batches of
+            an iterable are used in its order.
         validation : as ``train``, optional
             Evaluated after each epoch.
         epochs, batch_size, seed : int
@@ -253,7 +253,7 @@ def _check_positive(name: str, value: int) -> None:
 def _batches(
     data: Data, batch_size: int, rng: np.random.Generator | None
 ) -> tuple[Iterable[Batch], int | None]:
-    """Batches, and their number where it is known; a pair is cut, in a new order."""
+    """Batches, and their number if it is known; a pair is split, in a new order."""
     if isinstance(data, list | tuple) and len(data) == 2 and hasattr(data[0], "shape"):
         data = (data[0], data[1])
     elif isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], tuple):
@@ -267,10 +267,10 @@ def _batches(
         raise ValueError(f"x has {len(x)} samples and y {len(y)}; they must have the same number")
     _check_positive("batch_size", batch_size)
     order = np.arange(len(x)) if rng is None else rng.permutation(len(x))
-    return _cut(x, y, order, batch_size), -(-len(x) // batch_size)
+    return _split(x, y, order, batch_size), -(-len(x) // batch_size)
 
 
-def _cut(x: Array, y: Array, order: Array, batch_size: int) -> Iterator[Batch]:
+def _split(x: Array, y: Array, order: Array, batch_size: int) -> Iterator[Batch]:
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         yield _rows(x, chosen), _rows(y, chosen)

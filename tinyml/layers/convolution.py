@@ -89,7 +89,7 @@ class Conv2D(SpatialLayer):
         deviation = (2 / prod(shape[1:])) ** 0.5
         weight = np.random.default_rng(rng).standard_normal(shape, np.float32) * deviation
         asarray = current_backend().asarray
-        self.weight = Parameter(asarray(weight.astype(np.float32, copy=False)))
+        self.weight = Parameter(asarray(weight))
         self.bias = Parameter(asarray(np.zeros(n_filters, np.float32))) if bias else None
 
     def output_of(self, dim: Dim) -> Dim:

@@ -11,7 +11,7 @@ from tinyml_backends import Window
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths
 from tinyml_backends.arrays import Array
 
-#: Input shapes of the pooling layers that one `tinyml.graph.Graph.output_dim` has gone through.
+#: While `tinyml.graph.Graph.output_dim` works, the input shape of each pooling layer seen so far.
 pooled_dims: "ContextVar[dict[MaxPool2D, Dim] | None]" = ContextVar("pooled_dims", default=None)
 
 

@@ -95,7 +95,8 @@ class MaxUnpool2D(SpatialLayer):
     def output_of(self, dim: Dim) -> Dim:
         """Channels, and spatial shape of the array before pooling.
 
-        That is the shape that ``pool`` was asked about, or built for; without one, the smallest.
+        That is the shape of the input of ``pool``. Without one it is the smallest shape that pools
+        to ``dim``.
         """
         pool = self.pool
         if pool is not None:
