@@ -18,8 +18,8 @@ import click
 import numpy as np
 
 import tinyml
-from cases import CASES, Pooling
 from tinyml.bench import measure, tables
+from tinyml.bench.cases import CASES, Pooling
 from tinyml.bench.environment import environment, line
 from tinyml.bench.peers import load
 from tinyml.bench.results import Measured, Report

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cases import CASES, Case, difference, reference
+from tinyml.bench.cases import CASES, Case, difference, reference
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

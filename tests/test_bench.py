@@ -12,10 +12,12 @@ import pytest
 import tinyml
 from conftest import peer
 from support.bench import SMALL, Planted, bench, plant, quick  # noqa: F401
-from tinyml.bench import cases, load, measure, runner, tables
+from tinyml.bench import cases, load, measure, peers, runner, tables
 from tinyml.bench.cases import Convolution
 from tinyml.bench.measure import Contender, wall_clock
 from tinyml.bench.results import Measured, Report, Timing
+from tinyml.bench.torch_network import torch_network
+from tinyml.layers import Conv2D, Layer, ReLU
 from tinyml_backends.numpy_backend import NumpyBackend
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("quick")]
@@ -146,6 +148,37 @@ class TestCases:
         assert len(told) == len(without)
         assert all(lines[n - 2] in without for n in told)
 
+    @pytest.mark.parametrize("library", ["torch", "onnxruntime"])
+    def test_a_network_with_a_layer_that_a_peer_lacks_is_refused(self, library):
+        """It would time another network, and its results might even be equal."""
+
+        class Twice(Layer):
+            def forward(self, x):
+                return 2 * x
+
+        peer("onnx" if library == "onnxruntime" else library)
+        peer(library)
+        build = {
+            "torch": torch_network,
+            "onnxruntime": lambda layers: peers.load(library)._network(layers, np.zeros((1, 1))),
+        }[library]
+        with pytest.raises(LookupError, match="layer 'double' is a Twice, which has no"):
+            build([ReLU("relu"), Twice("double")])
+
+    def test_peers_take_every_option_of_a_convolution(self, torch):
+        """The table's convolutions have none, so that a lost one would not be noticed there."""
+        peer("onnx")
+        peer("onnxruntime")
+        options = {"stride": (2, 1), "padding": (1, 3), "dilation": (1, 2), "groups": 2}
+        layer = Conv2D("conv", (4, 9, 8), 6, (3, 2), **options, rng=0)
+        layer.bias.tensor[...] = np.arange(6)
+        x = cases.values((2, 4, 9, 8))
+        expected = (layer(x),)
+        theirs = torch_network([layer])(torch.from_numpy(x)).detach().numpy()
+        assert cases.difference((theirs,), expected, 1e-5) == ""
+        prepared = peers.load("onnxruntime")._network([layer], x)
+        assert cases.difference(prepared.results(prepared.run()), expected, 1e-5) == ""
+
     def test_the_reference_runs_generic_kernels(self, monkeypatch):
         def broken(*_, **__):
             raise AssertionError("the backend under test is not its own reference")
@@ -220,6 +253,10 @@ class TestChecks:
         assert cases.difference((np.array([10**9]),), (np.array([10**9 + 1]),), 1e-3)
 
 
+def timing(name):
+    return Timing(name, "backend", name, "cpu")
+
+
 class TestMeasure:
     def test_turns_are_taken(self):
         order = []
@@ -229,11 +266,11 @@ class TestMeasure:
                 order.append(name)
 
             prepared = cases.Prepared(run, lambda _: ())
-            return Contender(name, "backend", name, prepared, lambda run, _: run() or 1.0)
+            return Contender(timing(name), prepared, lambda run, _: run() or 1.0)
 
         both = [contender("a"), contender("b")]
         assert measure.measure(both, rounds=9, budget=1e9)
-        assert [len(c.seconds) for c in both] == [9, 9]
+        assert [len(c.timing.seconds) for c in both] == [9, 9]
         assert order[4:] == ["a", "b"] * 9
 
     def test_others_fall_asleep_and_the_own_memory_is_touched_before_a_sample(self, monkeypatch):
@@ -241,7 +278,7 @@ class TestMeasure:
         monkeypatch.setattr(measure, "SETTLED_SECONDS", 0.02)
         monkeypatch.setattr(measure.time, "sleep", lambda seconds: log.append("break"))
         prepared = cases.Prepared(lambda: log.append("run"), lambda _: ())
-        contender = Contender("a", "backend", "a", prepared, wall_clock)
+        contender = Contender(timing("a"), prepared, wall_clock)
         measure.measure([contender], rounds=7, budget=0)
         turns = " ".join(log).split("break")
         assert len(turns) == 1 + 7
@@ -249,9 +286,9 @@ class TestMeasure:
 
     def test_a_long_case_gets_the_fewest_rounds(self):
         prepared = cases.Prepared(lambda: None, lambda _: ())
-        contender = Contender("a", "backend", "a", prepared, wall_clock)
+        contender = Contender(timing("a"), prepared, wall_clock)
         measure.measure([contender], rounds=100, budget=0)
-        assert len(contender.seconds) == measure.FEWEST_ROUNDS
+        assert len(contender.timing.seconds) == measure.FEWEST_ROUNDS
 
     def test_a_gpu_is_timed_by_its_events(self):
         """With a backend on NumPy whose module has a ``cuda``, of which all is used as in CuPy."""

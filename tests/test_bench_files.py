@@ -10,6 +10,7 @@ import tinyml
 from support.bench import SMALL, Planted, bench, plant, quick, refused  # noqa: F401
 from tinyml.bench import cases, measure, results
 from tinyml.bench.results import Measured, Report, Timing
+from tinyml.cli import bench as bench_command
 from tinyml_backends.numpy_backend import NumpyBackend
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("quick")]
@@ -217,9 +218,7 @@ class TestArguments:
         assert file.read_bytes() == before
 
     def test_a_plot_without_matplotlib(self, tmp_path, monkeypatch):
-        from tinyml.bench import command
-
-        monkeypatch.setattr(command, "find_spec", lambda name: None)
+        monkeypatch.setattr(bench_command, "find_spec", lambda name: None)
         message = "--plot needs matplotlib; run: python3 -m pip install matplotlib"
         assert refused("--plot", tmp_path / "x.png") == message
 

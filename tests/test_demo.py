@@ -16,8 +16,7 @@ from click.testing import CliRunner
 
 import tinyml
 from support.compare import assert_same_bits
-from tinyml import demo
-from tinyml.cli import main
+from tinyml.cli import demo, main
 from tinyml.data import load_nuclei
 from tinyml.data.pairs import read_pair
 
@@ -357,7 +356,7 @@ class TestBadInput:
     def test_without_the_extra(self, refused, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         monkeypatch.setattr(
-            "tinyml.cli.find_spec", lambda name: None if name == "matplotlib" else True
+            "tinyml.cli.demo.find_spec", lambda name: None if name == "matplotlib" else True
         )
         refused("the demo needs matplotlib; in the clone of tinyml run: python3 -m pip install")
 

@@ -7,8 +7,9 @@ from typing import Any
 from tinyml.bench.cases import LEARNING_RATE, Case, Convolution, Pooling, Prepared, Run
 from tinyml.bench.cases import SegNet as SegNetCase
 from tinyml.bench.cases import values as numbers
-from tinyml.bench.measure import PEER, Contender, Timer, wall_clock
-from tinyml.bench.torch_segnet import torch_segnet
+from tinyml.bench.measure import Contender, Timer, wall_clock
+from tinyml.bench.results import PEER, Timing
+from tinyml.bench.torch_network import torch_network
 from tinyml_backends import use_backend
 
 #: The reverse of contiguous, by the number of spatial axes; one axis has none.
@@ -27,7 +28,7 @@ class PyTorch:
         self.version = torch.__version__
 
     def describe(self) -> dict[str, Any]:
-        """What the environment line says of it."""
+        """Version and threads, for the environment line."""
         return {"version": self.version, "threads": self.torch.get_num_threads()}
 
     def contenders(self, case: Case, places: set[str]) -> Iterator[Contender]:
@@ -47,16 +48,12 @@ class PyTorch:
         ndim = case.ndim if isinstance(case, Pooling) else 2
         for place in sorted(places & set(devices)):
             for form in ("contiguous_format", *filter(None, [CHANNELS_LAST.get(ndim)])):
-                name = " ".join(
-                    [
-                        "torch",
-                        *["cuda"] * (place == "gpu"),
-                        *[form] * (form in CHANNELS_LAST.values()),
-                    ]
-                )
+                name = "torch" + " cuda" * (place == "gpu")
+                if form in CHANNELS_LAST.values():
+                    name += f" {form}"
                 timer: Timer = wall_clock if place == "cpu" else self._events
                 prepared = self._prepare(case, devices[place], getattr(self.torch, form))
-                yield Contender(name, PEER, self.name, prepared, timer, place, exact=False)
+                yield Contender(Timing(name, PEER, self.name, place), prepared, timer)
 
     def _prepare(self, case: Case, device: str, form: Any) -> Prepared:
         def tensor(array: Any) -> Any:
@@ -66,7 +63,7 @@ class PyTorch:
         if isinstance(case, Pooling):
             run = self._pooling(case, tensor)
         elif isinstance(case, Convolution):
-            run = self._convolution(case, tensor)
+            run = self._convolution(case, tensor, device, form)
         elif isinstance(case, SegNetCase):
             run = self._segnet(case, tensor, device, form)
         else:
@@ -81,7 +78,7 @@ class PyTorch:
         y, indices = (a.detach() for a in max_pool(x, *window, return_indices=True))
         source, shape = y.clone().requires_grad_(), list(case.shape[2:])
         per_axis = [[number] * case.ndim for number in (case.stride, case.padding)]
-        # the public functions check and look up in Python what these are given
+        # in 2-D and 3-D without the checks that the public functions do in Python
         unpool: Run = {
             1: lambda: functional.max_unpool1d(source, indices, *window, output_size=shape),
             2: lambda: torch.ops.aten.max_unpool2d(source, indices, shape),
@@ -96,24 +93,22 @@ class PyTorch:
             return partial(self._grad, pooled, (x,), y)
         return partial(self._grad, unpool(), (source,), x.detach())
 
-    def _convolution(self, case: Convolution, tensor: Callable[[Any], Any]) -> Run:
+    def _convolution(
+        self, case: Convolution, tensor: Callable[[Any], Any], device: str, form: Any
+    ) -> Run:
+        with use_backend("numpy"):
+            model = torch_network([case.layer()]).to(device).to(memory_format=form)
         x = tensor(numbers(case.shape)).requires_grad_()
-        weight = tensor(case.weight()).requires_grad_()
-        conv = partial(self.torch.nn.functional.conv2d, x, weight, padding=case.size // 2)
         if case.operation == "conv":
-            return self._without_graph(conv)
-        return partial(self._grad, conv(), (x, weight), tensor(case.gradient()))
+            return self._without_graph(partial(model, x))
+        return partial(self._grad, model(x), (x, *model.parameters()), tensor(case.gradient()))
 
     def _segnet(
         self, case: SegNetCase, tensor: Callable[[Any], Any], device: str, form: Any
     ) -> Run:
         torch = self.torch
         with use_backend("numpy"):
-            weights = case.model()
-        network = torch_segnet()(
-            case.shape[1], case.classes, depth=case.depth, channels=case.channels
-        )
-        model = network.load(weights).to(device).to(memory_format=form)
+            model = torch_network(case.model().layers).to(device).to(memory_format=form)
         x = tensor(numbers(case.shape))
         if case.operation == "inference":
             return self._without_graph(partial(model.eval(), x))
@@ -125,7 +120,7 @@ class PyTorch:
             loss = torch.nn.functional.cross_entropy(model(x), target)
             loss.backward()
             optimizer.step()
-            loss.item()  # as our step, which returns a number
+            loss.item()  # our step returns a number too
             return loss, *(p.grad for p in model.parameters())
 
         return step

@@ -9,6 +9,8 @@ from typing import Any
 
 #: Marks our files, and changes when their form does.
 FORMAT = "tinyml-bench-1"
+#: Kinds of contenders: a backend of tinyml, a peer, or copying memory.
+BACKEND, PEER, COPY = "backend", "peer", "copy"
 
 
 @dataclass
@@ -17,10 +19,12 @@ class Timing:
 
     name: str
     kind: str
-    """"backend", "peer" or "copy"."""
+    """`BACKEND`, `PEER` or `COPY`."""
     library: str
+    """The fastest of several forms counts for it: "numba", "torch", "copy"."""
     place: str
-    seconds: list[float]
+    """Ratios are taken between contenders of one place: "cpu" or "gpu"."""
+    seconds: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
@@ -49,7 +53,7 @@ class Measured:
     left_out: list[str] = field(default_factory=list)
     """Peers without the operation, and why."""
     others: float | None = None
-    """Share of all CPUs that other programs used meanwhile; None where nobody can tell."""
+    """Share of all CPUs that other programs used meanwhile; None if unknown."""
 
     def speed(self, timing: Timing) -> float | None:
         """GB/s of the bytes that the case must move."""

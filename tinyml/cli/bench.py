@@ -1,31 +1,36 @@
 """``tinyml bench``."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 import tinyml
-from tinyml.outputs import Failure, check_output, check_picture
+from tinyml.bench import plot as chart
+from tinyml.bench import tables
+from tinyml.bench.cases import chosen
+from tinyml.bench.environment import environment, line
+from tinyml.bench.peers import load
+from tinyml.bench.results import Report
+from tinyml.bench.runner import run
+from tinyml.cli.outputs import PICTURES, Failure, check_output
 from tinyml_backends import Backend, resolve
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command("bench")
 @click.option(
     "--backends",
     metavar="NAMES",
     help="Backends of tinyml, for example numpy,numba; by default the selected one.",
 )
 @click.option(
-    "--peers",
-    default="",
-    metavar="NAMES",
-    help="Other libraries to time beside: torch,onnxruntime.",
+    "--peers", metavar="NAMES", help="Other libraries to time in turns: torch,onnxruntime."
 )
 @click.option(
     "--cases",
@@ -35,17 +40,13 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--list", "listed", is_flag=True, help="List the chosen cases and end.")
 @click.option(
-    "--rounds",
-    default=15,
-    show_default=True,
-    type=click.IntRange(min=7),
-    help="Times that everybody takes a turn in each case.",
+    "--rounds", default=15, show_default=True, type=click.IntRange(7), help="Samples in each case."
 )
 @click.option(
     "--budget",
     default=10.0,
     show_default=True,
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(0),
     help="Seconds after which a case ends once it has had 7 rounds.",
 )
 @click.option(
@@ -56,24 +57,22 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--compare", "old", type=FILE, help="Say what got slower since the run that --json wrote."
 )
-def bench(
+def command(
     backends: str | None,
-    peers: str,
+    peers: str | None,
     cases: str,
     listed: bool,
-    rounds: int,
-    budget: float,
-    reuse: bool,
     output: Path | None,
     plot: Path | None,
     old: Path | None,
+    **options: Any,
 ) -> None:
     """Time tinyml beside other libraries; every result is checked.
 
     For example: tinyml bench --backends numpy,numba --peers torch --cases "unpool 224"
 
-    In each case everybody takes turns, so that all see the same machine. A line gives the median
-    and the least time of one call; GB/s, where each case counts input, output and winners (of a
+    In each case all take turns, so that they see the same machine. A line gives the median and the
+    least time of one call; GB/s, where each case counts input, output and winners (of a
     convolution, weights) once; and these GB/s as a share of those of copying memory in the same
     turns. "vs torch" is PyTorch's time over tinyml's: above 1, tinyml is faster. PyTorch is timed
     contiguous and channels last, and the faster one counts. On a GPU, CUDA events measure, and
@@ -88,9 +87,6 @@ def bench(
     Exits with 1 if a result was wrong or a time got slower, with 2 if an argument is, and with 130
     after Ctrl-C.
     """
-    from tinyml.bench.cases import chosen
-    from tinyml.bench.results import Report
-
     table = chosen(cases)
     if not table:
         raise Failure(f"no case has all words of {cases!r}; `tinyml bench --list` shows the names")
@@ -98,32 +94,50 @@ def bench(
         click.echo("\n".join(map(str, table)))
         return
     try:
-        chosen_backends = _backends(backends)
+        ours = _backends(backends)
         _check_files(output, plot, old)
-        before = None if old is None else Report.read(old)
-        names = {measured.case for measured in before.measured} if before else set()
-        if old and not names & set(map(str, table)):
+        before = Report.read(old) if old else None
+        if before and not {m.case for m in before.measured} & set(map(str, table)):
             raise ValueError(f"{old} has none of the chosen cases")
-        loaded = _peers(peers)
+        others = [load(name) for name in _names("--peers", peers)] if peers else []
     except (ValueError, tinyml.BackendUnavailableError) as error:
         raise Failure(str(error)) from error
-    report = _run(table, chosen_backends, loaded, rounds=rounds, budget=budget, reuse=reuse)
-    sys.exit(_finish(report, output, plot, before, old))
+
+    report, columns = Report(environment(ours, others)), [peer.name for peer in others]
+    title = line(report.environment)
+    click.echo(title)
+    click.echo(tables.header(columns))
+    # tqdm hides itself (disable=None) where its output is no terminal
+    with tqdm(total=len(table), unit="case", disable=None, leave=False) as progress:
+        for measured in run(report, table, ours, others, **options):
+            with tqdm.external_write_mode(file=sys.stdout):
+                click.echo("\n".join(tables.rows(measured, columns)))
+            progress.update()
+    for text in (*tables.means(report), *tables.disturbance(report)):
+        click.echo(text)
+
+    code = int(bool(report.errors))
+    if not report.complete:
+        click.echo(f"interrupted after {len(report.measured)} cases", err=True)
+        code = 130
+    if before:
+        lines, slower = tables.comparison(before, report, str(old))
+        click.echo("\n".join(lines))
+        code = code or int(slower)
+    if output:
+        _write(output, report.write)
+    if plot and any(measured.timings for measured in report.measured):
+        _write(plot, lambda path: chart.draw(path, report, title))
+    sys.exit(code)
 
 
 def _backends(text: str | None) -> list[Backend]:
     if text is None:
         return [tinyml.current_backend()]
-    found = {name: resolve(name) for name in _names("--backends", text)}
-    if len({backend.name for backend in found.values()}) < len(found):
+    found = [resolve(name) for name in _names("--backends", text)]
+    if len({backend.name for backend in found}) < len(found):
         raise ValueError(f"--backends is {text!r}; two of these are one backend, name it once")
-    return list(found.values())
-
-
-def _peers(text: str) -> list[Any]:
-    from tinyml.bench.peers import load
-
-    return [load(name) for name in _names("--peers", text)] if text else []
+    return found
 
 
 def _names(option: str, text: str) -> list[str]:
@@ -140,57 +154,9 @@ def _check_files(output: Path | None, plot: Path | None, old: Path | None) -> No
     if plot:
         if find_spec("matplotlib") is None:
             raise ValueError("--plot needs matplotlib; run: python3 -m pip install matplotlib")
-        check_picture("--plot", plot)
-        check_output("--plot", plot, [old], "the file to compare with")
+        check_output("--plot", plot, [old], "the file to compare with", PICTURES)
         if output and plot.resolve() == output.resolve():
             raise ValueError(f"--plot and --json are both {plot}; name two files")
-
-
-def _run(table: Sequence[Any], backends: list[Backend], peers: list[Any], **options: Any) -> Any:
-    """Measure, and print each case as it is done."""
-    from tqdm import tqdm
-
-    from tinyml.bench import tables
-    from tinyml.bench.environment import environment, line
-    from tinyml.bench.results import Report
-    from tinyml.bench.runner import run
-
-    report = Report(environment(backends, peers))
-    names = [peer.name for peer in peers]
-    click.echo(line(report.environment))
-    click.echo(tables.header(names))
-    # tqdm hides itself (disable=None) where its output is no terminal
-    with tqdm(total=len(table), unit="case", disable=None, leave=False) as progress:
-        for measured in run(report, tuple(table), backends, peers, **options):
-            with tqdm.external_write_mode(file=sys.stdout):
-                click.echo("\n".join(tables.rows(measured, names)))
-            progress.update()
-    for text in (*tables.means(report), *tables.disturbance(report)):
-        click.echo(text)
-    return report
-
-
-def _finish(
-    report: Any, output: Path | None, plot: Path | None, before: Any, old: Path | None
-) -> int:
-    """Write, draw and compare what was measured; the exit code."""
-    from tinyml.bench.environment import line
-    from tinyml.bench.plot import draw
-    from tinyml.bench.tables import comparison
-
-    code = 1 if report.errors else 0
-    if not report.complete:
-        click.echo(f"interrupted after {len(report.measured)} cases", err=True)
-        code = 130
-    if before is not None:
-        lines, slower = comparison(before, report, str(old))
-        click.echo("\n".join(lines))
-        code = code or int(slower)
-    if output:
-        _write(output, report.write)
-    if plot and any(measured.timings for measured in report.measured):
-        _write(plot, lambda path: draw(path, report, line(report.environment)))
-    return code
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:

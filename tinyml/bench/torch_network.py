@@ -1,0 +1,71 @@
+"""The same network in PyTorch, from the same weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tinyml.arrays import to_numpy
+from tinyml.layers import BatchNorm2D, Conv2D, Layer, MaxPool2D, MaxUnpool2D, ReLU
+
+
+def torch_network(layers: Sequence[Layer]) -> Any:
+    """``torch.nn.Module`` of layers one after another, with copies of their weights.
+
+    Raises
+    ------
+    LookupError
+        If a layer has no counterpart here.
+    """
+    from torch import nn
+
+    class Network(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps = nn.ModuleList(map(_module, layers))
+
+        def forward(self, x: Any) -> Any:
+            pooled = {}
+            for layer, step in zip(layers, self.steps, strict=True):
+                if isinstance(layer, MaxPool2D):
+                    shape = x.shape
+                    x, indices = step(x)
+                    pooled[layer.name] = indices, shape
+                elif isinstance(layer, MaxUnpool2D) and layer.pool:
+                    indices, shape = pooled.pop(layer.pool.name)
+                    x = step(x, indices, output_size=shape)
+                else:
+                    x = step(x)
+            return x
+
+    return Network()
+
+
+def _module(layer: Layer) -> Any:
+    import torch
+    from torch import nn
+
+    if isinstance(layer, Conv2D):
+        filters, channels, *size = layer.weight.tensor.shape
+        made = nn.Conv2d(
+            channels * layer.groups,
+            filters,
+            size,
+            layer.window.stride,
+            [before for before, _ in layer.window.padding],
+            layer.window.dilation,
+            layer.groups,
+            bias=layer.bias is not None,
+        )
+    elif isinstance(layer, BatchNorm2D):
+        made = nn.BatchNorm2d(len(layer.scale.tensor), layer.epsilon)
+    elif isinstance(layer, ReLU):
+        made = nn.ReLU()
+    elif isinstance(layer, MaxPool2D):
+        made = nn.MaxPool2d(layer.window.size, layer.window.stride, return_indices=True)
+    elif isinstance(layer, MaxUnpool2D) and layer.pool:
+        made = nn.MaxUnpool2d(layer.window.size, layer.window.stride)
+    else:
+        raise LookupError(f"layer {layer.name!r} is a {layer.type}, which has no counterpart here")
+    theirs = [*made.parameters(), *made.buffers()]
+    for tensor, ours in zip(theirs, [*layer.parameters, *layer.buffers], strict=False):
+        tensor.data = torch.from_numpy(to_numpy(ours.tensor)).clone()
+    return made
