@@ -15,6 +15,7 @@ from support.bench import SMALL, Planted, bench, plant, quick  # noqa: F401
 from tinyml.bench import cases, load, measure, peers, runner, tables
 from tinyml.bench.cases import Convolution
 from tinyml.bench.measure import Contender, wall_clock
+from tinyml.bench.pytorch import PyTorch
 from tinyml.bench.results import Measured, Report, Timing
 from tinyml.bench.torch_network import torch_network
 from tinyml.layers import Conv2D, Layer, ReLU
@@ -162,7 +163,7 @@ class TestCases:
             "torch": torch_network,
             "onnxruntime": lambda layers: peers.load(library)._network(layers, np.zeros((1, 1))),
         }[library]
-        with pytest.raises(LookupError, match="layer 'double' is a Twice, which has no"):
+        with pytest.raises(cases.Unsupported, match="layer 'double' is a Twice, which has no"):
             build([ReLU("relu"), Twice("double")])
 
     def test_peers_take_every_option_of_a_convolution(self, torch):
@@ -212,6 +213,15 @@ class TestChecks:
         assert message in error
         assert "  planted  " not in result.stdout
         assert "  numpy  " in result.stdout  # the others go on
+
+    def test_a_peer_that_fails_is_an_error_and_not_left_out(self, monkeypatch, torch):
+        def broken(self, case, x):
+            return {}[case.operation]
+
+        monkeypatch.setattr(PyTorch, "_pooling", broken)
+        result = bench("--cases", "unpool 8x6", "--peers", "torch")
+        assert result.exit_code == 1
+        assert "  ERROR torch: KeyError: 'unpool'" in result.stdout
 
     def test_what_goes_wrong_while_it_is_timed_is_seen_too(self, monkeypatch):
         plant(monkeypatch, lambda x: x + 1 if Planted.calls > 6 else x)
@@ -366,7 +376,11 @@ def test_a_gpu_is_busy_until_all_calls_are_queued():
             done.append("wait")
 
     cuda = types.SimpleNamespace(Event=Event, get_elapsed_time=lambda start, stop: 6.0)
-    busy = types.SimpleNamespace(fill=lambda value: done.append("fill"))
-    seconds = measure.cuda_events(cuda, busy, lambda: done.append("call"), 3)
+
+    class Busy:
+        def __setitem__(self, key, value):
+            done.append("fill")
+
+    seconds = measure.cuda_events(cuda, Busy(), lambda: done.append("call"), 3)
     assert done == ["fill"] * measure.BUSY_FILLS + ["event"] + ["call"] * 3 + ["event", "wait"]
     assert seconds == 2e-3

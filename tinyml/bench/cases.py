@@ -3,8 +3,8 @@
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tinyml
-from tinyml.layers import Conv2D
+from tinyml.layers import Conv2D, Layer
 from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
 from tinyml.models import segnet
@@ -132,8 +132,24 @@ class Pooling(Case):
         return tinyml.to_numpy(y), tinyml.to_numpy(switches.to("plane"))
 
 
+class Unsupported(LookupError):
+    """A library has no operation or layer of that kind; the message says why."""
+
+
+class Network(Case):
+    """Layers one after another, which peers rebuild with the same weights."""
+
+    @abstractmethod
+    def layers(self) -> Sequence[Layer]:
+        """Its layers on the selected backend, with weights from a fixed seed."""
+
+    @abstractmethod
+    def target(self) -> NDArray[Any]:
+        """Where its backward pass starts: a gradient, or a class for every pixel."""
+
+
 @dataclass(frozen=True)
-class Convolution(Case):
+class Convolution(Network):
     """`Conv2D` with square kernels that keep the shape: forward, or the gradients of x and w."""
 
     shape: tuple[int, int, int, int]
@@ -155,23 +171,21 @@ class Convolution(Case):
         both = 2 if self.operation == "conv gradient" else 1
         return 4 * (both * (cells + weights) + output)
 
-    def layer(self) -> Conv2D:
-        """The layer on the selected backend, with weights from a fixed seed."""
-        padding = self.size // 2
-        return Conv2D(
-            "conv", self.shape[1:], self.filters, self.size, padding=padding, bias=False, rng=0
-        )
+    def layers(self) -> list[Conv2D]:
+        """One layer without a bias."""
+        filters, size, dim = self.filters, self.size, self.shape[1:]
+        return [Conv2D("conv", dim, filters, size, padding=size // 2, bias=False, rng=0)]
 
-    def gradient(self) -> NDArray[np.float32]:
+    def target(self) -> NDArray[np.float32]:
         """Gradient with respect to the output."""
         return values((self.shape[0], self.filters, *self.shape[2:]), 2)
 
     def prepare(self) -> Prepared:
         """Build the layer; the gradients start from one forward pass."""
-        layer, x = self.layer(), tinyml.asarray(values(self.shape))
+        (layer,), x = self.layers(), tinyml.asarray(values(self.shape))
         if self.operation == "conv":
             return Prepared(lambda: layer(x), lambda y: (tinyml.to_numpy(y),))
-        gradient = tinyml.asarray(self.gradient())
+        gradient = tinyml.asarray(self.target())
         layer(x)
 
         def backward() -> tuple[Any, Any]:
@@ -182,7 +196,7 @@ class Convolution(Case):
 
 
 @dataclass(frozen=True)
-class SegNet(Case):
+class SegNet(Network):
     """`tinyml.models.segnet`, of the demo's or SegNet-Basic's size: inference or a training step.
 
     Results are the logits, or the loss and the gradients of all parameters.
@@ -207,10 +221,12 @@ class SegNet(Case):
         """The network and what is done with it."""
         return f"segnet-{self.name} {self.operation}"
 
-    def model(self) -> Sequential:
-        """The network on the selected backend, with weights from a fixed seed."""
-        dim = (self.shape[1], self.shape[2], self.shape[3])
-        return segnet(dim, self.classes, depth=self.depth, channels=self.channels, rng=0)
+    def layers(self) -> Sequence[Layer]:
+        """All layers of the network."""
+        return self._model().layers
+
+    def _model(self) -> Sequential:
+        return segnet(self.shape[1:], self.classes, depth=self.depth, channels=self.channels, rng=0)
 
     def target(self) -> NDArray[np.int64]:
         """A class for every pixel."""
@@ -219,7 +235,7 @@ class SegNet(Case):
 
     def prepare(self) -> Prepared:
         """Build the network; a training step is `Learner.step` with SGD and momentum."""
-        model, x = self.model(), tinyml.asarray(values(self.shape))
+        model, x = self._model(), tinyml.asarray(values(self.shape))
         if self.operation == "inference":
             model.eval()
             return Prepared(lambda: model(x), lambda logits: (tinyml.to_numpy(logits),))
@@ -251,11 +267,7 @@ POOLINGS = (
 )
 
 CASES: tuple[Case, ...] = (
-    *(
-        Pooling(p.shape, operation, p.size, p.stride, p.padding)
-        for p in POOLINGS
-        for operation in OPERATIONS
-    ),
+    *(replace(pooling, operation=operation) for pooling in POOLINGS for operation in OPERATIONS),
     *(
         Convolution(shape, shape[1], operation=operation)
         for shape in ((8, 64, 112, 112), (8, 256, 28, 28))

@@ -1,4 +1,4 @@
-"""Where a run took place: machine, threads, the BLAS kernel that ran, versions."""
+"""The environment of a run: machine, threads, the kernels of BLAS, versions."""
 
 import os
 import platform
@@ -21,9 +21,10 @@ VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
     """Facts that times depend on, by name."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     facts: dict[str, Any] = {
         "CPU": _cpu_model(),
-        "CPUs": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "CPUs": len(affinity(0)) if affinity else os.cpu_count(),
         "threads": thread_count(),
         "BLAS": _blas(),
         **{name: os.environ[name] for name in VARIABLES if name in os.environ},
@@ -31,7 +32,6 @@ def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
         "NumPy": np.__version__,
         "tinyml": tinyml.__version__,
     }
-    facts["CPUs"] = facts["CPUs"] or os.cpu_count()
     if find_spec("numba"):  # copies memory too, whatever the backend
         facts["Numba"] = version("numba")
     for backend in backends:
@@ -62,7 +62,7 @@ def _cpu_model() -> str:
 
 
 def _blas() -> str:
-    """Kernel that BLAS runs, which it has chosen by now."""
+    """Kernels that BLAS has chosen for this machine."""
     found = [library for library in threadpool_info() if library["user_api"] == "blas"]
     found.sort(key=lambda library: "numpy" not in library["filepath"])  # others have their own
     if not found:

@@ -57,14 +57,15 @@ def wall_clock(run: Run, repeats: int) -> float:
 
 
 def cuda_events(cuda: Any, busy: Any, run: Run, repeats: int) -> float:
-    """Mean seconds of calls between two events on the current stream of ``cupy.cuda``.
+    """Mean seconds of calls between two events on the current stream.
 
-    The GPU fills ``busy`` first, so that all calls are queued before the first one starts.
-    Otherwise the time would be that in which Python queues them.
+    ``cuda`` has the names of ``cupy.cuda``, and ``busy`` is an array of `BUSY_BYTES` on the GPU,
+    which is filled first, so that all calls are queued before the first one starts. Otherwise the
+    time would be that in which Python queues them.
     """
     start, stop = cuda.Event(), cuda.Event()
     for _ in range(BUSY_FILLS):
-        busy.fill(0)
+        busy[:] = 0
     start.record()
     for _ in range(repeats):
         run()
@@ -163,14 +164,16 @@ def measure(contenders: list[Contender], rounds: int, budget: float) -> bool:
     try:
         for contender in contenders:
             once = min(_sample(contender, 1) for _ in range(2))
-            wanted = math.ceil(SAMPLE_SECONDS / max(once, 1e-9))
             most = MOST_REPEATS if contender.timing.place == "cpu" else MOST_REPEATS_ON_GPU
-            contender.repeats = min(most, max(1, wanted))
+            contender.repeats = min(most, math.ceil(SAMPLE_SECONDS / max(once, 1e-9)))
         for number in range(rounds):
             if number >= FEWEST_ROUNDS and time.perf_counter() - begin > budget:
                 break
             for contender in contenders:
-                _settle(contender)
+                time.sleep(SETTLED_SECONDS)
+                start = time.perf_counter()
+                while time.perf_counter() - start < SETTLED_SECONDS:
+                    _sample(contender, contender.repeats)
                 contender.timing.seconds.append(_sample(contender, contender.repeats))
     except KeyboardInterrupt:
         complete = min(len(contender.timing.seconds) for contender in contenders)
@@ -178,13 +181,6 @@ def measure(contenders: list[Contender], rounds: int, budget: float) -> bool:
             del contender.timing.seconds[complete:]
         return False
     return True
-
-
-def _settle(contender: Contender) -> None:
-    time.sleep(SETTLED_SECONDS)
-    start = time.perf_counter()
-    while time.perf_counter() - start < SETTLED_SECONDS:
-        _sample(contender, contender.repeats)
 
 
 def _sample(contender: Contender, repeats: int) -> float:

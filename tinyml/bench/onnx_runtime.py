@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyml.bench.cases import Case, Convolution, Pooling, Prepared, SegNet, values
+from tinyml.bench.cases import Case, Network, Pooling, Prepared, Unsupported, values
 from tinyml.bench.measure import Contender, wall_clock
 from tinyml.bench.results import PEER, Timing
 from tinyml.layers import BatchNorm2D, Conv2D, Layer, MaxPool2D, MaxUnpool2D, ReLU
@@ -15,6 +15,7 @@ from tinyml_backends import use_backend
 OPSET = 17
 #: Every ONNX Runtime that knows the opset reads this version of the file format.
 IR_VERSION = 8
+PROVIDER = "CPUExecutionProvider"
 
 
 class OnnxRuntime:
@@ -37,27 +38,25 @@ class OnnxRuntime:
 
         Raises
         ------
-        LookupError
+        Unsupported
             If ONNX has no such operation.
         """
         if "cpu" not in places:
-            raise LookupError("it is run on the CPU only")
+            raise Unsupported("it is run on the CPU only")
         if case.operation not in ("pool", "unpool", "conv", "inference"):
-            raise LookupError("it has no gradients")
-        with use_backend("numpy"):
-            if isinstance(case, Pooling):
-                prepared = self._pooling(case)
-            elif isinstance(case, Convolution):
-                prepared = self._network([case.layer()], values(case.shape))
-            elif isinstance(case, SegNet):
-                prepared = self._network(case.model().eval().layers, values(case.shape))
-            else:
-                raise LookupError(f"it does not know {type(case).__name__}")
+            raise Unsupported("it has no gradients")
+        if isinstance(case, Pooling):
+            prepared = self._pooling(case)
+        elif isinstance(case, Network):
+            with use_backend("numpy"):
+                prepared = self._network(case.layers(), values(case.shape))
+        else:
+            raise Unsupported(f"it does not know {type(case).__name__}")
         yield Contender(Timing(self.name, PEER, self.name, "cpu"), prepared, wall_clock)
 
     def _pooling(self, case: Pooling) -> Prepared:
         if case.overlaps and case.operation == "unpool":
-            raise LookupError("its unpooling is undefined where windows overlap")
+            raise Unsupported("its unpooling is undefined where windows overlap")
         node, x = self.onnx.helper.make_node, values(case.shape)
         window = {
             "kernel_shape": [case.size] * case.ndim,
@@ -78,7 +77,7 @@ class OnnxRuntime:
 
         Raises
         ------
-        LookupError
+        Unsupported
             If a layer has no counterpart here.
         """
         node, array = self.onnx.helper.make_node, self.onnx.numpy_helper.from_array
@@ -110,7 +109,7 @@ class OnnxRuntime:
             elif isinstance(layer, ReLU):
                 nodes.append(node("Relu", [value], [name]))
             else:
-                raise LookupError(
+                raise Unsupported(
                     f"layer {name!r} is a {layer.type}, which has no counterpart here"
                 )
             value = name
@@ -120,24 +119,19 @@ class OnnxRuntime:
         self, nodes: list[Any], inputs: dict[str, Any], constants: Any = (), **outputs: int
     ) -> Any:
         """Call of a graph on fixed inputs; outputs are given by name and ONNX element type."""
-        info = self.onnx.helper.make_tensor_value_info
-        types = {"float32": 1, "int64": 7}
-        graph = self.onnx.helper.make_graph(
+        helper, runtime = self.onnx.helper, self.runtime
+        info, types = helper.make_tensor_value_info, {"float32": 1, "int64": 7}
+        graph = helper.make_graph(
             nodes,
             "case",
             [info(name, types[str(a.dtype)], a.shape) for name, a in inputs.items()],
             [info(name, kind, None) for name, kind in outputs.items()],
-            list(constants),
+            constants,
         )
-        model = self.onnx.helper.make_model(
-            graph,
-            opset_imports=[self.onnx.helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
-        )
-        session = self.runtime.InferenceSession(
-            model.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
-        of_numpy = self.runtime.OrtValue.ortvalue_from_numpy
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+        session = runtime.InferenceSession(model.SerializeToString(), providers=[PROVIDER])
+        of_numpy = runtime.OrtValue.ortvalue_from_numpy
         arrays = {name: of_numpy(np.ascontiguousarray(a)) for name, a in inputs.items()}
         return partial(session.run_with_ort_values, list(outputs), arrays)
 

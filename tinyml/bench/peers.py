@@ -23,8 +23,8 @@ class Peer(Protocol):
 
         Raises
         ------
-        LookupError
-            If it has none, saying why.
+        Unsupported
+            If it has none.
         """
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tinyml.bench.cases import Case, Results, difference, reference
+from tinyml.bench.cases import Case, Results, Unsupported, difference, reference
 from tinyml.bench.load import watch
 from tinyml.bench.measure import Contender, contenders_of, copies, measure, place_of
 from tinyml.bench.peers import Peer
@@ -58,19 +58,16 @@ def _prepared(
     measured: Measured, case: Case, backends: list[Backend], peers: list[Peer], reuse: bool
 ) -> Iterator[Contender]:
     """All contenders; one that fails is an error of the case, and the others go on."""
-    for backend in backends:
-        try:
-            yield from contenders_of(backend, case, reuse=reuse)
-        except Exception as error:  # also of a compiler or a driver
-            measured.errors.append(f"{backend.name}: {type(error).__name__}: {error}")
     places = {place_of(backend): backend for backend in backends}
-    for peer in peers:
+    sources = [(backend.name, contenders_of(backend, case, reuse=reuse)) for backend in backends]
+    sources += [(peer.name, peer.contenders(case, set(places))) for peer in peers]
+    for name, contenders in sources:
         try:
-            yield from peer.contenders(case, set(places))
-        except LookupError as reason:
-            measured.left_out.append(f"{peer.name}: {reason}")
-        except Exception as error:
-            measured.errors.append(f"{peer.name}: {type(error).__name__}: {error}")
+            yield from contenders
+        except Unsupported as reason:
+            measured.left_out.append(f"{name}: {reason}")
+        except Exception as error:  # also of a compiler or a driver
+            measured.errors.append(f"{name}: {type(error).__name__}: {error}")
     size = case.size_in_bytes
     if size is not None and size >= LEAST_COPIED:
         for backend in places.values():
@@ -86,11 +83,10 @@ def _is_right(measured: Measured, case: Case, contender: Contender, expected: Re
     try:
         with contender.scope():
             found = contender.prepared.results(contender.prepared.run())
-        wrong = difference(found, expected, tolerance)
-    except Exception as error:
-        wrong = f"{type(error).__name__}: {error}"
-    else:
-        wrong = wrong and f"wrong result: {wrong}"
+        error = difference(found, expected, tolerance)
+        wrong = error and f"wrong result: {error}"
+    except Exception as raised:
+        wrong = f"{type(raised).__name__}: {raised}"
     if wrong:
         measured.errors.append(f"{name}: {wrong}")
     return not wrong

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinyml.arrays import to_numpy
+from tinyml.bench.cases import Unsupported
 from tinyml.layers import BatchNorm2D, Conv2D, Layer, MaxPool2D, MaxUnpool2D, ReLU
 
 
@@ -12,7 +13,7 @@ def torch_network(layers: Sequence[Layer]) -> Any:
 
     Raises
     ------
-    LookupError
+    Unsupported
         If a layer has no counterpart here.
     """
     from torch import nn
@@ -45,16 +46,10 @@ def _module(layer: Layer) -> Any:
 
     if isinstance(layer, Conv2D):
         filters, channels, *size = layer.weight.tensor.shape
-        made = nn.Conv2d(
-            channels * layer.groups,
-            filters,
-            size,
-            layer.window.stride,
-            [before for before, _ in layer.window.padding],
-            layer.window.dilation,
-            layer.groups,
-            bias=layer.bias is not None,
-        )
+        window, groups = layer.window, layer.groups
+        padding = [before for before, _ in window.padding]
+        options = {"dilation": window.dilation, "groups": groups, "bias": layer.bias is not None}
+        made = nn.Conv2d(channels * groups, filters, size, window.stride, padding, **options)
     elif isinstance(layer, BatchNorm2D):
         made = nn.BatchNorm2d(len(layer.scale.tensor), layer.epsilon)
     elif isinstance(layer, ReLU):
@@ -64,7 +59,7 @@ def _module(layer: Layer) -> Any:
     elif isinstance(layer, MaxUnpool2D) and layer.pool:
         made = nn.MaxUnpool2d(layer.window.size, layer.window.stride)
     else:
-        raise LookupError(f"layer {layer.name!r} is a {layer.type}, which has no counterpart here")
+        raise Unsupported(f"layer {layer.name!r} is a {layer.type}, which has no counterpart here")
     theirs = [*made.parameters(), *made.buffers()]
     for tensor, ours in zip(theirs, [*layer.parameters, *layer.buffers], strict=False):
         tensor.data = torch.from_numpy(to_numpy(ours.tensor)).clone()
