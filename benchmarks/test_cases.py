@@ -1,7 +1,7 @@
-"""The table under pytest-benchmark: ``pytest benchmarks --benchmark-only``.
+"""The table of cases in pytest-benchmark: ``pytest benchmarks --benchmark-only``.
 
-TINYML_BACKEND chooses the backend, and ``-k`` the cases. A GPU's work is not waited for here:
-`tinyml bench` times it by events.
+TINYML_BACKEND chooses the backend, and ``-k`` the cases. These times do not wait for a GPU:
+`tinyml bench` uses CUDA events.
 """
 
 from typing import Any

@@ -24,7 +24,7 @@ from tinyml_backends.numpy_backend import NumpyBackend
 Run = Callable[[], Any]
 Results = tuple[NDArray[Any], ...]
 
-#: A step so small that it changes no weight: every call of a training step finds the same network.
+#: So small that no weight changes: every call of a training step runs the same network.
 LEARNING_RATE = 1e-30
 
 
@@ -37,7 +37,7 @@ class Prepared(NamedTuple):
 
 
 class Case(ABC):
-    """One line of the table: an operation on fixed random float32 values, channels first."""
+    """A row of the table: an operation on fixed random float32 values, channels first."""
 
     shape: tuple[int, ...]
     operation: str
@@ -47,12 +47,12 @@ class Case(ABC):
 
     @property
     def group(self) -> str:
-        """What is done, for example "unpool gradient"; geometric means are taken over it."""
+        """Cases of one group, for example "unpool gradient", share a geometric mean."""
         return self.operation
 
     @property
     def size_in_bytes(self) -> int | None:
-        """Input, output and winners or weights, each once; None where that says nothing."""
+        """Bytes of input, output and winners or weights, each once; None for whole networks."""
         return None
 
     @abstractmethod
@@ -105,10 +105,7 @@ class Pooling(Case):
         return 4 * math.prod(self.shape) + (4 + window.winner_dtype.itemsize) * windows
 
     def prepare(self, *, reuse: bool = False) -> Prepared:
-        """Pool once, so that the other operations start from the winners.
-
-        With ``reuse`` the call writes into given arrays.
-        """
+        """Pool once for the winners; with ``reuse`` the call writes into given arrays."""
         x = tinyml.asarray(values(self.shape))
         window = (self.size, self.stride, self.padding)
         y, switches = tinyml.max_pool(x, *window)
@@ -133,11 +130,11 @@ class Pooling(Case):
 
 
 class Unsupported(LookupError):
-    """A library has no operation or layer of that kind; the message says why."""
+    """A library lacks an operation or layer; the message says which."""
 
 
 class Network(Case):
-    """Layers one after another, which peers rebuild with the same weights."""
+    """A sequence of layers, which peers rebuild with the same weights."""
 
     @abstractmethod
     def layers(self) -> Sequence[Layer]:
@@ -145,7 +142,7 @@ class Network(Case):
 
     @abstractmethod
     def target(self) -> NDArray[Any]:
-        """Where its backward pass starts: a gradient, or a class for every pixel."""
+        """Gradient at the output, or a class for every pixel, for the backward pass."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +194,7 @@ class Convolution(Network):
 
 @dataclass(frozen=True)
 class SegNet(Network):
-    """`tinyml.models.segnet`, of the demo's or SegNet-Basic's size: inference or a training step.
+    """`tinyml.models.segnet`, as in the demo or as SegNet-Basic: inference or a training step.
 
     Results are the logits, or the loss and the gradients of all parameters.
     """
@@ -209,8 +206,8 @@ class SegNet(Network):
     depth: int
     channels: int
 
-    #: Large, since rounding decides which of two nearly equal values of a window wins; a network
-    #: with one wrong layer is off by about 1.
+    #: Large, since rounding decides which of two nearly equal values of a window is its maximum.
+    #: The error of a network with one wrong layer is about 1.
     tolerance: ClassVar[float] = 3e-2
 
     def __str__(self) -> str:
@@ -218,7 +215,7 @@ class SegNet(Network):
 
     @property
     def group(self) -> str:
-        """The network and what is done with it."""
+        """Name of the network, and the operation."""
         return f"segnet-{self.name} {self.operation}"
 
     def layers(self) -> Sequence[Layer]:
@@ -283,15 +280,15 @@ CASES: tuple[Case, ...] = (
 def chosen(text: str) -> tuple[Case, ...]:
     """Cases of the table whose names have every word of ``text``.
 
-    A word that starts with a letter is looked for where words start, so that "pool" leaves
-    "unpool" out; others are looked for anywhere.
+    A word that starts with a letter matches at the start of a word, so that "pool" does not match
+    "unpool"; others match anywhere.
     """
     patterns = [re.compile(r"\b" * word[0].isalpha() + re.escape(word)) for word in text.split()]
     return tuple(case for case in CASES if all(p.search(str(case)) for p in patterns))
 
 
 class Reference(NumpyBackend):
-    """The generic kernels on NumPy, with which every contender's results are compared."""
+    """The generic kernels on NumPy; every other result is compared with theirs."""
 
     name = "reference"
 

@@ -32,7 +32,7 @@ def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
         "NumPy": np.__version__,
         "tinyml": tinyml.__version__,
     }
-    if find_spec("numba"):  # copies memory too, whatever the backend
+    if find_spec("numba"):  # copies memory with every backend
         facts["Numba"] = version("numba")
     for backend in backends:
         facts |= _of_backend(backend)
@@ -42,7 +42,7 @@ def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
 
 
 def line(facts: dict[str, Any]) -> str:
-    """Say the facts in one line."""
+    """Put the facts into one line."""
     forced = [f"{name}={facts[name]}" for name in VARIABLES if name in facts]
     head = f"{facts['CPU']}, {facts['CPUs']} CPUs; {facts['threads']} threads; {facts['BLAS']}"
     if forced:
@@ -64,7 +64,7 @@ def _cpu_model() -> str:
 def _blas() -> str:
     """Kernels that BLAS has chosen for this machine."""
     found = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    found.sort(key=lambda library: "numpy" not in library["filepath"])  # others have their own
+    found.sort(key=lambda library: "numpy" not in library["filepath"])  # not another library's
     if not found:
         return "BLAS unknown"
     kernel = found[0].get("architecture", "its own kernels")
@@ -72,7 +72,7 @@ def _blas() -> str:
 
 
 def _of_backend(backend: Backend) -> dict[str, Any]:
-    """Its GPU and its library's version, if it runs on one."""
+    """GPU and version of the array library of a backend that runs on a GPU."""
     facts: dict[str, Any] = {}
     cuda = getattr(backend.xp, "cuda", None)
     if cuda is not None:

@@ -157,8 +157,8 @@ def measure(contenders: list[Contender], rounds: int, budget: float) -> bool:
 
     After `FEWEST_ROUNDS` a case ends when it has taken ``budget`` seconds. Before each sample there
     is a break: PyTorch's OpenMP threads spin-wait for some milliseconds after their work and would
-    take a CPU from the next contender. Then come calls that are not measured, until the
-    contender's memory is in the caches as far as it fits.
+    take a CPU from the next contender. Calls that are not measured follow, until the contender's
+    memory is in the caches as far as it fits.
     """
     begin = time.perf_counter()
     try:

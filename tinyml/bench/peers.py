@@ -1,4 +1,4 @@
-"""The other libraries that a case can run on, each imported when it is first needed."""
+"""The other libraries that run cases, each imported when it is first needed."""
 
 import difflib
 from collections.abc import Iterator

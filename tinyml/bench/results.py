@@ -1,4 +1,4 @@
-"""What a run measured: statistics, the JSON file, and what got slower since another run."""
+"""Results of a run: statistics, the JSON file, and the comparison with another run."""
 
 import json
 import statistics

@@ -1,4 +1,4 @@
-"""What ``tinyml bench`` prints."""
+"""Lines that ``tinyml bench`` prints."""
 
 import statistics
 from collections.abc import Iterator, Sequence

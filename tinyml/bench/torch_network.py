@@ -1,4 +1,4 @@
-"""The same network in PyTorch, from the same weights."""
+"""A network of tinyml, rebuilt in PyTorch with the same weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -49,18 +49,18 @@ def _module(layer: Layer) -> Any:
         window, groups = layer.window, layer.groups
         padding = [before for before, _ in window.padding]
         options = {"dilation": window.dilation, "groups": groups, "bias": layer.bias is not None}
-        made = nn.Conv2d(channels * groups, filters, size, window.stride, padding, **options)
+        module = nn.Conv2d(channels * groups, filters, size, window.stride, padding, **options)
     elif isinstance(layer, BatchNorm2D):
-        made = nn.BatchNorm2d(len(layer.scale.tensor), layer.epsilon)
+        module = nn.BatchNorm2d(len(layer.scale.tensor), layer.epsilon)
     elif isinstance(layer, ReLU):
-        made = nn.ReLU()
+        module = nn.ReLU()
     elif isinstance(layer, MaxPool2D):
-        made = nn.MaxPool2d(layer.window.size, layer.window.stride, return_indices=True)
+        module = nn.MaxPool2d(layer.window.size, layer.window.stride, return_indices=True)
     elif isinstance(layer, MaxUnpool2D) and layer.pool:
-        made = nn.MaxUnpool2d(layer.window.size, layer.window.stride)
+        module = nn.MaxUnpool2d(layer.window.size, layer.window.stride)
     else:
         raise Unsupported(f"layer {layer.name!r} is a {layer.type}, which has no counterpart here")
-    theirs = [*made.parameters(), *made.buffers()]
+    theirs = [*module.parameters(), *module.buffers()]
     for tensor, ours in zip(theirs, [*layer.parameters, *layer.buffers], strict=False):
         tensor.data = torch.from_numpy(to_numpy(ours.tensor)).clone()
-    return made
+    return module

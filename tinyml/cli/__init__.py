@@ -12,7 +12,7 @@ def main() -> None:
     """Exact max-pooling and max-unpooling, the same on every device.
 
     The backend is chosen by the environment variable TINYML_BACKEND, for example
-    TINYML_BACKEND=numpy; `tinyml info` lists those known here.
+    TINYML_BACKEND=numpy; `tinyml info` lists all.
     """
 
 

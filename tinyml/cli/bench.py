@@ -67,16 +67,16 @@ def command(
     old: Path | None,
     **options: Any,
 ) -> None:
-    """Time tinyml beside other libraries; every result is checked.
+    """Time tinyml and other libraries in turns; every result is checked.
 
     For example: tinyml bench --backends numpy,numba --peers torch --cases "unpool 224"
 
-    In each case all take turns, so that they see the same machine. A line gives the median and the
-    least time of one call; GB/s, where each case counts input, output and winners (of a
-    convolution, weights) once; and these GB/s as a share of those of copying memory in the same
-    turns. "vs torch" is PyTorch's time over tinyml's: above 1, tinyml is faster. PyTorch is timed
-    contiguous and channels last, and the faster one counts. On a GPU, CUDA events measure, and
-    copying is from device to device.
+    In each case the libraries take turns, so that they run under the same conditions. A line gives
+    the median and the least time of one call; the speed in GB/s, where input, output and winners
+    (of a convolution, weights) count once; and that speed as a share of the speed of copying
+    memory, measured in the same turns. "vs torch" is PyTorch's time over tinyml's: above 1, tinyml
+    is faster. PyTorch is timed contiguous and channels last, and the faster one counts. On a GPU,
+    CUDA events measure, and memory is copied from device to device.
 
     A result that differs from that of the plain NumPy kernels is an ERROR line instead of a time.
     With --compare a time got slower if its median is above the old one and the interquartile

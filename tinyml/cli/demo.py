@@ -272,7 +272,7 @@ def draw(output: Path, data: Halves, result: Result, ours: Score, plain: Score) 
     default=0,
     show_default=True,
     type=click.IntRange(min=0),
-    help="Where the first weights and the crops come from.",
+    help="Seed of the first weights and of the crops.",
 )
 @click.option(
     "--output",
@@ -296,11 +296,11 @@ def command(
     The image is a fluorescence micrograph of 125 cell nuclei that comes with tinyml. The network
     trains on random crops of its left half, rotated and flipped, and is tested on the right half,
     which it has never seen. The last line printed gives the intersection over union (IoU) of the
-    foreground and the share of right pixels, beside what the best grey level can do; the picture
+    foreground and the share of right pixels, and both for the best grey level; the picture
     shows the right half, the truth, the prediction, the errors and the training curve.
 
-    With --image and --mask it does the same to your own pair: PNG, TIFF or npz files, grey or RGB,
-    uint8 or uint16, at least 64 pixels high and 128 wide.
+    With --image and --mask it uses your own pair of files: PNG, TIFF or npz, grey or RGB, uint8 or
+    uint16, at least 64 pixels high and 128 wide.
 
     Ctrl-C ends the training early; what was learned is still tested and drawn.
     """

@@ -13,7 +13,7 @@ import tinyml
 def command() -> None:
     """Show versions, all backends, and why one cannot run here.
 
-    Exits with 2 if the backend that TINYML_BACKEND asks for is unknown or cannot run.
+    Exits with 2 if the backend that TINYML_BACKEND names is unknown or cannot run.
     """
     click.echo(f"tinyml {tinyml.__version__}, NumPy {np.__version__}")
     click.echo(f"Python {platform.python_version()} on {platform.platform()}")
