@@ -267,10 +267,10 @@ class TestSegNet:
 
     @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
     def test_fifty_steps_follow_pytorch(self, backend, torch, optimizer):
-        from tinyml.bench.torch_segnet import torch_segnet
+        from tinyml.bench.torch_network import torch_network
 
         model = in_float64(segnet((2, 13, 16), 3, depth=2, channels=4, rng=1), backend)
-        theirs = torch_segnet()(2, 3, depth=2, channels=4).double().load(model)
+        theirs = torch_network(model.layers).double()
         ours, reference = {
             "SGD": (SGD(0.1, 0.9), torch.optim.SGD(theirs.parameters(), 0.1, momentum=0.9)),
             "Adam": (Adam(0.01), torch.optim.Adam(theirs.parameters(), 0.01)),
