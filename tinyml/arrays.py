@@ -1,12 +1,10 @@
 """Arrays in and out, and the checks on them that every operation shares."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 
-from tinyml_backends import DTYPES, Backend, backend_for, current_backend, owner_of, resolve
+from tinyml_backends import DTYPES, Backend, current_backend, owner_of, resolve
 from tinyml_backends.arrays import Array
 
 _ALLOWED = frozenset(DTYPES)
@@ -59,22 +57,6 @@ def to_numpy(a: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
     array([0, 1, 2])
     """
     return owner_of(a).to_numpy(a)
-
-
-# `namespace` and `device_scope` go when the layers call the backend themselves.
-
-
-def namespace(array: Array) -> Any:
-    """Array module of the library of ``array``, with NumPy's interface."""
-    return backend_for(array).xp
-
-
-def device_scope(array: object) -> AbstractContextManager[Any]:
-    """Context in which the device of ``array`` is the current one; on the CPU, nothing."""
-    try:
-        return owner_of(array).scope(array)
-    except TypeError:  # no array: the operation that takes it will refuse it
-        return nullcontext()
 
 
 def zeros_like(array: Array) -> Array:

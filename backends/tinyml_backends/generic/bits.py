@@ -9,10 +9,6 @@ from types import ModuleType
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.memory import empty
-
-#: Elements worked on at a time, so that temporaries stay in the cache.
-BLOCK = 1 << 16
 
 
 def as_bits(array: Array) -> Array:
@@ -36,16 +32,3 @@ def replace(xp: ModuleType, old: Array, take: Array, new: Array) -> None:
 def mask(take: Array, like: Array) -> Array:
     """All bits set where ``take`` is true, none elsewhere, as integers of ``like``'s size."""
     return (-take.view(np.int8)).astype(f"i{like.dtype.itemsize}", copy=False)
-
-
-def select(xp: ModuleType, chosen: Array, values: Array) -> Array:
-    """``values`` where ``chosen`` is true, +0.0 elsewhere."""
-    out = empty(xp, values.shape, values.dtype)
-    if xp is not np or not values.flags.c_contiguous:
-        out[...] = xp.where(chosen, values, values.dtype.type(0))
-        return out
-    flat, take, given = out.reshape(-1), chosen.reshape(-1), values.reshape(-1)
-    for start in range(0, flat.size, BLOCK):
-        some = slice(start, start + BLOCK)
-        xp.bitwise_and(as_bits(given[some]), mask(take[some], given), out=as_bits(flat[some]))
-    return out
