@@ -12,7 +12,7 @@ import pytest
 import tinyml
 from support.backends import Fake, FakeArray, Second
 from tinyml.layers import MaxPool2D
-from tinyml_backends import Backend, backend_for, registry, resolve
+from tinyml_backends import Backend, backend_for, owner_of, registry, resolve
 from tinyml_backends.numpy_backend import NumpyBackend
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("clean_registry")]
@@ -195,6 +195,18 @@ class TestArraysDecide:
             warnings.simplefilter("error")
             tinyml.to_numpy(np.zeros(1))
             switches.to("plane")
+
+    def test_an_owner_is_the_selected_backend_or_the_plain_one(self, second, fake):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for which, owner in (("second", second), ("fake", resolve("numpy"))):
+                with tinyml.use_backend(which):
+                    assert owner_of(np.zeros(1)) is owner
+                    assert owner_of(FakeArray()) is fake
+            with tinyml.use_backend("auto"):
+                assert owner_of(np.zeros(1)) is resolve("numpy")
+        with pytest.raises(TypeError, match="list, which is no array of a known library"):
+            owner_of([1.0])
 
     def test_cupy_arrays_are_known_without_cupy(self):
         array = type("ndarray", (), {"__module__": "cupy"})()
