@@ -1,6 +1,6 @@
 """All shape arithmetic of pooling and convolution, for any number of spatial axes.
 
-Along one axis, cell ``k`` of the window at output position ``i`` stands at input position
+Along one axis, cell ``k`` of the window at output position ``i`` is input cell
 
     i · stride − padding_before + k · dilation
 
@@ -16,12 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyml_backends.arguments import (
-    IntPerAxis,
-    PaddingPerAxis,
-    padding_per_axis,
-    per_axis,
-)
+from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, padding_per_axis, per_axis
 
 
 class Cell(NamedTuple):
@@ -169,7 +164,7 @@ class Window:
         Raises
         ------
         ValueError
-            If the padding leaves nothing of some axis.
+            If the padding is so large that some length would be below 1.
         """
         shape = self.unpooled_lengths(output_shape)
         if min(shape) < 1:
@@ -189,7 +184,7 @@ class Window:
     def cells(self, input_shape: Sequence[int]) -> tuple[Cell, ...]:
         """All cells that lie inside the input for some output, ascending, with these outputs.
 
-        Within one `Cell` no input cell stands twice, so whole slices can be read and written.
+        Within one `Cell` no input cell occurs twice, so whole slices can be read and written.
         """
         small = self.count <= 1024  # what is large and rarely used is not cached
         return (_cells if small else _cells.__wrapped__)(self, tuple(input_shape))
