@@ -6,6 +6,7 @@ descending order, which visits the windows of each input cell in row-major order
 target twice, so the result is the same in every array library.
 """
 
+from collections.abc import Iterator
 from math import prod
 from types import ModuleType
 
@@ -42,11 +43,9 @@ def max_unpool(
         return _scatter(xp, y, winners, window, input_shape, None, out, chunk_bytes)
     out = zeros(xp, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype, out)
     for planes, rows in chunks_of(out, input_shape[0], chunk_bytes):
-        outputs, local = window.outputs_touching(rows, input_shape)
+        outputs, cells = _cells(winners, planes, rows, window, input_shape)
         target, values = out[planes, rows], y[planes, outputs]
-        chosen = winners[planes, outputs]
-        for cell in reversed(_cells(local, target, outputs)):
-            won = chosen[cell.outputs] == cell.number
+        for cell, won in cells:
             replace(xp, target[cell.inputs], won, values[cell.outputs])
     return out
 
@@ -72,14 +71,12 @@ def max_pool_gradient(
     half = dtype.kind == "f" and dtype.itemsize == 2
     out = zeros(xp, (len(gradient), *input_shape, *gradient.shape[window.axes + 1 :]), dtype, out)
     for planes, rows in chunks_of(out, input_shape[0], chunk_bytes):
-        outputs, local = window.outputs_touching(rows, input_shape)
-        target, chosen = out[planes, rows], winners[planes, outputs]
-        terms = gradient[planes, outputs]
+        outputs, cells = _cells(winners, planes, rows, window, input_shape)
+        target, terms = out[planes, rows], gradient[planes, outputs]
         if half:
             terms = terms.astype("f4")
         total = xp.zeros(target.shape, "f4") if half else target
-        for cell in reversed(_cells(local, target, outputs)):
-            won = chosen[cell.outputs] == cell.number
+        for cell, won in cells:
             total[cell.inputs] += keep(won, terms[cell.outputs])
         if half:
             target[...] = total
@@ -122,14 +119,12 @@ def _gather_last(
         rows, local = window.inputs_for(outputs, input_shape)
         source = gradient[planes, rows]
         # the number under which each cell of these rows was written last, by any window
-        all_outputs, touching = window.outputs_touching(rows, input_shape)
-        owner = xp.zeros(source.shape, winners.dtype)
-        chosen = winners[planes, all_outputs]
-        for cell in reversed(_cells(touching, owner, all_outputs)):
-            won = chosen[cell.outputs] == cell.number
+        touching, cells = _cells(winners, planes, rows, window, input_shape)
+        owner, chosen = xp.zeros(source.shape, winners.dtype), winners[planes, touching]
+        for cell, won in cells:
             replace(xp, owner[cell.inputs], won, chosen[cell.outputs])
         chosen, target = winners[planes, outputs], out[planes, outputs]
-        for cell in _cells(local, source, outputs):
+        for cell in local.cells(source.shape[1 : window.axes + 1]):
             kept = chosen[cell.outputs] == cell.number
             kept &= owner[cell.inputs] == cell.number
             replace(xp, target[cell.outputs], kept, source[cell.inputs])
@@ -172,11 +167,10 @@ def first_duplicate(
         return None
     shape = (len(winners), *input_shape, *winners.shape[window.axes + 1 :])
     for planes, rows in chunks_of(winners, input_shape[0], chunk_bytes):
-        outputs, local = window.outputs_touching(rows, input_shape)
-        chosen = winners[planes, outputs]
-        count = xp.zeros((len(chosen), rows.stop - rows.start, *shape[2:]), np.uint32)
-        for cell in _cells(local, count, outputs):
-            count[cell.inputs] += chosen[cell.outputs] == cell.number
+        _, cells = _cells(winners, planes, rows, window, input_shape)
+        count = xp.zeros((len(winners[planes]), rows.stop - rows.start, *shape[2:]), np.uint32)
+        for cell, won in cells:
+            count[cell.inputs] += won
         twice = (count > 1).reshape(-1)
         if bool(twice.any()):
             plane, cell_position = divmod(int(twice.argmax()), prod(count.shape[1:]))
@@ -190,11 +184,16 @@ def first_duplicate(
     return None
 
 
-def _cells(window: Window, inputs: Array, outputs: slice) -> tuple[Cell, ...]:
-    """Cells of the windows of some output rows, or none if there are no such rows."""
+def _cells(
+    winners: Array, planes: slice, rows: slice, window: Window, input_shape: tuple[int, ...]
+) -> tuple[slice, Iterator[tuple[Cell, Array]]]:
+    """Output rows whose windows touch some input rows; their cells, descending, where each won."""
+    outputs, local = window.outputs_touching(rows, input_shape)
     if outputs.start == outputs.stop:
-        return ()
-    return window.cells(inputs.shape[1 : window.axes + 1])
+        return outputs, iter(())
+    chosen = winners[planes, outputs]
+    cells = reversed(local.cells((rows.stop - rows.start, *input_shape[1:])))
+    return outputs, ((cell, chosen[cell.outputs] == cell.number) for cell in cells)
 
 
 def unpool_plane_indices(
