@@ -101,14 +101,14 @@ def test_one_launch_for_each_operation():
     tinyml.max_unpool(y, switches)
     tinyml.max_pool_gradient(y, switches)
     names = [re.match(r"\w+", launch.name)[0] for launch in record]
-    assert names == ["max_pool_pairs", "max_unpool_pairs", "max_unpool_pairs"]
+    assert names == ["max_pool_width2", "max_unpool_width2", "max_unpool_width2"]
 
 
 @pytest.mark.parametrize(
     ("shape", "layout", "name"),
     [
-        ((1, 2, 8, 8), "channels_first", "max_pool_pairs<float, unsigned char, int, 4>"),
-        ((1, 2, 9, 8), "channels_first", "max_pool_pairs<float, unsigned char, int, 4>"),
+        ((1, 2, 8, 8), "channels_first", "max_pool_width2<float, unsigned char, int, 4>"),
+        ((1, 2, 9, 8), "channels_first", "max_pool_width2<float, unsigned char, int, 4>"),
         ((1, 2, 8, 6), "channels_first", "max_pool<float, unsigned char, int, 1>"),
         ((1, 8, 8, 8), "channels_last", "max_pool<float, unsigned char, int, 4>"),
         ((1, 8, 8, 6), "channels_last", "max_pool<float, unsigned char, int, 1>"),

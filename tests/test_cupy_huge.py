@@ -53,7 +53,7 @@ VALUES = np.array([1, 5, 2, 2, -3, -4, np.nan, 7, 9, 9, 0, 3], np.float16)
 @pytest.mark.parametrize(
     ("shape", "size", "lanes"),
     [((1, LENGTH), (2,), 4), ((1, LENGTH // 2, 2), (1, 2), 1), ((1, LENGTH // 4, 4), (1,), 1)],
-    ids=["pairs of a row", "rows", "channels last"],
+    ids=["tiled rows", "columns", "channels last"],
 )
 def test_max_pool(emulated, shape, size, lanes):
     x = sparse(shape, np.float16, VALUES)
@@ -73,7 +73,7 @@ def test_max_pool(emulated, shape, size, lanes):
 @pytest.mark.parametrize(
     ("shape", "size", "lanes"),
     [((LENGTH,), (2,), 8), ((LENGTH // 2, 2), (1, 2), 1)],
-    ids=["pairs of a row", "rows"],
+    ids=["tiled rows", "columns"],
 )
 def test_max_unpool(emulated, duplicates, shape, size, lanes):
     window = Window.of(len(size), size)

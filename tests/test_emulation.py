@@ -13,6 +13,7 @@ import pytest
 import emulation
 from emulation import EmulationError, compiler, launches, preload
 from emulation import cupy as cp
+from tinyml_backends.cupy_backend.cubins import Cubins
 
 pytestmark = [pytest.mark.host, pytest.mark.emulation]
 
@@ -58,8 +59,13 @@ __global__ void places(unsigned* y) {
 
 def kernel(name, code=CODE):
     options = ("--std=c++17", "--fmad=false")
-    module = cp.RawModule(code=code, options=options, name_expressions=(name,))
-    return module.get_function(name)
+
+    def compile_it():
+        cubin, names = cp.cuda.compiler.compile_using_nvrtc(code, options, name_expressions=(name,))
+        return names[name], cubin
+
+    path, lowered = Cubins(None).get((code, name), compile_it)
+    return cp.RawModule(path=str(path)).get_function(lowered)
 
 
 def float_arrays(n=8):
@@ -316,10 +322,23 @@ def test_compile_errors_carry_the_log():
     with pytest.raises(cp.cuda.compiler.CompileException, match=r"undefined_name.* was not"):
         kernel("k", "__global__ void k(int* y) { y[0] = undefined_name; }")
     with pytest.raises(ValueError, match="--oops"):
-        cp.RawModule(code=CODE, options=("--oops",)).get_function("copies")
-    module = cp.RawModule(code=CODE, name_expressions=("twice<float>",))
-    with pytest.raises(cp.cuda.driver.CUDADriverError, match="not found: twice<double>"):
-        module.get_function("twice<double>")
+        cp.cuda.compiler.compile_using_nvrtc(CODE, ("--oops",), name_expressions=("copies",))
+
+
+def test_files_that_cannot_be_loaded(tmp_path):
+    cubin, names = cp.cuda.compiler.compile_using_nvrtc(CODE, name_expressions=("copies",))
+    for number, (content, name, error) in enumerate(
+        [
+            (None, names["copies"], "FILE_NOT_FOUND"),
+            (cubin[:-9], names["copies"], "INVALID_IMAGE"),
+            (cubin, "copies", "symbol not found: copies"),  # only the lowered name is in the file
+        ]
+    ):
+        path = tmp_path / str(number)
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(cp.cuda.driver.CUDADriverError, match=error):
+            cp.RawModule(path=str(path)).get_function(name)
 
 
 def test_a_missing_compiler_is_named(monkeypatch):

@@ -34,6 +34,7 @@ def test_a_fault_is_shown(name):
     fault = FAULTS[name]
     code, output = pytest_run(fault.shown_by, name)
     assert code != 0, output
+    assert "NotPlantedError" not in output, output[-5000:]
     assert re.search(fault.message, output), output[-5000:]
 
 

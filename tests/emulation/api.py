@@ -181,7 +181,7 @@ CUDA = _words(
     "runtime.CUDARuntimeError runtime.deviceSynchronize runtime.driverGetVersion runtime.getDevice "
     "runtime.getDeviceCount runtime.getDeviceProperties runtime.runtimeGetVersion "
     "runtime.setDevice runtime.pointerGetAttributes "
-    "compiler.compile_using_nvrtc nvrtc.getVersion Module Module.load Module.get_function"
+    "compiler.compile_using_nvrtc nvrtc.getVersion"
 )
 
 

@@ -1,4 +1,4 @@
-"""The stand-in for ``cupy.RawModule``: finds a kernel, packs its arguments and launches it.
+"""The stand-in for ``cupy.RawModule``: loads a kernel, packs its arguments and launches it.
 
 CuPy packs whatever it is given by that value's own type and the launch reads as many bytes as the
 kernel's parameters have. So arguments are packed here as CuPy packs them, and then compared with
@@ -7,8 +7,10 @@ what the kernel takes.
 
 import ast
 import ctypes
+import functools
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ import numpy as np
 from emulation import launches
 from emulation.array import ndarray
 from emulation.compiler import library
-from emulation.memory import check_device
+from emulation.memory import check_device, current
 
 #: The dtypes of NumPy scalars that CuPy passes.
 _SCALARS = {np.dtype(code) for code in "?bhilqBHILQefdFD"}
@@ -43,37 +45,6 @@ class Parameter(NamedTuple):
         return f"a pointer to {'const ' * self.constant}{what}" if self.pointer else what
 
 
-class RawModule:
-    """Kernels in one piece of source; each is compiled when it is first asked for."""
-
-    def __init__(
-        self,
-        *,
-        code: str,
-        options: Sequence[str] = (),
-        name_expressions: Sequence[str] | None = None,
-        backend: str = "nvrtc",
-        jitify: bool = False,
-    ) -> None:
-        if backend != "nvrtc" or jitify:
-            raise ValueError("only nvrtc without jitify is emulated")
-        if not isinstance(options, tuple):
-            raise TypeError(f"options is a {type(options).__name__}; CuPy takes a tuple")
-        self.code, self.options, self.backend = code, options, backend
-        self.name_expressions = None if name_expressions is None else tuple(name_expressions)
-
-    def get_function(self, name: str) -> "RawKernel":
-        """The kernel of one of the name expressions."""
-        if self.name_expressions is not None and name not in self.name_expressions:
-            raise CUDADriverError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
-        return RawKernel(name, library(self.code, self.options, name))
-
-    def compile(self) -> None:
-        """Compile all name expressions."""
-        for name in self.name_expressions or ():
-            library(self.code, self.options, name)
-
-
 def compile_using_nvrtc(
     source: str,
     options: tuple[str, ...] = (),
@@ -85,21 +56,69 @@ def compile_using_nvrtc(
     jitify: bool | None = None,
     method: str | None = None,
 ) -> tuple[bytes, dict[str, str]]:
-    """As ``cupy.cuda.compiler.compile_using_nvrtc``: code, and the names of the kernels in it."""
+    """As ``cupy.cuda.compiler.compile_using_nvrtc``: a cubin, and the lowered names in it."""
+    if not isinstance(options, tuple):
+        raise TypeError(f"options is a {type(options).__name__}; CuPy takes a tuple")
     names = tuple(name_expressions or ())
-    RawModule(code=source, options=options, name_expressions=names).compile()
-    return repr((source, options, names)).encode(), {name: f"mangled {name}" for name in names}
+    for name in names:
+        library(source, options, name)
+    return repr((source, options, names)).encode(), {name: lowered(name) for name in names}
 
 
-class Module:
-    """As ``cupy.cuda.Module``."""
+def lowered(expression: str) -> str:
+    """Lowered name of a kernel; real ones cannot be derived from the expression."""
+    return f"_Z{expression}"
 
-    def load(self, cubin: bytes) -> None:
-        code, options, names = ast.literal_eval(cubin.decode())
-        self._kernels = RawModule(code=code, options=options, name_expressions=names)
+
+class RawModule:
+    """As ``cupy.RawModule`` of a compiled file.
+
+    Source is refused: CuPy would compile it with ``-ftz=true``, which g++ cannot do.
+    """
+
+    def __init__(
+        self,
+        *,
+        code: str | None = None,
+        path: str | None = None,
+        options: tuple[str, ...] = (),
+        backend: str = "nvrtc",
+        name_expressions: Sequence[str] | None = None,
+        jitify: bool | None = None,
+    ) -> None:
+        for name, value, wanted in (("path", path, str), ("options", options, tuple)):
+            if value is not None and not isinstance(value, wanted):
+                types = f"expected {wanted.__name__}, got {type(value).__name__}"
+                raise TypeError(f"Argument '{name}' has incorrect type ({types})")
+        if (code is None) == (path is None):
+            raise TypeError("Exactly one of `code` and `path` keyword arguments must be given.")
+        if path is None:
+            raise NotImplementedError("CuPy compiles source with -ftz=true; compile it and load it")
+        if name_expressions is not None:
+            raise ValueError("need CUDA C++ code for the requested kernels")
+        if jitify:
+            raise ValueError("Jitify does not support precompiled objects")
+        self.code, self.file_path, self.options, self.backend = None, path, (), "nvcc"
 
     def get_function(self, name: str) -> "RawKernel":
-        return self._kernels.get_function(name.removeprefix("mangled "))
+        """The kernel of a lowered name, loaded on the current device."""
+        code, options, expressions = _loaded(current.device, self.file_path)
+        for expression in expressions:
+            if lowered(expression) == name:
+                return RawKernel(expression, library(code, options, expression))
+        raise CUDADriverError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
+
+
+@functools.cache
+def _loaded(device: int, path: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """What a file held when it was first loaded on a device; CuPy does not read it again."""
+    try:
+        code, options, expressions = ast.literal_eval(Path(path).read_text())
+    except OSError:
+        raise CUDADriverError("CUDA_ERROR_FILE_NOT_FOUND: file not found") from None
+    except (ValueError, SyntaxError):
+        raise CUDADriverError("CUDA_ERROR_INVALID_IMAGE: device kernel image is invalid") from None
+    return code, options, expressions
 
 
 class RawKernel:

@@ -21,7 +21,6 @@ from emulation.memory import (
 from emulation.operators import equip
 from emulation.raw_module import (
     CUDADriverError,
-    Module,
     RawKernel,
     RawModule,
     compile_using_nvrtc,
@@ -95,7 +94,6 @@ def _cuda() -> types.ModuleType:
         compiler=compiler,
         driver=driver,
         nvrtc=nvrtc,
-        Module=Module,
     )
     return cuda
 

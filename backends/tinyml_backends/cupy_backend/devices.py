@@ -13,7 +13,7 @@ import numpy as np
 from tinyml_backends.arrays import Array
 from tinyml_backends.backend import Backend
 from tinyml_backends.cupy_backend import availability
-from tinyml_backends.cupy_backend.cubins import Cubins
+from tinyml_backends.cupy_backend.cubins import Cubins, cupy_folder
 from tinyml_backends.cupy_backend.launcher import Launcher
 
 #: DLPack's numbers for memory of the host, pageable and pinned.
@@ -92,7 +92,7 @@ class CupyArrays(Backend):
         module = availability.load_cupy() if cupy is None else cupy
         availability.check(module, device)
         self._cupy: Any = module
-        self._launch = Launcher(module, Cubins() if self.keeps_kernels else None)
+        self._launch = Launcher(module, Cubins(cupy_folder() if self.keeps_kernels else None))
         self._device: int | None = None
         self.xp = module
         self._wherever = self
