@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 
 from support.compare import assert_same_bits
-from tinyml_backends import Backend, Window
-from tinyml_backends.generic.indices import Convention
+from tinyml_backends import Backend, Convention, Window
 
 METHODS = {
     name: function
-    for name, function in vars(Backend).items()
-    if inspect.isfunction(function) and not name.startswith("_")
+    for name, function in inspect.getmembers(Backend, inspect.isfunction)
+    if not name.startswith("_")
 }
 
 
 def test_the_contract_has_methods(backend):
-    assert len(METHODS) == 30
+    assert len(METHODS) == 32
     assert isinstance(backend, Backend)
 
 
@@ -96,6 +95,58 @@ def test_kernels_fill_and_return_what_they_are_given(backend):
     ):
         assert returned is given
         assert_same_bits(backend.to_numpy(given), backend.to_numpy(expected))
+
+
+def test_activate(backend):
+    x = np.array([[-2, -0.0, 0, 3], [np.nan, -np.inf, np.inf, 1e-30]], np.float32)
+    y, positive = backend.activate("relu", backend.asarray(x))
+    expected = np.array([[0, 0, 0, 3], [np.nan, 0, np.inf, 1e-30]], np.float32)
+    np.testing.assert_array_equal(backend.to_numpy(y), expected)
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(backend.to_numpy(positive), x > 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_gradient_of_relu_keeps_or_clears_all_bits(backend, dtype, order):
+    """Elsewhere it is +0.0, and never a product such as 0 · NaN or 0 · −1."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 5, 70, 80)).astype(dtype)
+    gradient = rng.standard_normal(x.shape).astype(dtype)
+    gradient.reshape(-1)[::7], gradient.reshape(-1)[1::7] = np.nan, -0.0
+    _, positive = backend.activate("relu", backend.asarray(x))
+    given = backend.asarray(np.asarray(gradient, order=order))
+    result = backend.activate_gradient("relu", given, positive)
+    assert_same_bits(backend.to_numpy(result), np.where(x > 0, gradient, dtype(0)))
+
+
+def test_activations_refuse_what_they_do_not_know(backend):
+    x = backend.asarray(np.zeros(3, np.float32))
+    _, saved = backend.activate("relu", x)
+    for call in (
+        lambda kind, **options: backend.activate(kind, x, **options),
+        lambda kind, **options: backend.activate_gradient(kind, x, saved, **options),
+    ):
+        with pytest.raises(ValueError, match="unknown activation 'rleu'; known are 'relu'"):
+            call("rleu")
+        with pytest.raises(ValueError, match="'relu' has no option 'slope'; it has none"):
+            call("relu", slope=1)
+
+
+def test_a_workspace_changes_no_result(backend):
+    x = backend.asarray(np.arange(1 << 17, dtype=np.float32).reshape(1, -1) - 9)
+    expected = backend.to_numpy(backend.activate("relu", x)[0])
+    workspace = backend.workspace()
+    for _ in range(2):
+        with workspace.in_use():
+            y, _ = backend.activate("relu", x)
+        assert_same_bits(backend.to_numpy(y), expected)
+        del y
+    workspace.clear()
+
+
+def test_new_arrays_are_the_backends(backend):
+    assert backend.handles(backend.array_module.zeros(3, np.float32))
 
 
 def test_the_base_class_makes_no_arrays(backend):

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import tinyml
+from support.chunks import use_chunk_bytes
 from support.compare import assert_same_bits
 from support.gradients import check_gradients, in_float64
 from support.strategies import laid_out
 from tinyml.layers import Conv2D
-from tinyml_backends.generic import conv as generic
 from tinyml_backends.numpy_backend import threads
 
 
@@ -45,9 +45,9 @@ def convolutions(draw):
 
 
 @given(data=st.data())
-@pytest.mark.parametrize("piece_bytes", [1, 700, 1 << 21])
-def test_equals_pytorch(backend, torch, monkeypatch, piece_bytes, data):
-    monkeypatch.setattr(generic, "PIECE_BYTES", piece_bytes)
+@pytest.mark.parametrize("chunk_bytes", [1, 700, 1 << 21])
+def test_equals_pytorch(backend, torch, monkeypatch, chunk_bytes, data):
+    use_chunk_bytes(monkeypatch, chunk_bytes)
     layer, samples = data.draw(convolutions())
     in_float64(layer, backend)
     rng = np.random.default_rng(0)
@@ -122,7 +122,7 @@ def test_a_seed_means_the_same_weights(backend):
 def test_threads_do_not_change_a_bit(monkeypatch):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((5, 8, 40, 50), np.float32)
-    monkeypatch.setattr(generic, "PIECE_BYTES", 1 << 16)
+    use_chunk_bytes(monkeypatch, 1 << 16)
 
     def run(count):
         monkeypatch.setattr(threads, "thread_count", lambda: count)

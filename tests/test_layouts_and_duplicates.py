@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 import tinyml
 from support import reference
+from support.chunks import use_chunk_bytes
 from support.compare import assert_same_bits, assert_same_sums
 from support.gradients import numerical_gradient
 from support.strategies import arrays, geometries
 from tinyml import SwitchIndexError
-from tinyml_backends.generic import blocks
 
 LAYOUTS = ("channels_first", "channels_last")
 
@@ -157,8 +157,8 @@ def test_channels_last_without_a_batch(backend):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(1, 2, 700, 900), (5, 3, 90, 200)])
 @pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 0), (3, 1, 1), ((1, 5), (3, 2), 0)])
-def test_blocks_do_not_show(backend, monkeypatch, window, shape, layout, dtype):
-    """The same bits from blocks of some rows, of some planes, and from one block."""
+def test_chunks_do_not_show(backend, monkeypatch, window, shape, layout, dtype):
+    """The same bits from chunks of some rows, of some planes, and from one chunk."""
     rng = np.random.default_rng(0)
     x = backend.asarray(to_layout(rng.integers(0, 9, shape).astype(dtype), layout))
 
@@ -186,7 +186,7 @@ def test_blocks_do_not_show(backend, monkeypatch, window, shape, layout, dtype):
 
     expected = run()
     for size in (1 << 14, 1 << 30):
-        monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
+        use_chunk_bytes(monkeypatch, size)
         for ours, theirs in zip(run(), expected, strict=True):
             assert_same_bits(backend.to_numpy(ours), backend.to_numpy(theirs))
 

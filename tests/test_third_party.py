@@ -18,10 +18,11 @@ POOLING = ("test_max_pool.py", "test_max_unpool.py", "test_switches.py", "test_l
 def run_pooling_tests(name: str, plugin: str, path: Path) -> None:
     """The pooling tests on a backend, in a process that finds the plugin on ``path``."""
     tests = [TESTS / file for file in (*POOLING, "test_contract.py")]
+    paths = [str(path), *filter(None, [os.environ.get("PYTHONPATH")])]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", plugin, "--backend", name, "-q", *map(str, tests)],
         cwd=TESTS.parent,
-        env={**os.environ, "PYTHONPATH": str(path), "TINYML_BACKEND": ""},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TINYML_BACKEND": ""},
         capture_output=True,
         text=True,
         check=False,

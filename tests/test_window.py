@@ -74,7 +74,7 @@ def _last_axis(cell):
 
 
 @given(case=geometries(), data=st.data())
-def test_parts_and_regions_are_the_whole(case, data):
+def test_some_rows_alone_are_as_in_the_whole(case, data):
     """Some rows alone meet what they meet in the whole."""
     shape, geometry = case
     window = Window.of(len(shape), **geometry)
@@ -82,18 +82,18 @@ def test_parts_and_regions_are_the_whole(case, data):
     rows = window.output_shape(shape)[0]
     first = data.draw(st.integers(0, rows - 1))
     last = data.draw(st.integers(first, rows - 1))
-    cut, part = window.part(range(first, last + 1), shape)
-    inside = meetings(part.cells((cut.stop - cut.start, *shape[1:])))
+    inputs, local = window.inputs_for(slice(first, last + 1), shape)
+    inside = meetings(local.cells((inputs.stop - inputs.start, *shape[1:])))
     assert {
-        ((o[0] + first, *o[1:]), n): (p[0] + cut.start, *p[1:]) for (o, n), p in inside.items()
+        ((o[0] + first, *o[1:]), n): (p[0] + inputs.start, *p[1:]) for (o, n), p in inside.items()
     } == {(o, n): p for (o, n), p in whole.items() if first <= o[0] <= last}
 
     first = data.draw(st.integers(0, shape[0] - 1))
     last = data.draw(st.integers(first, shape[0] - 1))
-    outputs, region = window.region(range(first, last + 1), shape)
+    outputs, local = window.outputs_touching(slice(first, last + 1), shape)
     inside = {}
     if outputs.start < outputs.stop:
-        inside = meetings(region.cells((last + 1 - first, *shape[1:])))
+        inside = meetings(local.cells((last + 1 - first, *shape[1:])))
     assert {
         ((o[0] + outputs.start, *o[1:]), n): (p[0] + first, *p[1:]) for (o, n), p in inside.items()
     } == {(o, n): p for (o, n), p in whole.items() if first <= p[0] <= last}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyml_backends import DTYPES, Backend, backend_for, current_backend, home_of, resolve
+from tinyml_backends import DTYPES, Backend, backend_for, current_backend, owner_of, resolve
 from tinyml_backends.arrays import Array
 
 _ALLOWED = frozenset(DTYPES)
@@ -58,7 +58,10 @@ def to_numpy(a: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
     >>> tinyml.to_numpy(numpy.arange(3))
     array([0, 1, 2])
     """
-    return home_of(a).to_numpy(a)
+    return owner_of(a).to_numpy(a)
+
+
+# `namespace` and `device_scope` go when the layers call the backend themselves.
 
 
 def namespace(array: Array) -> Any:
@@ -69,15 +72,16 @@ def namespace(array: Array) -> Any:
 def device_scope(array: object) -> AbstractContextManager[Any]:
     """Context in which the device of ``array`` is the current one; on the CPU, nothing."""
     try:
-        return home_of(array).scope(array)
-    except TypeError:  # no array: who takes it will say so
+        return owner_of(array).scope(array)
+    except TypeError:  # no array: the operation that takes it will refuse it
         return nullcontext()
 
 
 def zeros_like(array: Array) -> Array:
     """Zeros of the same shape and dtype, on the same device."""
-    with device_scope(array):
-        return home_of(array).wherever().xp.zeros_like(array)
+    owner = owner_of(array)
+    with owner.scope(array):
+        return owner.xp.zeros_like(array)
 
 
 def check_dtype(name: str, array: Array) -> None:
@@ -90,7 +94,7 @@ def check_dtype(name: str, array: Array) -> None:
 
 
 def check_shape(name: str, array: Array, expected: Sequence[int | str]) -> None:
-    """Refuse another shape; a word stands for a length that is free."""
+    """Refuse another shape; a str stands for any length."""
     shape = tuple(array.shape)
     if shape == expected:
         return
@@ -125,7 +129,7 @@ def check_out(
     if not getattr(out.flags, "writeable", True):  # CuPy's arrays are never read-only
         raise ValueError(f"{name} is read-only")
     for other, array in inputs:
-        if namespace(out).may_share_memory(out, array):
+        if owner_of(out).xp.may_share_memory(out, array):
             raise ValueError(
                 f"{name} shares memory with {other}, which is read while it is written"
             )

@@ -205,7 +205,7 @@ class Learner:
             for start in range(0, max(1, len(x)), batch_size)
         ]
         with device_scope(x):
-            return home.wherever().xp.concatenate(parts)
+            return home.xp.concatenate(parts)
 
     def _here(self, array: Array) -> Array:
         return _moved(array, self.model.device)
@@ -252,4 +252,4 @@ def _cut(x: Array, y: Array, order: Array, batch_size: int) -> Iterator[Batch]:
 def _rows(array: Array, chosen: "np.ndarray[Any, Any]") -> Array:
     home = home_of(array)
     with device_scope(array):
-        return array[home.wherever().asarray(chosen)]
+        return array[home.xp.asarray(chosen)]

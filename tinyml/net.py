@@ -148,7 +148,7 @@ class Sequential(Layer):
         if self.parameters:
             return device_of(self.parameters[0].tensor)
         backend = current_backend()
-        return backend.device(backend.xp.empty(0))
+        return backend.device(backend.array_module.empty(0))
 
     def to(self, which: str | Backend) -> Self:
         """Move all the network keeps to a backend's library, and drop what forward saved.

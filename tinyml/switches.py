@@ -15,7 +15,7 @@ from tinyml.layout import Layout, check_layout, spatial_of, stack, with_spatial
 from tinyml_backends import SwitchIndexError, Window, backend_for, home_of
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths
 from tinyml_backends.arrays import Array
-from tinyml_backends.generic.indices import Convention, ConventionName
+from tinyml_backends.conventions import Convention, ConventionName
 from tinyml_backends.geometry import pitches
 
 CONVENTIONS: tuple[ConventionName, ...] = get_args(ConventionName)

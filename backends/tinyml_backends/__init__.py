@@ -3,7 +3,8 @@
 Never imports tinyml. A backend that runs on a GPU or a compiler is imported when first asked for.
 """
 
-from tinyml_backends.backend import DTYPES, Backend
+from tinyml_backends.contract import DTYPES, Backend
+from tinyml_backends.conventions import Convention, ConventionName, Duplicates
 from tinyml_backends.errors import (
     BackendUnavailableError,
     MixedBackendError,
@@ -20,16 +21,22 @@ from tinyml_backends.registry import (
 from tinyml_backends.selection import (
     backend_for,
     current_backend,
-    home_of,
+    owner_of,
     set_backend,
     use_backend,
 )
+
+#: An earlier name, until its callers have changed.
+home_of = owner_of
 
 __all__ = [
     "DTYPES",
     "Backend",
     "BackendStatus",
     "BackendUnavailableError",
+    "Convention",
+    "ConventionName",
+    "Duplicates",
     "MixedBackendError",
     "SwitchIndexError",
     "TinymlError",
@@ -38,6 +45,7 @@ __all__ = [
     "backends",
     "current_backend",
     "home_of",
+    "owner_of",
     "register_backend",
     "resolve",
     "set_backend",

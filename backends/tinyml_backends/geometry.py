@@ -25,7 +25,7 @@ from tinyml_backends.arguments import (
 
 
 class Cell(NamedTuple):
-    """One cell of the window, and where it meets an array of planes."""
+    """One cell of the window, and the input cells where it stands in an array of planes."""
 
     number: int
     """Row-major number inside the window."""
@@ -124,7 +124,7 @@ class Window:
 
     @property
     def padding_before(self) -> tuple[int, ...]:
-        """Padding in front of each axis."""
+        """Padding before each axis."""
         return tuple(before for before, _ in self.padding)
 
     @property
@@ -187,11 +187,11 @@ class Window:
         )
 
     def cells(self, input_shape: Sequence[int]) -> tuple[Cell, ...]:
-        """Return all cells that meet the input, ascending, with the outputs and inputs they join.
+        """All cells that lie inside the input for some output, ascending, with these outputs.
 
         Within one `Cell` no input cell stands twice, so whole slices can be read and written.
         """
-        small = self.count <= 1024  # what is rarely used and large is not kept
+        small = self.count <= 1024  # what is large and rarely used is not cached
         return (_cells if small else _cells.__wrapped__)(self, tuple(input_shape))
 
     def cells_along(
@@ -212,23 +212,23 @@ class Window:
             )
         )
 
-    def part(self, outputs: range, input_shape: Sequence[int]) -> tuple[slice, "Window"]:
+    def inputs_for(self, outputs: slice, input_shape: Sequence[int]) -> tuple[slice, "Window"]:
         """Input rows that some output rows need, and the window to run on those rows alone.
 
-        Rows are positions along axis 0. The paddings of the new window may be negative, where the
-        windows leave input cells over.
+        Rows are positions along axis 0. The padding of the new window may be negative, where its
+        windows leave out input cells.
         """
         start, stop = self._span(outputs)
         length = input_shape[0]
-        cut = slice(min(max(start, 0), length), max(min(stop, length), 0))
+        inputs = slice(min(max(start, 0), length), max(min(stop, length), 0))
         before = min(max(-start, 0), stop - start)
-        after = stop - start - before - (cut.stop - cut.start)
-        return cut, self._exact(input_shape, (before, after))
+        after = stop - start - before - (inputs.stop - inputs.start)
+        return inputs, self._unrounded(input_shape, (before, after))
 
-    def region(self, inputs: range, input_shape: Sequence[int]) -> tuple[slice, "Window"]:
-        """Output rows whose windows touch some input rows, and the window on those rows alone.
+    def outputs_touching(self, inputs: slice, input_shape: Sequence[int]) -> tuple[slice, "Window"]:
+        """Output rows whose windows hold cells of some input rows, and the window on those alone.
 
-        The opposite of `part`; the output rows may be none.
+        The opposite of `inputs_for`; there may be no such output rows.
         """
         before, stride = self.padding[0][0], self.stride[0]
         rows = self.output_shape(input_shape)[0]
@@ -237,15 +237,15 @@ class Window:
         outputs = slice(first, stop)
         if first == stop:
             return outputs, self
-        begin, end = self._span(range(first, stop))
-        return outputs, self._exact(input_shape, (inputs.start - begin, end - inputs.stop))
+        begin, end = self._span(outputs)
+        return outputs, self._unrounded(input_shape, (inputs.start - begin, end - inputs.stop))
 
-    def _span(self, outputs: range) -> tuple[int, int]:
-        """First and one past the last input row of the windows of some output rows."""
+    def _span(self, outputs: slice) -> tuple[int, int]:
+        """First input row of the windows of some output rows, and the one after their last."""
         start = outputs.start * self.stride[0] - self.padding[0][0]
-        return start, start + (len(outputs) - 1) * self.stride[0] + self.extent[0]
+        return start, start + (outputs.stop - outputs.start - 1) * self.stride[0] + self.extent[0]
 
-    def _exact(self, input_shape: Sequence[int], rows: tuple[int, int]) -> "Window":
+    def _unrounded(self, input_shape: Sequence[int], rows: tuple[int, int]) -> "Window":
         """Same windows, with padding that ends where they do, so that nothing is rounded."""
         outputs = self.output_shape(input_shape)
         others = [
@@ -261,7 +261,7 @@ class Window:
     ) -> list[int]:
         """Cells inside the input, or its padding too, of the windows that start at ``starts``.
 
-        Cells beyond the padding, where ceil_mode lets the last window reach, never count.
+        Cells after the padding, where ceil_mode lets the last window reach, never count.
         """
         before, after = self.padding[axis] if padding else (0, 0)
         step, last = self.dilation[axis], self.size[axis] - 1
@@ -316,9 +316,9 @@ def _check_holds_input(window: Window, input_shape: tuple[int, ...]) -> None:
     outputs = window.output_shape(input_shape)
     for axis, (n, length) in enumerate(zip(outputs, input_shape, strict=True)):
         (before, _), stride = window.padding[axis], window.stride[axis]
-        # Only windows that start in front of the input, or behind it, can miss it.
-        in_front = range(min(n, -(-before // stride)))
-        for i in chain(in_front, (n - 1,)):  # one by one: the first often tells
+        # Only windows that start before the input, or end after it, can miss it.
+        starts_before = range(min(n, -(-before // stride)))
+        for i in chain(starts_before, (n - 1,)):
             start = i * stride - before
             first = _first_inside(start, window.dilation[axis])
             if first >= window.size[axis] or start + first * window.dilation[axis] >= length:
@@ -351,18 +351,18 @@ def _cells(window: Window, input_shape: tuple[int, ...]) -> tuple[Cell, ...]:
 def _cells_along(window: Window, axis: int, length: int, only_first: bool) -> tuple[Cell, ...]:
     outputs = _output_length(window, axis, length)
     before, stride, step = window.padding[axis][0], window.stride[axis], window.dilation[axis]
-    # the cells that meet the input in some window; a window may be mostly padding
+    # the cells that lie inside the input for some output; a window may be mostly padding
     lowest = max(0, -(((outputs - 1) * stride - before) // step))
     highest = min(window.size[axis] - 1, (length - 1 + before) // step)
     found = (
-        (number, *_meeting(window, axis, number, outputs, length, only_first))
+        (number, *_inside(window, axis, number, outputs, length, only_first))
         for number in range(lowest, highest + 1)
     )
     lead = (slice(None),) * (axis + 1)
     return tuple(Cell(k, (*lead, o), (*lead, i)) for k, o, i in found if o.start < o.stop)
 
 
-def _meeting(
+def _inside(
     window: Window, axis: int, number: int, outputs: int, length: int, only_first: bool
 ) -> tuple[slice, slice]:
     """Outputs whose cell ``number`` lies inside the input, along one axis, and the input cells."""
@@ -370,7 +370,7 @@ def _meeting(
     offset = number * step - window.padding_before[axis]
     first = max(0, -(offset // stride))
     stop = min(outputs, (length - 1 - offset) // stride + 1)
-    if only_first and number > 0:  # cell number - 1 must lie in front of the input
+    if only_first and number > 0:  # cell number - 1 must lie before the input
         stop = min(stop, -((offset - step) // stride))
     return slice(first, stop), slice(
         first * stride + offset, (stop - 1) * stride + offset + 1, stride

@@ -1,32 +1,45 @@
-"""Memory for results: new, or, while a network trains, what its earlier results have let go of.
+"""Memory for results: new, or, while a network trains, that of its earlier results.
 
 The system zeroes every page of new memory when it is first touched, which costs as much as pooling
 an image. A GPU's array library keeps freed memory by itself; NumPy does not.
 """
 
-import contextlib
 import weakref
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from math import prod
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tinyml_backends.arrays import Array
 
-#: Smaller arrays come from the C library's own stock of freed memory.
+#: Smaller arrays come from the freed memory that the C library keeps.
 SMALL_BYTES = 1 << 16
 
 _current: ContextVar["Workspace | None"] = ContextVar("tinyml_workspace", default=None)
 
 
-class Workspace:
-    """NumPy arrays whose memory is handed out again when nobody holds them any more.
+class NoWorkspace:
+    """Workspace of an array library that keeps freed memory itself: it does nothing."""
 
-    An array is as good as a new one: it, and every view of it, is gone before its memory returns.
+    def in_use(self) -> AbstractContextManager[None]:
+        """Context in which nothing changes."""
+        return nullcontext()
+
+    def clear(self) -> None:
+        """Do nothing."""
+
+
+class Workspace:
+    """NumPy arrays whose memory is reused once no array refers to it.
+
+    An array is as good as a new one: it, and every view of it, is gone before its memory is reused.
     """
+
+    xp: ClassVar[ModuleType] = np
 
     def __init__(self) -> None:
         self._free: dict[int, list[memoryview]] = {}
@@ -34,7 +47,7 @@ class Workspace:
     def __reduce__(self) -> tuple[Any, ...]:
         return Workspace, ()  # a copy starts empty
 
-    @contextlib.contextmanager
+    @contextmanager
     def in_use(self) -> Iterator[None]:
         """Let `empty` and `zeros` of this thread take memory from here."""
         token = _current.set(self)
@@ -44,7 +57,7 @@ class Workspace:
             _current.reset(token)
 
     def clear(self) -> None:
-        """Give back the memory that nobody holds, and do not keep what is held now."""
+        """Release the memory that is free, and do not keep what is in use now."""
         self._free = {}
 
     def empty(self, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> Array:
@@ -66,7 +79,7 @@ class Workspace:
 def empty(xp: ModuleType, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> Array:
     """Uninitialised array of an array library."""
     workspace = _current.get()
-    if workspace is None or xp is not np:
+    if workspace is None or workspace.xp is not xp:
         return xp.empty(shape, dtype)
     return workspace.empty(shape, np.dtype(dtype))
 
@@ -76,8 +89,9 @@ def zeros(
 ) -> Array:
     """``out`` filled with zeros, or another array of them."""
     if out is None:
-        if _current.get() is None or xp is not np:
+        workspace = _current.get()
+        if workspace is None or workspace.xp is not xp:
             return xp.zeros(shape, dtype)
-        out = empty(xp, shape, dtype)
+        out = workspace.empty(shape, np.dtype(dtype))
     out[...] = 0
     return out

@@ -8,12 +8,13 @@ import difflib
 import importlib
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import cast
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.backend import Backend
+from tinyml_backends.contract import Backend
 from tinyml_backends.errors import BackendUnavailableError
 
 Target = str | Callable[..., Backend]
@@ -54,7 +55,7 @@ class BackendStatus:
 def register_backend(name: str, target: Target) -> None:
     """Make a backend known under a name; registering a name again replaces it.
 
-    A backend that is selected already stays selected; select the name anew for the new one.
+    A backend that is selected already stays selected until the name is selected again.
 
     Parameters
     ----------
@@ -174,7 +175,7 @@ def _make(which: str, load: Loader, device: int | None) -> Backend:
             backend = factory() if device is None else factory(device=device)
     except BackendUnavailableError as error:
         raise _unavailable(which, str(error)) from error
-    except Exception as error:  # modules, drivers and compilers fail in ways of their own
+    except Exception as error:  # modules, drivers and compilers raise any type
         raise _unavailable(which, f"{type(error).__name__}: {error}") from error
     if device is not None and not has_devices:
         name = which.partition(":")[0]
@@ -196,19 +197,17 @@ def _for_new_arrays() -> Backend:
     try:
         return resolve("cupy")
     except BackendUnavailableError:
-        return fastest("numpy")
+        return _fastest("numpy")
 
 
-def fastest(library: str) -> Backend:
+def _fastest(library: str) -> Backend:
     """Fastest available backend of an array library."""
-    for backend in _available((*_FASTEST_FIRST.get(library, ()), *_known())):
-        if backend.library == library:
-            return backend
-    raise AssertionError(f"no backend of {library}, though one has handled its arrays")
+    names = (*_FASTEST_FIRST.get(library, ()), *_known())
+    return next(backend for backend in _available(names) if backend.library == library)
 
 
-def owner_of(array: Array) -> Backend:
-    """Plain backend of an array's library, whatever is selected: it moves and describes arrays.
+def _plain(array: Array) -> Backend:
+    """Plain backend of an array's library, whatever is selected.
 
     Raises
     ------
@@ -231,7 +230,5 @@ def owner_of(array: Array) -> Backend:
 
 def _available(names: tuple[str, ...]) -> Iterator[Backend]:
     for name in names:
-        try:
+        with suppress(BackendUnavailableError):
             yield resolve(name)
-        except BackendUnavailableError:
-            continue

@@ -1,8 +1,8 @@
 """Which backend is selected, and which one runs an operation.
 
 The selection is looked up at every operation: the innermost `use_backend` of this context, then
-`set_backend` of the process, then ``TINYML_BACKEND``, then "numpy". The arrays have the last word:
-an operation runs where they live.
+`set_backend` of the process, then ``TINYML_BACKEND``, then "numpy". An operation runs where its
+arrays live, whatever is selected.
 """
 
 import os
@@ -11,22 +11,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.backend import Backend
+from tinyml_backends.contract import Backend
 from tinyml_backends.errors import BackendUnavailableError, MixedBackendError
-from tinyml_backends.registry import fastest, owner_of, resolve
+from tinyml_backends.registry import _fastest, _plain, resolve
 
 VARIABLE = "TINYML_BACKEND"
 
 
-@dataclass(frozen=True, slots=True)
-class _Selection:
-    backend: Backend | None
-    """None stands for ``auto``."""
-
+#: "auto" is looked up again for each operation; another name stands for one backend.
+_Selection = Backend | Literal["auto"]
 
 _scoped: ContextVar[_Selection | None] = ContextVar("tinyml_backend", default=None)
 _process_wide: _Selection | None = None
@@ -61,7 +58,7 @@ def use_backend(which: str | Backend) -> Iterator[Backend]:
     selection = _select(which)
     token = _scoped.set(selection)
     try:
-        yield _for_new_arrays(selection)
+        yield resolve(selection)
     finally:
         _scoped.reset(token)
 
@@ -72,14 +69,14 @@ def set_backend(which: str | Backend | None) -> None:
     Parameters
     ----------
     which : str, Backend or None
-        As for `use_backend`; None takes an earlier choice back.
+        As for `use_backend`; None withdraws an earlier choice.
 
     Raises
     ------
     ValueError
         If the name is unknown.
     BackendUnavailableError
-        If the backend cannot run here. The earlier choice then stays.
+        If the backend cannot run here. The earlier choice is then kept.
 
     Examples
     --------
@@ -105,7 +102,7 @@ def current_backend() -> Backend:
     >>> tinyml.current_backend().name
     'numpy'
     """
-    return _for_new_arrays(_selection())
+    return resolve(_selection())
 
 
 def _selection() -> _Selection:
@@ -122,11 +119,7 @@ def _from_environment() -> _Selection:
 
 
 def _select(which: str | Backend) -> _Selection:
-    return _Selection(None if which == "auto" else resolve(which))
-
-
-def _for_new_arrays(selection: _Selection) -> Backend:
-    return resolve("auto") if selection.backend is None else selection.backend
+    return "auto" if which == "auto" else resolve(which)
 
 
 def backend_for(*arrays: Array) -> Backend:
@@ -141,45 +134,46 @@ def backend_for(*arrays: Array) -> Backend:
     MixedBackendError
         If they are of different libraries or devices.
     """
-    selected = _selection().backend
-    if selected is None or not all(map(selected.handles, arrays)):
-        backend = _of_library(selected, arrays)
-    else:
-        backend = selected.wherever()
+    selected = _selection()
+    if isinstance(selected, str) or not all(map(selected.handles, arrays)):
+        selected = _of_library(selected, arrays)
     if len(arrays) > 1:
-        places = {backend.device(array) for array in arrays}
+        places = {selected.device(array) for array in arrays}
         if len(places) > 1:
-            raise MixedBackendError(_mixed(sorted(places)))
-    return backend
+            raise MixedBackendError(_mixed(places))
+    return selected
 
 
-def home_of(array: Array) -> Backend:
+def owner_of(array: Array) -> Backend:
     """Return a backend that handles ``array``, to move or describe it: nothing runs, nothing warns.
+
+    The selected one if it handles the array; otherwise the plain backend of its library.
 
     Raises
     ------
     TypeError
         If it is no array of a known library.
     """
-    selected = _selection().backend
-    return selected if selected is not None and selected.handles(array) else owner_of(array)
+    selected = _selection()
+    if isinstance(selected, str) or not selected.handles(array):
+        return _plain(array)
+    return selected
 
 
-def _of_library(selected: Backend | None, arrays: tuple[Array, ...]) -> Backend:
-    owners = [owner_of(array) for array in arrays]
-    places = sorted({owner.device(a) for owner, a in zip(owners, arrays, strict=True)})
+def _of_library(selected: _Selection, arrays: tuple[Array, ...]) -> Backend:
+    owners = [_plain(array) for array in arrays]
     if len({owner.library for owner in owners}) > 1:
-        raise MixedBackendError(_mixed(places))
-    if selected is None:
-        return fastest(owners[0].library)
+        raise MixedBackendError(_mixed({o.device(a) for o, a in zip(owners, arrays, strict=True)}))
+    if isinstance(selected, str):
+        return _fastest(owners[0].library)
     if owners[0].library == "numpy":
         _warn_of_cpu(selected.name)
     return owners[0]
 
 
-def _mixed(places: list[str]) -> str:
+def _mixed(places: set[str]) -> str:
     return (
-        f"arrays live on {' and '.join(places)}; one operation needs them in one place: "
+        f"arrays live on {' and '.join(sorted(places))}; one operation needs them in one place: "
         "move them with tinyml.asarray(a, backend) or tinyml.to_numpy(a)"
     )
 

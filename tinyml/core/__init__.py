@@ -18,13 +18,13 @@ class _SelectedModule:
     """Looks every name up in the array module of the backend in force at that moment."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(current_backend().xp, name)
+        return getattr(current_backend().array_module, name)
 
     def __dir__(self) -> list[str]:
-        return dir(current_backend().xp)
+        return dir(current_backend().array_module)
 
     def __repr__(self) -> str:
-        return f"<array module of the selected backend: {current_backend().xp.__name__}>"
+        return f"<array module of the selected backend: {current_backend().array_module.__name__}>"
 
 
 Backend = _SelectedModule()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tinyml.arrays import zeros_like
-from tinyml_backends import Backend, home_of
+from tinyml_backends import Backend, owner_of
 from tinyml_backends.arrays import Array
 
 
@@ -73,4 +73,4 @@ def moved(array: Array, backend: Backend) -> Array:
     """``array`` where a backend makes new arrays; the same object if it is there."""
     if backend.handles(array):
         return backend.asarray(array)
-    return backend.asarray(home_of(array).to_numpy(array))
+    return backend.asarray(owner_of(array).to_numpy(array))

@@ -58,7 +58,7 @@ class BatchNorm2D(SpatialLayer):
         super().__init__(name)
         self.momentum = momentum
         self.epsilon = epsilon
-        xp, channels = current_backend().xp, lengths("input_dim", input_dim, 3)[0]
+        xp, channels = current_backend().array_module, lengths("input_dim", input_dim, 3)[0]
         self.scale = Parameter(xp.ones(channels, np.float32))
         self.shift = Parameter(xp.zeros(channels, np.float32))
         self.running_mean = Buffer(xp.zeros(channels, np.float32))

@@ -96,7 +96,7 @@ class Conv2D(SpatialLayer):
         weight = np.random.default_rng(rng).standard_normal(shape, np.float32) * deviation
         backend = current_backend()
         self.weight = Parameter(backend.asarray(weight.astype(np.float32)))
-        self.bias = Parameter(backend.xp.zeros(n_filters, np.float32)) if bias else None
+        self.bias = Parameter(backend.array_module.zeros(n_filters, np.float32)) if bias else None
         self.parameters = [p for p in (self.weight, self.bias) if p is not None]
         self.set_input(input_dim)
 
@@ -171,7 +171,7 @@ def get_im2col_indices(
     out_height, out_width = window.output_shape(spatial)
     field_height, field_width = window.size
     (stride, _) = window.stride
-    xp = current_backend().xp
+    xp = current_backend().array_module
     k, cell_row, cell_column = (
         a.reshape(-1, 1) for a in xp.indices((channels, field_height, field_width), np.int64)
     )

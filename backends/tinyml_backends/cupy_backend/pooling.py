@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.backend import Backend
+from tinyml_backends.contract import Backend
+from tinyml_backends.conventions import Convention, Duplicates
 from tinyml_backends.cupy_backend import kernels as k
 from tinyml_backends.cupy_backend.devices import CupyArrays, on_device
 from tinyml_backends.cupy_backend.launcher import index_dtype
@@ -19,8 +20,6 @@ from tinyml_backends.cupy_backend.structs import (
     struct,
 )
 from tinyml_backends.generic.average import is_global
-from tinyml_backends.generic.indices import Convention
-from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
 
 #: A global window of more cells is pooled in two steps, so that one thread reads fewer cells.

@@ -13,8 +13,6 @@ from tinyml_backends.cupy_backend.structs import ByValue, geometry_struct, large
 from tinyml_backends.generic import conv
 from tinyml_backends.geometry import Window
 
-#: Bytes of the columns of one piece of a convolution: large enough to fill a GPU.
-PIECE_BYTES = 1 << 28
 #: Partial sums of each channel in batch normalisation, at most.
 MAX_PARTIALS = 1024
 
@@ -35,7 +33,7 @@ class CupyTraining(CupyArrays):
             window,
             groups,
             copy=self._patches,
-            piece_bytes=PIECE_BYTES,
+            piece_bytes=self.chunk_bytes,
         )
 
     @on_device
@@ -52,7 +50,7 @@ class CupyTraining(CupyArrays):
             groups,
             copy=self._patches,
             add=self._add_patches,
-            piece_bytes=PIECE_BYTES,
+            piece_bytes=self.chunk_bytes,
         )
 
     @on_device
@@ -100,6 +98,16 @@ class CupyTraining(CupyArrays):
         instance, structs = _image_structs(cols, x_shape, window, cols.size)
         self._launch(k.COL2IM, {**instance, **flags}, out.size, cols, out, *structs)
         return out
+
+    def activate(self, kind: str, x: Array, **options: Any) -> tuple[Array, Array]:
+        """As `Backend.activate`."""
+        with self.scope(x):
+            return super().activate(kind, x, **options)
+
+    def activate_gradient(self, kind: str, gradient: Array, saved: Array, **options: Any) -> Array:
+        """As `Backend.activate_gradient`."""
+        with self.scope(gradient):
+            return super().activate_gradient(kind, gradient, saved, **options)
 
     @on_device
     def moments(self, x: Array) -> tuple[Array, Array]:

@@ -5,7 +5,7 @@ from types import ModuleType
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.generic.blocks import blocks_of, slice_of
+from tinyml_backends.generic.chunks import CHUNK_BYTES, chunks_of
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty, zeros
 
@@ -17,6 +17,8 @@ def avg_pool(
     count_include_pad: bool,
     divisor: int | None,
     out: Array | None = None,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
     """Mean of each window: its cells added one at a time in row-major order, then divided."""
     spatial, channels = x.shape[1 : window.axes + 1], x.shape[window.axes + 1 :]
@@ -28,14 +30,13 @@ def avg_pool(
     if is_global(window, spatial):
         out[...] = quotient(x.sum(axes, dtype=_exact(x.dtype), keepdims=True), divisors[:])
         return out
-    for planes, rows in blocks_of(x, outputs[0]):
-        here = planes, slice_of(rows)
-        cut, part = window.part(rows, spatial)
-        source = x[planes, cut]
-        total = xp.zeros(out[here].shape, wide(x.dtype))
-        for cell in part.cells(source.shape[1 : window.axes + 1]):
+    for planes, rows in chunks_of(x, outputs[0], chunk_bytes):
+        inputs, local = window.inputs_for(rows, spatial)
+        source, target = x[planes, inputs], out[planes, rows]
+        total = xp.zeros(target.shape, wide(x.dtype))
+        for cell in local.cells(source.shape[1 : window.axes + 1]):
             total[cell.outputs] += source[cell.inputs]
-        out[here] = quotient(total, divisors[slice_of(rows)])
+        target[...] = quotient(total, divisors[rows])
     return out
 
 
@@ -47,6 +48,8 @@ def avg_pool_gradient(
     count_include_pad: bool,
     divisor: int | None,
     out: Array | None = None,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
     """Each window's gradient, divided, added to all of its cells in row-major order of windows."""
     channels = gradient.shape[window.axes + 1 :]
@@ -56,14 +59,14 @@ def avg_pool_gradient(
     if is_global(window, input_shape):
         out[...] = quotient(gradient.astype(dtype), divisors[:])
         return out
-    for planes, rows in blocks_of(out, input_shape[0]):
-        outputs, part = window.region(rows, input_shape)
+    for planes, rows in chunks_of(out, input_shape[0], chunk_bytes):
+        outputs, local = window.outputs_touching(rows, input_shape)
         if outputs.start == outputs.stop:
             continue
         terms = quotient(gradient[planes, outputs].astype(dtype), divisors[outputs])
-        target = out[planes, slice_of(rows)]
+        target = out[planes, rows]
         total = xp.zeros(target.shape, dtype)
-        for cell in reversed(part.cells(target.shape[1 : window.axes + 1])):
+        for cell in reversed(local.cells(target.shape[1 : window.axes + 1])):
             total[cell.inputs] += terms[cell.outputs]
         target[...] = total
     return out
@@ -77,7 +80,7 @@ def wide(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
 
 
 def _exact(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
-    """What long sums, whose order is free, are kept in."""
+    """What long sums, which may be taken in any order, are kept in."""
     return np.dtype("f8") if dtype.kind == "f" else wide(dtype)
 
 

@@ -1,8 +1,7 @@
 """Selection by bit arithmetic.
 
 ``xp.where`` on a random mask costs a mispredicted branch at every other element, five to ten times
-the price of the bit operations below. They also keep what a comparison forgets: the sign of a zero
-and the payload of a NaN.
+the time of the bit operations below. They also keep the sign of a zero and the payload of a NaN.
 """
 
 from types import ModuleType
@@ -23,15 +22,20 @@ def as_bits(array: Array) -> Array:
 
 def keep(take: Array, new: Array) -> Array:
     """Return ``new`` where ``take`` is true, all bits zero elsewhere."""
-    return (as_bits(new) & _mask(take, new)).view(new.dtype)
+    return (as_bits(new) & mask(take, new)).view(new.dtype)
 
 
 def replace(xp: ModuleType, old: Array, take: Array, new: Array) -> None:
     """Write ``new`` over ``old`` where ``take`` is true, in place; ``old`` may be any view."""
     old_bits = as_bits(old)
     difference = as_bits(new) ^ old_bits
-    difference &= _mask(take, new)
+    difference &= mask(take, new)
     xp.bitwise_xor(old_bits, difference, out=old_bits)
+
+
+def mask(take: Array, like: Array) -> Array:
+    """All bits set where ``take`` is true, none elsewhere, as integers of ``like``'s size."""
+    return (-take.view(np.int8)).astype(f"i{like.dtype.itemsize}", copy=False)
 
 
 def select(xp: ModuleType, chosen: Array, values: Array) -> Array:
@@ -43,10 +47,5 @@ def select(xp: ModuleType, chosen: Array, values: Array) -> Array:
     flat, take, given = out.reshape(-1), chosen.reshape(-1), values.reshape(-1)
     for start in range(0, flat.size, BLOCK):
         some = slice(start, start + BLOCK)
-        xp.bitwise_and(as_bits(given[some]), _mask(take[some], given), out=as_bits(flat[some]))
+        xp.bitwise_and(as_bits(given[some]), mask(take[some], given), out=as_bits(flat[some]))
     return out
-
-
-def _mask(take: Array, like: Array) -> Array:
-    """All bits set where ``take`` is true, none elsewhere, as integers of ``like``'s size."""
-    return (-take.view(np.int8)).astype(f"i{like.dtype.itemsize}", copy=False)

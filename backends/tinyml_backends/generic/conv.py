@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.generic.blocks import blocks, slice_of
+from tinyml_backends.generic.chunks import chunks
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty, zeros
 
@@ -121,9 +121,8 @@ def _pieces(x: Array, window: Window, piece_bytes: int) -> Iterator[_Piece]:
     samples, channels = x.shape[:2]
     height, *others = window.output_shape(x.shape[2:])
     row_bytes = channels * window.count * prod(others) * x.dtype.itemsize
-    for some, outputs in blocks(samples, height, row_bytes, piece_bytes):
-        rows, part = window.part(outputs, x.shape[2:])
-        yield _Piece(some, slice_of(outputs), rows, part)
+    for some, outputs in chunks(samples, height, row_bytes, piece_bytes):
+        yield _Piece(some, outputs, *window.inputs_for(outputs, x.shape[2:]))
 
 
 def _columns(copy: Patches, x: Array, piece: _Piece, groups: int) -> Array:

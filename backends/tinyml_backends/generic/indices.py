@@ -1,72 +1,17 @@
 """Max-pooling indices of every convention, to winners and back.
 
 Data from outside is checked here, in the pass that converts it, and nowhere else.
-
-All conventions but "window" say where a maximum stands in some flat memory:
-
-    index = offset + pitch · (position in the plane)
-
-"plane" has offset 0 and pitch 1; "tensor" counts the planes in front; "nhwc" has the channels as
-its pitch and the channel as its offset, and the images in front where it includes the batch.
 """
 
-from dataclasses import dataclass
 from math import prod
 from types import ModuleType
-from typing import Literal
 
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.generic.blocks import blocks, slice_of
-from tinyml_backends.geometry import Window, pitches
-
-ConventionName = Literal["window", "plane", "tensor", "nhwc"]
-
-
-@dataclass(frozen=True, slots=True)
-class Convention:
-    """How an index array is meant.
-
-    Attributes
-    ----------
-    name : {"window", "plane", "tensor", "nhwc"}
-    order : {"C", "F"}
-        Whether the last or the first spatial axis is the fastest; "tensor" only.
-    include_batch : bool
-        Whether the images in front count; "nhwc" only.
-    """
-
-    name: ConventionName
-    order: Literal["C", "F"] = "C"
-    include_batch: bool = False
-
-    def limit(self, shape: tuple[int, ...], window: Window) -> int:
-        """One more than the largest index in a stack of planes of ``shape``."""
-        if self.name == "window":
-            return window.count
-        front = self.name == "tensor" or self.include_batch
-        return prod(shape[1:] if self.name != "plane" else shape[1 : window.axes + 1]) * (
-            shape[0] if front else 1
-        )
-
-    def pitch(self, shape: tuple[int, ...], axes: int) -> int:
-        """Distance of neighbours in the plane."""
-        return prod(shape[axes + 1 :]) if self.name == "nhwc" else 1
-
-    def offsets(self, xp: ModuleType, shape: tuple[int, ...], axes: int, planes: range) -> Array:
-        """What is added for each of some planes, and each channel, shaped to broadcast."""
-        offset = xp.zeros([1] * len(shape), np.int64)
-        if self.name == "tensor" or self.include_batch:
-            numbers = xp.arange(planes.start, planes.stop, dtype=np.int64) * prod(shape[1:])
-            offset = offset + numbers.reshape(-1, *[1] * (len(shape) - 1))
-        if self.name == "nhwc":
-            offset = offset + xp.arange(shape[-1], dtype=np.int64)
-        return offset
-
-    def plane_pitches(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
-        """Distance of neighbours along each axis, inside the plane."""
-        return pitches(spatial) if self.order == "C" else pitches(spatial[::-1])[::-1]
+from tinyml_backends.conventions import Convention
+from tinyml_backends.generic.chunks import CHUNK_BYTES, chunks
+from tinyml_backends.geometry import Window
 
 
 def winners_from_indices(
@@ -75,32 +20,33 @@ def winners_from_indices(
     convention: Convention,
     window: Window,
     input_shape: tuple[int, ...],
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[Array, int]:
     """Winners, and the flat position of the first bad index, or -1 where all are good."""
     winners = xp.empty(indices.shape, window.winner_dtype)
     rows_in_all = indices.shape[1]
     per_row = prod(indices.shape[2:])
-    # some index arrays of 64 bits live at a time, so that a block has fewer elements
-    for planes, rows in blocks(len(indices), rows_in_all, 16 * per_row):
-        here = planes, slice_of(rows)
-        part = indices[here]
+    # some index arrays of 64 bits exist at a time, so that a chunk has fewer elements
+    for planes, rows in chunks(len(indices), rows_in_all, 16 * per_row, chunk_bytes):
+        given = indices[planes, rows]
         limit = convention.limit((len(indices), *input_shape, *_channels(indices, window)), window)
-        bad = (part < 0) | (part >= limit)
+        bad = (given < 0) | (given >= limit)
         if convention.name == "window" and window.stays_inside(input_shape):
-            found = part
+            found = given
         else:
-            index = xp.where(bad, 0, part).astype(np.int64)
-            starts = _starts(xp, window, input_shape, rows, part.ndim)
+            index = xp.where(bad, 0, given).astype(np.int64)
+            starts = _starts(xp, window, input_shape, rows, given.ndim)
             if convention.name == "window":
                 found = index
                 _check_inside(index, bad, starts, window, input_shape)
             else:
-                first = range(planes.start, planes.start + len(part))
+                first = range(planes.start, planes.start + len(given))
                 found = _from_flat(xp, index, bad, starts, convention, window, input_shape, first)
         if bool(bad.any()):
-            plane, rest = divmod(int(bad.reshape(-1).argmax()), len(rows) * per_row)
+            plane, rest = divmod(int(bad.reshape(-1).argmax()), prod(bad.shape[1:]))
             return winners, ((planes.start + plane) * rows_in_all + rows.start) * per_row + rest
-        winners[here] = found.astype(winners.dtype)
+        winners[planes, rows] = found.astype(winners.dtype)
     return winners, -1
 
 
@@ -121,11 +67,10 @@ def indices_from_winners(
     for size, step, distance in zip(window.size, window.dilation, plane_pitches, strict=True):
         cells = cells[..., None] + xp.arange(size, dtype=np.int64) * (step * distance)
     out = cells.reshape(-1)[winners]
-    rows = range(winners.shape[1])
-    starts = _starts(xp, window, input_shape, rows, winners.ndim)
+    starts = _starts(xp, window, input_shape, slice(None), winners.ndim)
     for start, distance in zip(starts, plane_pitches, strict=True):
         out += start * distance
-    out += convention.offsets(xp, shape, window.axes, range(len(winners)))
+    out += convention.offsets(xp, shape, range(len(winners)))
     return out
 
 
@@ -153,7 +98,7 @@ def _from_flat(
     if convention.name != "plane":
         shape = (planes.stop, *input_shape, *_channels(index, window))
         pitch = convention.pitch(shape, window.axes)
-        index = index - convention.offsets(xp, shape, window.axes, planes)
+        index = index - convention.offsets(xp, shape, planes)
         bad |= (index < 0) | (index >= prod(input_shape) * pitch)
         if pitch > 1:
             quotient = index // pitch
@@ -177,16 +122,16 @@ def _from_flat(
 
 
 def _channels(array: Array, window: Window) -> tuple[int, ...]:
-    """The axis of channels behind the spatial axes, if there is one."""
+    """Length of the axis of channels after the spatial axes, if there is one."""
     return tuple(array.shape[window.axes + 1 :])
 
 
 def _starts(
-    xp: ModuleType, window: Window, input_shape: tuple[int, ...], rows: range, ndim: int
+    xp: ModuleType, window: Window, input_shape: tuple[int, ...], rows: slice, ndim: int
 ) -> list[Array]:
     """Start of each window along each axis, for some output rows, shaped to broadcast."""
     first, *others = window.starts(input_shape)
-    ranges = (first[rows.start : rows.stop], *others)
+    ranges = (first[rows], *others)
     return [
         xp.arange(r.start, r.stop, r.step, dtype=np.int64).reshape(-1, *[1] * (ndim - 2 - axis))
         for axis, r in enumerate(ranges)

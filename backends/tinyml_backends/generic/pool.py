@@ -4,13 +4,18 @@ from types import ModuleType
 
 from tinyml_backends.arrays import Array
 from tinyml_backends.generic.bits import replace
-from tinyml_backends.generic.blocks import blocks_of, slice_of
+from tinyml_backends.generic.chunks import CHUNK_BYTES, chunks_of
 from tinyml_backends.geometry import Window, pitches
 from tinyml_backends.memory import empty
 
 
 def max_pool(
-    xp: ModuleType, x: Array, window: Window, out: tuple[Array, Array] | None = None
+    xp: ModuleType,
+    x: Array,
+    window: Window,
+    out: tuple[Array, Array] | None = None,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[Array, Array]:
     """Maximum of each window, and the number of the cell that holds it."""
     spatial, channels = x.shape[1 : window.axes + 1], x.shape[window.axes + 1 :]
@@ -18,10 +23,9 @@ def max_pool(
     if out is None:
         out = empty(xp, shape, x.dtype), empty(xp, shape, window.winner_dtype)
     values, winners = out
-    for planes, outputs in blocks_of(x, shape[1]):
-        rows, part = window.part(outputs, spatial)
-        here = planes, slice_of(outputs)
-        _pool(xp, x[planes, rows], part, values[here], winners[here])
+    for planes, outputs in chunks_of(x, shape[1], chunk_bytes):
+        rows, local = window.inputs_for(outputs, spatial)
+        _pool(xp, x[planes, rows], local, values[planes, outputs], winners[planes, outputs])
     return values, winners
 
 
@@ -38,11 +42,11 @@ def _pool(xp: ModuleType, x: Array, window: Window, values: Array, winners: Arra
         to = (values, winners)
         if axis > 0:
             to = xp.empty(shape, values.dtype), xp.empty(shape, winners.dtype)
-        _contest(xp, leaders, numbers, window, axis, *to)
+        _compete(xp, leaders, numbers, window, axis, *to)
         leaders, numbers = to
 
 
-def _contest(
+def _compete(
     xp: ModuleType,
     x: Array,
     numbers: Array | None,
@@ -53,7 +57,7 @@ def _contest(
 ) -> None:
     """Let a window's cells along one axis compete in ascending order: the first wins a tie.
 
-    ``numbers`` say which cell of the axes behind each value of ``x`` won there.
+    ``numbers`` say which cell along the axes after this one won each value of ``x``.
     """
     pitch = pitches(window.size)[axis]
     number_of = winners.dtype.type
@@ -74,7 +78,7 @@ def _contest(
         replace(xp, leader, take, candidate)
         winner = winners[cell.outputs]
         number = number_of(cell.number * pitch)
-        if numbers is None:  # numbers ascend, so the newest taker has the largest
+        if numbers is None:  # numbers ascend, so the last cell that took a place has the largest
             xp.maximum(winner, take * number, out=winner)
         else:
             replace(xp, winner, take, numbers[cell.inputs] + number)

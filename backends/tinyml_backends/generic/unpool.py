@@ -8,17 +8,15 @@ target twice, so the result is the same in every array library.
 
 from math import prod
 from types import ModuleType
-from typing import Literal
 
 import numpy as np
 
 from tinyml_backends.arrays import Array
+from tinyml_backends.conventions import Duplicates
 from tinyml_backends.generic.bits import keep, replace
-from tinyml_backends.generic.blocks import blocks_of, slice_of
+from tinyml_backends.generic.chunks import CHUNK_BYTES, chunks_of
 from tinyml_backends.geometry import Cell, Window, pitches
 from tinyml_backends.memory import empty, zeros
-
-Duplicates = Literal["last", "sum"]
 
 
 def max_unpool(
@@ -29,21 +27,24 @@ def max_unpool(
     input_shape: tuple[int, ...],
     duplicates: Duplicates,
     out: Array | None = None,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
     """Each value at its winner's cell, zero elsewhere.
 
     Of several windows that chose one cell the last writes it, or their values are summed.
     """
     if duplicates == "sum":
-        return _sum(xp, y, winners, window, input_shape, out)
+        arrays = y, winners, window, input_shape, out
+        return max_pool_gradient(xp, *arrays, chunk_bytes=chunk_bytes)
     if not window.overlaps:
-        return _scatter(xp, y, winners, window, input_shape, None, out)
+        return _scatter(xp, y, winners, window, input_shape, None, out, chunk_bytes)
     out = zeros(xp, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype, out)
-    for planes, rows in blocks_of(out, input_shape[0]):
-        outputs, part = window.region(rows, input_shape)
-        target, values = out[planes, slice_of(rows)], y[planes, outputs]
+    for planes, rows in chunks_of(out, input_shape[0], chunk_bytes):
+        outputs, local = window.outputs_touching(rows, input_shape)
+        target, values = out[planes, rows], y[planes, outputs]
         chosen = winners[planes, outputs]
-        for cell in reversed(_cells(part, target, outputs)):
+        for cell in reversed(_cells(local, target, outputs)):
             won = chosen[cell.outputs] == cell.number
             replace(xp, target[cell.inputs], won, values[cell.outputs])
     return out
@@ -56,9 +57,32 @@ def max_pool_gradient(
     window: Window,
     input_shape: tuple[int, ...],
     out: Array | None = None,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
-    """Sum, for each input cell, of the gradients of the windows it won."""
-    return _sum(xp, gradient, winners, window, input_shape, out)
+    """Sum of the gradients of the windows that each input cell won, one at a time from +0.0.
+
+    float16 is summed in float32.
+    """
+    dtype = gradient.dtype
+    if not window.overlaps:
+        zero = dtype.type(0)
+        return _scatter(xp, gradient, winners, window, input_shape, zero, out, chunk_bytes)
+    half = dtype.kind == "f" and dtype.itemsize == 2
+    out = zeros(xp, (len(gradient), *input_shape, *gradient.shape[window.axes + 1 :]), dtype, out)
+    for planes, rows in chunks_of(out, input_shape[0], chunk_bytes):
+        outputs, local = window.outputs_touching(rows, input_shape)
+        target, chosen = out[planes, rows], winners[planes, outputs]
+        terms = gradient[planes, outputs]
+        if half:
+            terms = terms.astype("f4")
+        total = xp.zeros(target.shape, "f4") if half else target
+        for cell in reversed(_cells(local, target, outputs)):
+            won = chosen[cell.outputs] == cell.number
+            total[cell.inputs] += keep(won, terms[cell.outputs])
+        if half:
+            target[...] = total
+    return out
 
 
 def max_unpool_gradient(
@@ -68,17 +92,18 @@ def max_unpool_gradient(
     window: Window,
     duplicates: Duplicates,
     out: Array | None = None,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
     """Gradient at each winner's cell; with "last", zero for a value that was overwritten."""
     input_shape = gradient.shape[1 : window.axes + 1]
     if duplicates == "last" and window.overlaps:
-        return _gather_last(xp, gradient, winners, window, input_shape, out)
+        return _gather_last(xp, gradient, winners, window, input_shape, out, chunk_bytes)
     out = empty(xp, winners.shape, gradient.dtype) if out is None else out
     positions = FlatPositions(xp, window, gradient.shape)
-    for planes, rows in blocks_of(out, out.shape[1]):
-        here = planes, slice_of(rows)
-        flat = gradient[planes].reshape(-1)
-        out[here] = flat[positions(winners[here], rows)].reshape(out[here].shape)
+    for planes, rows in chunks_of(out, out.shape[1], chunk_bytes):
+        target, flat = out[planes, rows], gradient[planes].reshape(-1)
+        target[...] = flat[positions(winners[planes, rows], rows)].reshape(target.shape)
     return out
 
 
@@ -89,50 +114,24 @@ def _gather_last(
     window: Window,
     input_shape: tuple[int, ...],
     out: Array | None,
+    chunk_bytes: int,
 ) -> Array:
     out = zeros(xp, winners.shape, gradient.dtype, out)
-    for planes, outputs in blocks_of(out, out.shape[1]):
-        rows, part = window.part(outputs, input_shape)
+    for planes, outputs in chunks_of(out, out.shape[1], chunk_bytes):
+        rows, local = window.inputs_for(outputs, input_shape)
         source = gradient[planes, rows]
-        # who wrote each cell of these rows, under which number: later windows are among them
-        all_outputs, whole = window.region(range(rows.start, rows.stop), input_shape)
+        # the number under which each cell of these rows was written last, by any window
+        all_outputs, touching = window.outputs_touching(rows, input_shape)
         owner = xp.zeros(source.shape, winners.dtype)
         chosen = winners[planes, all_outputs]
-        for cell in reversed(_cells(whole, owner, all_outputs)):
+        for cell in reversed(_cells(touching, owner, all_outputs)):
             won = chosen[cell.outputs] == cell.number
             replace(xp, owner[cell.inputs], won, chosen[cell.outputs])
-        chosen = winners[planes, slice_of(outputs)]
-        target = out[planes, slice_of(outputs)]
-        for cell in _cells(part, source, slice_of(outputs)):
+        chosen, target = winners[planes, outputs], out[planes, outputs]
+        for cell in _cells(local, source, outputs):
             kept = chosen[cell.outputs] == cell.number
             kept &= owner[cell.inputs] == cell.number
             replace(xp, target[cell.outputs], kept, source[cell.inputs])
-    return out
-
-
-def _sum(
-    xp: ModuleType,
-    y: Array,
-    winners: Array,
-    window: Window,
-    input_shape: tuple[int, ...],
-    out: Array | None,
-) -> Array:
-    """Sum of the values that chose each cell, one at a time from +0.0, float16 in float32."""
-    if not window.overlaps:
-        return _scatter(xp, y, winners, window, input_shape, y.dtype.type(0), out)
-    half = y.dtype.kind == "f" and y.dtype.itemsize == 2
-    out = zeros(xp, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype, out)
-    for planes, rows in blocks_of(out, input_shape[0]):
-        outputs, part = window.region(rows, input_shape)
-        target, chosen = out[planes, slice_of(rows)], winners[planes, outputs]
-        terms = y[planes, outputs].astype("f4") if half else y[planes, outputs]
-        total = xp.zeros(target.shape, "f4") if half else target
-        for cell in reversed(_cells(part, target, outputs)):
-            won = chosen[cell.outputs] == cell.number
-            total[cell.inputs] += keep(won, terms[cell.outputs])
-        if half:
-            target[...] = total
     return out
 
 
@@ -144,19 +143,25 @@ def _scatter(
     input_shape: tuple[int, ...],
     start: Array | None,
     out: Array | None,
+    chunk_bytes: int,
 ) -> Array:
     """Each value, added to ``start``, at its winner's cell, for windows that do not overlap."""
     out = zeros(xp, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype, out)
     positions = FlatPositions(xp, window, out.shape)
-    for planes, rows in blocks_of(y, y.shape[1]):
-        values = y[planes, slice_of(rows)].reshape(-1)
+    for planes, rows in chunks_of(y, y.shape[1], chunk_bytes):
+        values = y[planes, rows].reshape(-1)
         values = values if start is None else values + start
-        out[planes].reshape(-1)[positions(winners[planes, slice_of(rows)], rows)] = values
+        out[planes].reshape(-1)[positions(winners[planes, rows], rows)] = values
     return out
 
 
 def first_duplicate(
-    xp: ModuleType, winners: Array, window: Window, input_shape: tuple[int, ...]
+    xp: ModuleType,
+    winners: Array,
+    window: Window,
+    input_shape: tuple[int, ...],
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[int, int, int] | None:
     """First cell that two windows chose: flat in the whole unpooled array, and the two windows.
 
@@ -165,20 +170,19 @@ def first_duplicate(
     if not window.overlaps:
         return None
     shape = (len(winners), *input_shape, *winners.shape[window.axes + 1 :])
-    for planes, rows in blocks_of(winners, input_shape[0]):
-        outputs, part = window.region(rows, input_shape)
+    for planes, rows in chunks_of(winners, input_shape[0], chunk_bytes):
+        outputs, local = window.outputs_touching(rows, input_shape)
         chosen = winners[planes, outputs]
-        count = xp.zeros((len(chosen), len(rows), *shape[2:]), np.uint32)
-        for cell in _cells(part, count, outputs):
+        count = xp.zeros((len(chosen), rows.stop - rows.start, *shape[2:]), np.uint32)
+        for cell in _cells(local, count, outputs):
             count[cell.inputs] += chosen[cell.outputs] == cell.number
         twice = (count > 1).reshape(-1)
         if bool(twice.any()):
-            local = int(twice.argmax())
-            inside = prod(count.shape[1:])
-            plane, rest = planes.start + local // inside, local % inside
+            plane, rest = divmod(int(twice.argmax()), prod(count.shape[1:]))
+            plane += planes.start
             cell_position = plane * prod(shape[1:]) + rows.start * prod(shape[2:]) + rest
             positions = FlatPositions(xp, window, shape)(
-                winners[plane : plane + 1], range(winners.shape[1])
+                winners[plane : plane + 1], slice(0, winners.shape[1])
             )
             hits = xp.nonzero(positions == cell_position - plane * prod(shape[1:]))[0]
             before = plane * prod(winners.shape[1:])
@@ -215,18 +219,17 @@ class FlatPositions:
         for along in (*others, xp.arange(step, dtype=np.intp)) if channels else others:
             self.in_row = self.in_row[..., None] + along
 
-    def __call__(self, winners: Array, rows: range) -> Array:
+    def __call__(self, winners: Array, rows: slice) -> Array:
         """Flat position in the stack of the winners' planes, one-dimensional.
 
-        ``winners`` are those of some rows of some planes.
+        ``winners`` are those of ``rows`` of some planes.
         """
         position = self.offsets[winners]
-        behind = [1] * (winners.ndim - 2)
-        start = _arange(self.xp, self.rows[rows.start : rows.stop]) * self.row_step
-        start = start.reshape(-1, *behind) + self.in_row
+        trailing = [1] * (winners.ndim - 2)
+        starts = _arange(self.xp, self.rows[rows]) * self.row_step
+        position += starts.reshape(-1, *trailing) + self.in_row
         planes = self.xp.arange(len(winners), dtype=np.intp) * self.plane
-        position += start
-        position += planes.reshape(-1, 1, *behind)
+        position += planes.reshape(-1, 1, *trailing)
         return position.reshape(-1)
 
 
@@ -235,12 +238,17 @@ def _arange(xp: ModuleType, numbers: range) -> Array:
 
 
 def unpool_plane_indices(
-    xp: ModuleType, y: Array, indices: Array, input_shape: tuple[int, ...]
+    xp: ModuleType,
+    y: Array,
+    indices: Array,
+    input_shape: tuple[int, ...],
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[Array, int]:
-    """Each value at any cell of its plane, the last of a cell's writers wins; first bad or -1."""
+    """Each value at any cell of its plane, where the last writer wins; first bad or -1."""
     out = xp.zeros((len(y), *input_shape), y.dtype)
     plane, pooled = prod(input_shape), prod(y.shape[1:])
-    for planes, _ in blocks_of(indices, 1):
+    for planes, _ in chunks_of(indices, 1, chunk_bytes):
         index = indices[planes].reshape(-1)
         bad = (index < 0) | (index >= plane)
         if bool(bad.any()):

@@ -3,7 +3,7 @@
 Importing this package does not import Numba: `load` does, when the backend is first asked for.
 """
 
-from tinyml_backends.backend import Backend
+from tinyml_backends.contract import Backend
 from tinyml_backends.errors import BackendUnavailableError
 
 OLDEST = (0, 61)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.backend import DTYPES
-from tinyml_backends.generic.unpool import Duplicates
+from tinyml_backends.contract import DTYPES
+from tinyml_backends.conventions import Duplicates
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
 from tinyml_backends.numba_backend import average, pairs, pool, unpool

@@ -7,11 +7,12 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.backend import Backend
+from tinyml_backends.contract import Backend
+from tinyml_backends.conventions import Duplicates
 from tinyml_backends.generic import conv
-from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
-from tinyml_backends.numpy_backend import pool, unpool
+from tinyml_backends.memory import Workspace
+from tinyml_backends.numpy_backend import activation, pool, unpool
 from tinyml_backends.numpy_backend.threads import each
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -124,3 +125,13 @@ class NumpyBackend(Backend):
     ) -> tuple[Array, Array]:
         """As `Backend.conv_gradient`, in threads; the result does not depend on their number."""
         return conv.conv_gradient(np, gradient, x, weight, window, groups, each=each)
+
+    def activate_gradient(self, kind: str, gradient: Array, saved: Array, **options: Any) -> Array:
+        """As `Backend.activate_gradient`."""
+        if kind == "relu" and not options:
+            return activation.relu_gradient(gradient, saved)
+        return super().activate_gradient(kind, gradient, saved, **options)
+
+    def workspace(self) -> Workspace:
+        """Return memory for NumPy's arrays, which NumPy itself does not keep."""
+        return Workspace()

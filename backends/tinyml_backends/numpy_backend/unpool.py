@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tinyml_backends.arrays import Array
+from tinyml_backends.conventions import Duplicates
 from tinyml_backends.generic import unpool
-from tinyml_backends.generic.unpool import Duplicates
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
 from tinyml_backends.numpy_backend.threads import GENERIC, cut, laid_out, scratch, share
