@@ -336,6 +336,13 @@ def test_winners_that_lie_stay_inside():
     assert gradient.shape == (2, 4, 4)
 
 
+def test_columns_of_padding_alone():
+    """A chunk of a padded convolution may have outputs and no input row."""
+    x = cupy.ones((1, 1, 2, 3), "f4")[:, :, :0]
+    columns = tinyml.current_backend().im2col(x, Window.of(2, 1, 1, ((0, 1), (0, 0))))
+    np.testing.assert_array_equal(tinyml.to_numpy(columns), np.zeros((1, 3), "f4"))
+
+
 def test_the_strict_arrays_are_strict():
     with pytest.raises(TypeError, match="Implicit conversion"):
         np.asarray(cupy.zeros(3))

@@ -56,12 +56,12 @@ def struct_dtype(name: str, index: DType) -> DType:
 
 def _divisor(number: int, index: DType) -> Any:
     """Fields of a Divisor, with which a kernel divides by multiplication and shift."""
-    number = max(1, number)  # 0 occurs for empty arrays, for which no kernel is launched
     if index.itemsize == 8:
         return (number,)
-    # q = (⌊n · factor / 2³²⌋ + n) >> shift for 0 <= n < 2³¹
-    shift = (number - 1).bit_length()
-    factor = (((1 << shift) - number) << 32) // number + 1
+    # q = (⌊n · factor / 2³²⌋ + n) >> shift for 0 <= n < 2³¹. A length of 0 is never divided by.
+    divisor = max(1, number)
+    shift = (divisor - 1).bit_length()
+    factor = (((1 << shift) - divisor) << 32) // divisor + 1
     return number, factor, shift
 
 
