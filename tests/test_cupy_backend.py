@@ -1,6 +1,6 @@
-"""What is particular to the CuPy backend, on emulated devices: waiting, devices, streams, launches.
+"""Tests of the CuPy backend alone, on emulated devices: waiting, devices, streams, launches.
 
-Everything else about it is the suite itself, ``pytest --backend cupy-emulated``.
+The whole suite tests the rest: ``pytest --backend cupy-emulated``.
 """
 
 import re
@@ -38,7 +38,7 @@ def images(*shape, dtype="float32"):
 
 
 class TestWaiting:
-    """Nothing waits for the GPU but what must know of an error."""
+    """Only operations that must raise for bad values wait for the GPU."""
 
     @pytest.fixture(autouse=True)
     def counted(self):
@@ -148,7 +148,7 @@ class TestDevices:
             assert whole[0].device.id == 1
 
     def test_training_elsewhere_than_new_arrays_are_made(self):
-        """The optimizer's state lives where its parameter does."""
+        """The optimizer's state is on the device of its parameter."""
         x, y = images(4, 1, 8, 8), (images(4, 8, 8) > 0).astype(np.int64)
         with tinyml.use_backend(f"{NAME}:0"):
             model = segnet((1, 8, 8), n_classes=2, depth=1, channels=4, rng=0)
@@ -265,7 +265,7 @@ class TestArraysFromOutside:
         assert tinyml.asarray(Foreign(array), f"{NAME}:0").device.id == 0
 
     def test_dlpack_on_the_device_shares_memory(self, monkeypatch):
-        """What says that it lives on a GPU is left to CuPy, which copies nothing."""
+        """An object on a GPU is passed to CuPy, which copies nothing."""
         array = tinyml.asarray(images(2, 3))
 
         class Foreign:
@@ -301,7 +301,7 @@ class TestArraysFromOutside:
 
 
 def test_streams_are_cupys():
-    """A launch names no stream, so that CuPy's current one takes it."""
+    """A launch names no stream, so it runs on CuPy's current one."""
     stream = cupy.cuda.Stream()
     with stream:
         y, _ = tinyml.max_pool(tinyml.asarray(images(1, 1, 4, 4)), 2)
@@ -310,7 +310,7 @@ def test_streams_are_cupys():
 
 @pytest.mark.parametrize("optimizer", [SGD(0.1, 0.9), Adam(0.1)], ids=["SGD", "Adam"])
 def test_gradients_of_another_shape(optimizer):
-    """What the kernel has no shape for broadcasts, or is refused, as on NumPy."""
+    """Other shapes are broadcast or refused, as on NumPy."""
     results = []
     for place in (NAME, "numpy"):
         with tinyml.use_backend(place):
@@ -324,8 +324,8 @@ def test_gradients_of_another_shape(optimizer):
     np.testing.assert_array_equal(*results)
 
 
-def test_winners_that_lie_stay_inside():
-    """Kernels on switches check nothing, and still touch nothing outside, whatever winners hold."""
+def test_invalid_winners_stay_inside():
+    """Kernels do not check winners, but access nothing outside their arrays for any winner."""
     backend = tinyml.current_backend()
     window = Window.of(2, 3, 2, 1)
     y = cupy.ones((2, 4, 4), "f4")

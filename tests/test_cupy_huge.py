@@ -1,7 +1,6 @@
 """Index arithmetic of arrays with more than 2**31 elements, on emulated devices.
 
-Such an array is a mapping of which only the pages that are touched exist, and only the blocks of
-threads that make the last results run.
+Such an array is a sparse mapping, and only the thread blocks that compute the last results run.
 """
 
 import numpy as np
@@ -15,11 +14,11 @@ from tinyml_backends.geometry import Window
 pytestmark = [pytest.mark.host, pytest.mark.emulation]
 
 LENGTH = 2**31 + 2**22
-LAST = 12  # elements at the end that tests look at
+LAST = 12  # elements at the end that the tests compare
 
 
 def block_of_last(threads):
-    """The block of the grid whose threads make the last results."""
+    """The block of the grid whose threads compute the last results."""
     return (threads - 1) // BLOCK % MAX_BLOCKS
 
 
@@ -32,7 +31,7 @@ def emulated():
 def sparse(shape, dtype, tail):
     """An array whose last elements are ``tail`` and all others zero."""
     array = cupy.empty(shape, dtype)
-    assert array._memory.zero  # nobody has to write them
+    assert array._memory.zero  # writing zeros would allocate all pages
     array._host.reshape(-1)[-len(tail) :] = tail
     array._memory.fresh = False
     return array

@@ -1,4 +1,4 @@
-"""Launching CUDA kernels: what is refused, compiled and counted; on emulated devices."""
+"""Launching CUDA kernels on emulated devices: checks of arguments, compiling, caching."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.host, pytest.mark.emulation]
 
 
 class TestLauncher:
-    """The launcher refuses what CuPy would pass on."""
+    """The launcher refuses arguments that CuPy would pass to the kernel."""
 
     window = Window.of(2, 2)
     index = np.dtype("i4")
@@ -203,7 +203,7 @@ def test_division_by_multiplication(number):
 
 @pytest.mark.parametrize("name", ["Divisor", "Geometry", "Counted", "Columns", "Flat", "Images"])
 def test_structs_have_the_fields_of_their_source(name):
-    """The host fills a struct field by field, in the order in which the kernel declares them."""
+    """The host's struct has the fields of the kernel's declaration, in the same order."""
     declared = []
     for file in {kernel.file for kernel in k.KERNELS}:
         start = "template <> struct Divisor<int> {" if name == "Divisor" else f"> struct {name} {{"

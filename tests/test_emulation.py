@@ -1,4 +1,4 @@
-"""Each net of the emulated CUDA execution catches the fault it is there for."""
+"""Each check of the emulated CUDA execution finds the fault it is made for."""
 
 import os
 import re
@@ -73,7 +73,7 @@ def float_arrays(n=8):
 
 
 def run_preloaded(*command, cwd=None):
-    """What a Python process with the sanitizers says, and its exit status."""
+    """Exit status and output of a Python process with the sanitizers."""
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), *sys.path])
     done = subprocess.run(
@@ -96,7 +96,7 @@ def run_kernel_preloaded(name, number, n=8, inputs=8):
     return run_preloaded("-c", textwrap.dedent(script))
 
 
-# -- what a right kernel does ----------------------------------------------------------------
+# -- correct kernels ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint64"])
@@ -192,7 +192,7 @@ def test_the_sanitizers_stop_a_kernel(name, number, report):
     status, said = run_kernel_preloaded(name, number)
     assert status != 0
     assert re.search(report, said, re.DOTALL), said
-    assert "kernels-" in said  # the source, by name and line
+    assert "kernels-" in said  # the source's name and line
 
 
 @pytest.mark.parametrize(
@@ -248,10 +248,10 @@ def test_pytest_starts_itself_again_and_shows_the_report(tmp_path):
         wrong = run(test)
         assert wrong.returncode != 0
         assert report in wrong.stderr
-        assert "test_it.py" in wrong.stderr  # the Python stack says which test it was
+        assert "test_it.py" in wrong.stderr  # the Python stack shows the test
 
 
-# -- races and places left out ---------------------------------------------------------------
+# -- races and unwritten elements ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 30, 1000])
@@ -261,7 +261,7 @@ def test_a_race_is_found(n):
         kernel("scatter")((1,), (n,), (cells, y, np.int32(n)))
 
 
-def test_a_place_left_unwritten_is_found():
+def test_an_unwritten_element_is_found():
     x, y = float_arrays(100)
     with pytest.raises(EmulationError, match="or is left unwritten; first at flat element 99"):
         kernel("twice<float>")((4,), (32,), (x, y, np.int32(99)))

@@ -1,4 +1,4 @@
-"""The nets that hold the CUDA kernels hold: each planted fault makes one of them red."""
+"""The tests of the CUDA kernels can fail: each planted fault makes one of them fail."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def test_a_fault_is_shown(name):
 
 
 def test_nothing_is_shown_without_a_fault():
-    """What the faults' runs select is green as it stands."""
+    """The tests that the faults' runs select pass without a fault."""
     selected = sorted({arguments for fault in FAULTS.values() for arguments in [fault.shown_by]})
     few = [arguments for arguments in selected if "-k" in arguments]
     assert few

@@ -23,7 +23,7 @@ class Fault(NamedTuple):
     shown_by: tuple[str, ...]
     """Arguments of pytest."""
     message: str
-    """Pattern that the run must print."""
+    """Pattern in the output of that run."""
 
 
 def edit(file: str, old: str, new: str) -> Callable[[], None]:

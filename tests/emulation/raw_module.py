@@ -1,8 +1,7 @@
 """The stand-in for ``cupy.RawModule``: loads a kernel, packs its arguments and launches it.
 
-CuPy packs whatever it is given by that value's own type and the launch reads as many bytes as the
-kernel's parameters have. So arguments are packed here as CuPy packs them, and then compared with
-what the kernel takes.
+CuPy packs each argument by the type of its value, and the launch reads as many bytes as each
+parameter has. So arguments are packed here as CuPy packs them, and compared with the parameters.
 """
 
 import ast
@@ -29,7 +28,7 @@ class CUDADriverError(RuntimeError):
 
 
 class Parameter(NamedTuple):
-    """What a kernel takes: a value, or a pointer to elements, of a kind and size in bytes."""
+    """A parameter of a kernel: a value, or a pointer to elements, with kind and size in bytes."""
 
     pointer: bool
     constant: bool
@@ -122,14 +121,14 @@ def _loaded(device: int, path: str) -> tuple[str, tuple[str, ...], tuple[str, ..
 
 
 class RawKernel:
-    """One kernel, called as ``kernel(grid, block, arguments)``."""
+    """A kernel, called as ``kernel(grid, block, arguments)``."""
 
     def __init__(self, name: str, loaded: ctypes.CDLL) -> None:
         self.name = name
         self._library = loaded
         self.parameters = _signature(loaded)
         offsets = np.cumsum([0, *(-(-p.value_size // 16) * 16 for p in self.parameters)]).tolist()
-        # one spare slot, to align the first; CUDA aligns a parameter by its type
+        # one more slot, to align the first; CUDA aligns a parameter by its type
         self._buffer = ctypes.create_string_buffer(offsets[-1] + 32)
         base = -(-ctypes.addressof(self._buffer) // 16) * 16
         first = base - ctypes.addressof(self._buffer)
@@ -146,7 +145,7 @@ class RawKernel:
         shared_mem: int = 0,
         stream: object = None,
     ) -> None:
-        """Run the kernel for every thread of the grid, in more than one order."""
+        """Run the kernel for every thread of the grid, in several orders."""
         grid, block = launches.sizes(self.name, grid, block)
         if shared_mem:
             raise NotImplementedError("shared memory is not emulated")
@@ -192,7 +191,7 @@ class RawKernel:
 
 
 def _as_numpy(value: Any) -> tuple[str, Any]:
-    """What CuPy makes of a value that is passed to a kernel by value, and how to name it."""
+    """Description of an argument by value, and the NumPy value that CuPy converts it to."""
     if isinstance(value, np.ndarray):
         if value.size != 1:
             raise TypeError(f"Unsupported type {type(value)} of size {value.size}")

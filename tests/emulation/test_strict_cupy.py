@@ -1,4 +1,4 @@
-"""The stand-in refuses what CuPy refuses, and has no name or keyword that CuPy lacks."""
+"""The stand-in refuses what CuPy refuses, and has only names and keywords of CuPy."""
 
 import copy
 import inspect
@@ -55,7 +55,7 @@ def test_what_cupy_refuses_is_refused(do, error, message):
         do(cp.ones(4, np.float32))
 
 
-def test_an_index_that_holds_duplicates_is_no_target():
+def test_assigning_through_an_index_with_duplicates_is_refused():
     a, b = cp.zeros((3, 4)), cp.asarray([1, 1, -2])
     with pytest.raises(EmulationError, match="holds duplicates"):
         a[:, cp.asarray([3, -1])] = cp.ones((3, 2))

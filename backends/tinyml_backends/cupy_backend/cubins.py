@@ -27,12 +27,12 @@ def cupy_folder() -> Path | None:
 
 
 class Cubins:
-    """A cache of compiled kernels. Each is a cubin file, and a text file with its name beside it.
+    """A cache of compiled kernels: for each a cubin file, and a text file with its lowered name.
 
     Parameters
     ----------
     folder : Path or None
-        Where to keep them. Where that is impossible, or with None, they are written to a temporary
+        Where to store them. With None, or if it cannot be written, they are stored in a temporary
         folder, and the next process compiles them again.
     """
 
@@ -71,8 +71,8 @@ def _checked(path: Path) -> tuple[Path, str]:
 
 def _written(path: Path, name: str, cubin: bytes) -> tuple[Path, str]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = f"{name}\n{_checksum(name, cubin)}".encode("ascii")
-    for target, data in ((path, cubin), (path.with_suffix(".name"), beside)):
+    text = f"{name}\n{_checksum(name, cubin)}".encode("ascii")
+    for target, data in ((path, cubin), (path.with_suffix(".name"), text)):
         # Renaming is atomic: other threads and processes see a whole file or none.
         unfinished = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
         unfinished.write_bytes(data)
