@@ -20,7 +20,7 @@ def pytest_run(arguments, fault=""):
     ours = ("LD_PRELOAD", "PYTEST_ADDOPTS")  # this process may have the sanitizers itself
     environment = {
         **{k: v for k, v in os.environ.items() if k not in ours and "EMULATION" not in k},
-        "PYTHONPATH": str(ROOT / "tests"),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "tests", ROOT, ROOT / "backends"))),
         VARIABLE: fault,
     }
     run = subprocess.run(

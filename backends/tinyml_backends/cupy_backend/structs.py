@@ -47,8 +47,8 @@ def struct_dtype(name: str, index: DType) -> DType:
         "Columns": [("samples", divisor), ("image_channels", divisor), ("cells", divisor)],
         "Flat": [("of_plane", index), ("of_channel", index), ("pitch", divisor)],
         "Images": [
-            *((name, index) for name in ("channels", "partials", "per_channel")),
-            *((name, divisor) for name in ("pixels", "partial_count", "channel_count")),
+            ("per_channel", index),
+            *((name, divisor) for name in ("pixels", "partials", "channels")),
         ],
     }
     return divisor if name == "Divisor" else np.dtype(fields[name])

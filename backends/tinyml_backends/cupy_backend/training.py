@@ -25,16 +25,8 @@ class CupyTraining(CupyArrays):
         self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
     ) -> Array:
         """As `Backend.conv`."""
-        return conv.conv(
-            self.xp,
-            x,
-            weight,
-            bias,
-            window,
-            groups,
-            copy=self._patches,
-            piece_bytes=self.chunk_bytes,
-        )
+        arguments = x, weight, bias, window, groups
+        return conv.conv(self.xp, *arguments, copy=self._patches, piece_bytes=self.chunk_bytes)
 
     @on_device
     def conv_gradient(
@@ -42,12 +34,7 @@ class CupyTraining(CupyArrays):
     ) -> tuple[Array, Array]:
         """As `Backend.conv_gradient`."""
         return conv.conv_gradient(
-            self.xp,
-            gradient,
-            x,
-            weight,
-            window,
-            groups,
+            *(self.xp, gradient, x, weight, window, groups),
             copy=self._patches,
             add=self._add_patches,
             piece_bytes=self.chunk_bytes,
@@ -243,11 +230,10 @@ def _elementwise(tensor: Array) -> tuple[dict[str, Any], Any, Any]:
 def _image_structs(
     array: Array, x_shape: tuple[int, ...], window: Window, column_entries: int
 ) -> tuple[dict[str, Any], tuple[ByValue, ByValue]]:
-    samples, channels, *spatial = x_shape
-    index = index_dtype(prod(x_shape), column_entries, largest_offset(tuple(spatial), window))
-    shape = tuple(spatial)
+    (samples, channels), spatial = x_shape[:2], tuple(x_shape[2:])
+    index = index_dtype(prod(x_shape), column_entries, largest_offset(spatial, window))
     structs = (
-        geometry_struct(samples * channels, 1, shape, window, index),
+        geometry_struct(samples * channels, 1, spatial, window, index),
         struct("Columns", index, samples=samples, image_channels=channels, cells=window.count),
     )
     return {"T": array.dtype, "I": index}, structs
@@ -256,16 +242,7 @@ def _image_structs(
 def _images(x: Array) -> tuple[ByValue, "np.dtype[Any]", int]:
     """Struct and index type for batch normalisation, and the number of partial sums per channel."""
     samples, channels, *spatial = x.shape
-    pixels, index = prod(spatial), index_dtype(x.size)
-    partials = max(1, min(MAX_PARTIALS, samples * pixels))
-    images = struct(
-        "Images",
-        index,
-        channels=channels,
-        partials=partials,
-        per_channel=samples * pixels,
-        pixels=max(1, pixels),
-        partial_count=partials,
-        channel_count=max(1, channels),
-    )
-    return images, index, partials
+    index, per_channel = index_dtype(x.size), samples * prod(spatial)
+    sizes = {"per_channel": per_channel, "partials": max(1, min(MAX_PARTIALS, per_channel))}
+    images = struct("Images", index, pixels=prod(spatial), channels=channels, **sizes)
+    return images, index, sizes["partials"]

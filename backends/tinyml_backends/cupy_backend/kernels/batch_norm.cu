@@ -3,17 +3,17 @@
 #include "common.cuh"
 
 template <typename I> struct Images {
-    I channels, partials, per_channel;  // per_channel = samples * pixels
-    Divisor<I> pixels, partial_count, channel_count;
+    I per_channel;  // samples * pixels
+    Divisor<I> pixels, partials, channels;
 
     // Flat index of element `e` of a channel; elements are numbered over samples and pixels.
     __device__ I flat(I channel, I e) const {
         const I sample = pixels.quotient(e);
-        return (sample * channels + channel) * pixels.value + e - sample * pixels.value;
+        return (sample * channels.value + channel) * pixels.value + e - sample * pixels.value;
     }
     __device__ I channel_of(I flat) const {
         const I image = pixels.quotient(flat);
-        return image - channel_count.quotient(image) * channels;
+        return image - channels.quotient(image) * channels.value;
     }
 };
 
@@ -22,11 +22,11 @@ template <typename I> struct Images {
 template <typename T, typename I>
 __global__ void squared_deviations(
     const T* __restrict__ x, const T* __restrict__ mean, T* __restrict__ sums, Images<I> images) {
-    const I count = images.channels * images.partials;
+    const I count = images.channels.value * images.partials.value;
     for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
-        const I channel = images.partial_count.quotient(i);
+        const I partials = images.partials.value, channel = images.partials.quotient(i);
         T sum = 0;
-        for (I e = i - channel * images.partials; e < images.per_channel; e += images.partials) {
+        for (I e = i - channel * partials; e < images.per_channel; e += partials) {
             const T deviation = x[images.flat(channel, e)] - mean[channel];
             sum += deviation * deviation;
         }
@@ -52,11 +52,11 @@ template <typename T, typename I>
 __global__ void gradient_sums(
     const T* __restrict__ gradient, const T* __restrict__ normalized, T* __restrict__ sums,
     T* __restrict__ products, Images<I> images) {
-    const I count = images.channels * images.partials;
+    const I count = images.channels.value * images.partials.value;
     for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
-        const I channel = images.partial_count.quotient(i);
+        const I partials = images.partials.value, channel = images.partials.quotient(i);
         T sum = 0, product = 0;
-        for (I e = i - channel * images.partials; e < images.per_channel; e += images.partials) {
+        for (I e = i - channel * partials; e < images.per_channel; e += partials) {
             const I at = images.flat(channel, e);
             sum += gradient[at];
             product += gradient[at] * normalized[at];
