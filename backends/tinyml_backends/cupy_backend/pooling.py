@@ -148,9 +148,19 @@ class CupyPooling(CupyArrays):
         """As `Backend.max_unpool`."""
         if not _has_kernels(y, winners):
             return super().max_unpool(y, winners, window, input_shape, duplicates, out=out)
-        return self._unpool(y, winners, window, input_shape, duplicates == "sum", out)
+        y, winners = map(self.xp.ascontiguousarray, (y, winners))
+        stack = _Stack.of_pooled(y, input_shape, window)
+        out = self.xp.empty(stack.shape, y.dtype) if out is None else out
+        arrays = (y, winners, out)
+        instance = {"T": y.dtype, "W": winners.dtype, "I": stack.index, "SUM": duplicates == "sum"}
+        if not window.overlaps and stack.has_width2_tiles(*arrays):
+            kernel, parameter, pack = k.MAX_UNPOOL_WIDTH2, "P", k.pack_length(y.dtype)
+        else:
+            kernel, parameter, pack = k.MAX_UNPOOL, "N", stack.pack(*arrays)
+        instance[parameter] = pack
+        self._launch(kernel, instance, out.size // pack, *arrays, stack.geometry)
+        return out
 
-    @on_device
     def max_pool_gradient(
         self,
         gradient: Array,
@@ -161,31 +171,7 @@ class CupyPooling(CupyArrays):
         out: Array | None = None,
     ) -> Array:
         """As `Backend.max_pool_gradient`."""
-        if not _has_kernels(gradient, winners):
-            return super().max_pool_gradient(gradient, winners, window, input_shape, out=out)
-        return self._unpool(gradient, winners, window, input_shape, True, out)
-
-    def _unpool(
-        self,
-        y: Array,
-        winners: Array,
-        window: Window,
-        input_shape: tuple[int, ...],
-        is_sum: bool,
-        out: Array | None,
-    ) -> Array:
-        y, winners = self.xp.ascontiguousarray(y), self.xp.ascontiguousarray(winners)
-        stack = _Stack.of_pooled(y, input_shape, window)
-        out = self.xp.empty(stack.shape, y.dtype) if out is None else out
-        arrays = (y, winners, out)
-        instance = {"T": y.dtype, "W": winners.dtype, "I": stack.index, "SUM": is_sum}
-        if not window.overlaps and stack.has_width2_tiles(*arrays):
-            kernel, parameter, pack = k.MAX_UNPOOL_WIDTH2, "P", k.pack_length(y.dtype)
-        else:
-            kernel, parameter, pack = k.MAX_UNPOOL, "N", stack.pack(*arrays)
-        instance[parameter] = pack
-        self._launch(kernel, instance, out.size // pack, *arrays, stack.geometry)
-        return out
+        return self.max_unpool(gradient, winners, window, input_shape, "sum", out=out)
 
     @on_device
     def max_unpool_gradient(
@@ -200,8 +186,7 @@ class CupyPooling(CupyArrays):
         """As `Backend.max_unpool_gradient`; a winner outside the input is clamped."""
         if not _has_kernels(gradient, winners):
             return super().max_unpool_gradient(gradient, winners, window, duplicates, out=out)
-        gradient = self.xp.ascontiguousarray(gradient)
-        winners = self.xp.ascontiguousarray(winners)
+        gradient, winners = map(self.xp.ascontiguousarray, (gradient, winners))
         stack = _Stack(gradient.shape, window)
         out = self.xp.empty(winners.shape, gradient.dtype) if out is None else out
         last = duplicates == "last" and window.overlaps
