@@ -8,9 +8,9 @@ from tinyml.pooling.layout import (
     Layout,
     check_layout,
     check_rank,
+    geometry_for,
+    geometry_from,
     geometry_of,
-    geometry_of_arguments,
-    geometry_of_input,
     spatial_axes,
     stack_to_write,
 )
@@ -43,12 +43,13 @@ def avg_pool(
     x, size, stride, padding, dilation, ceil_mode, layout
         As for `tinyml.max_pool`; padding counts as zeros.
     count_include_pad : bool
-        Whether cells in the padding count in the divisor. Cells beyond it, where ``ceil_mode`` lets
-        the last window reach, never count.
+        Whether cells in the padding count in the divisor. Cells beyond the padding, which the last
+        window may cover with ``ceil_mode``, never count.
     divisor_override : int or None
         Divisor of every window instead of its number of cells; not 0.
     out : array or None
-        Contiguous array of the result's shape and dtype, apart from ``x``, to write and return.
+        Contiguous array of the result's shape and dtype, sharing no memory with ``x``, to write and
+        return.
 
     Returns
     -------
@@ -69,7 +70,7 @@ def avg_pool(
     array([[[1., 4.]]])
     """
     backend = _backend_for("x", x, out)
-    geometry = geometry_of_arguments(x.shape, size, stride, padding, dilation, ceil_mode, layout)
+    geometry = geometry_from(x.shape, size, stride, padding, dilation, ceil_mode, layout)
     return _avg_pool(backend, x, geometry, count_include_pad, divisor_override, out)
 
 
@@ -83,7 +84,7 @@ def avg_pool_windowed(
 ) -> Array:
     """As `avg_pool`, with a `Window`; the batch axis may be left out."""
     backend = _backend_for("x", x, out)
-    geometry = geometry_of_input(x, window, layout)
+    geometry = geometry_for(x, window, layout)
     return _avg_pool(backend, x, geometry, count_include_pad, divisor, out)
 
 
@@ -127,8 +128,8 @@ def avg_pool_gradient(
     size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override, layout
         What `avg_pool` was given.
     out : array or None
-        Contiguous array of the result's shape and dtype, apart from ``gradient``, to write and
-        return.
+        Contiguous array of the result's shape and dtype, sharing no memory with ``gradient``, to
+        write and return.
 
     Returns
     -------
@@ -137,7 +138,7 @@ def avg_pool_gradient(
     Raises
     ------
     TypeError, ValueError
-        As for `avg_pool`, or if ``gradient`` has not the shape of the pooled array.
+        As for `avg_pool`, or if ``gradient`` does not have the shape of the pooled array.
 
     Examples
     --------
@@ -145,7 +146,7 @@ def avg_pool_gradient(
     >>> tinyml.avg_pool_gradient(np.array([[[2.0, 4.0]]]), (3,), size=2, stride=1)
     array([[[1., 3., 2.]]])
     """
-    backend_for(gradient)  # refuses what is no array
+    backend_for(gradient)  # raises TypeError if it is not an array
     axes = spatial_axes("gradient", tuple(gradient.shape), size)
     window = Window.of(axes, size, stride, padding, dilation, ceil_mode)
     return avg_pool_gradient_windowed(
@@ -185,7 +186,7 @@ def _backend_for(name: str, array: Array, out: Array | None) -> Backend:
 
 
 def check_divisor(divisor_override: int | None, *, unsigned: bool = False) -> int | None:
-    """Refuse a divisor that is 0 or no integer."""
+    """Refuse a divisor that is 0 or not an integer."""
     if divisor_override is None:
         return None
     (divisor,) = per_axis("divisor_override", divisor_override, 1, minimum=-(2**63))
@@ -194,5 +195,5 @@ def check_divisor(divisor_override: int | None, *, unsigned: bool = False) -> in
             f"divisor_override is {divisor}; it must be another integer of 64 bits, or None"
         )
     if unsigned and divisor < 0:
-        raise ValueError(f"divisor_override is {divisor}; unsigned integers need one above 0")
+        raise ValueError(f"divisor_override is {divisor}; unsigned integers need a positive one")
     return divisor

@@ -1,4 +1,4 @@
-"""Where channels stand, the shapes on both sides of a pooling, and the checks of their ranks."""
+"""Layouts, the shapes of the arrays before and after a pooling, and checks of arguments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Geometry:
 def geometry_of(
     shape: tuple[int, ...], window: Window, input_shape: tuple[int, ...], layout: Layout
 ) -> Geometry:
-    """Geometry for the samples and channels of ``shape``, whose spatial part does not matter."""
+    """Geometry for the samples and channels of ``shape``, whose spatial part is ignored."""
     pooled, axes = window.pooled_shape(input_shape), window.axes
     last = 0 if layout == "channels_first" else 1
     split = len(shape) - axes - last
@@ -61,7 +61,7 @@ def geometry_of(
     )
 
 
-def geometry_of_input(x: Array, window: Window, layout: Layout) -> Geometry:
+def geometry_for(x: Array, window: Window, layout: Layout) -> Geometry:
     """Geometry of a pooling of ``x``."""
     check_layout(layout)
     check_rank("x", x, window.axes)
@@ -69,7 +69,7 @@ def geometry_of_input(x: Array, window: Window, layout: Layout) -> Geometry:
     return geometry_of(shape, window, _spatial(shape, window.axes, layout), layout)
 
 
-def geometry_of_arguments(
+def geometry_from(
     shape: tuple[int, ...],
     size: IntPerAxis,
     stride: IntPerAxis | None,
@@ -78,16 +78,16 @@ def geometry_of_arguments(
     ceil_mode: bool,
     layout: Layout,
 ) -> Geometry:
-    """Geometry of a pooling of an array "x" of ``shape``, from what a user wrote.
+    """Geometry of a pooling of an array of ``shape``, from the arguments of `tinyml.max_pool`.
 
-    It is cached: checking the arguments takes longer than pooling a small array.
+    Results are cached: checking the arguments takes longer than pooling a small array.
 
     Raises
     ------
     TypeError, ValueError
         As for `tinyml.max_pool`.
     """
-    # 1, 1.0 and True are one key, so that only ints and tuples of ints are looked up
+    # 1, 1.0 and True are equal as cache keys, so the cache serves only ints and tuples of ints
     is_key = (
         (type(size) is int or _is_ints(size))
         and (stride is None or type(stride) is int or _is_ints(stride))
@@ -124,7 +124,7 @@ def _spatial(shape: tuple[int, ...], axes: int, layout: Layout) -> tuple[int, ..
 
 
 def spatial_axes(name: str, shape: tuple[int, ...], size: object) -> int:
-    """Return the number of spatial axes that ``size`` and the rank of an array stand for."""
+    """Return the number of spatial axes, from ``size`` and the rank of an array."""
     if isinstance(size, Sequence):
         axes = len(size)
         fits = len(shape) in (axes + 1, axes + 2)
@@ -148,7 +148,7 @@ def check_layout(layout: str) -> None:
 
 
 def check_rank(name: str, array: Array, axes: int, *, filled: int = 0) -> None:
-    """Refuse another rank, and empty axes among the last ``filled``."""
+    """Refuse another rank, or an empty axis among the last ``filled``."""
     if array.ndim not in (axes + 1, axes + 2) or (filled and 0 in array.shape[-filled:]):
         raise ValueError(
             f"{name} has shape {tuple(array.shape)}; it must have channels, or samples and "
@@ -157,7 +157,7 @@ def check_rank(name: str, array: Array, axes: int, *, filled: int = 0) -> None:
 
 
 def check_indices(indices: Array) -> None:
-    """Refuse indices that are no integers."""
+    """Refuse indices that are not integers."""
     if indices.dtype.kind not in "iu":
         raise TypeError(f"indices have dtype {indices.dtype}; they must be integers")
 
@@ -165,7 +165,7 @@ def check_indices(indices: Array) -> None:
 def stack_to_write(
     out: Array | None, shape: tuple[int, ...], stack: tuple[int, ...], *inputs: tuple[str, Array]
 ) -> Array | None:
-    """``out``, checked, as the stack of planes that a kernel writes; the first input's dtype."""
+    """``out`` as the stack of planes that a kernel writes; its dtype must be the first input's."""
     if out is None:
         return None
     check_out("out", out, shape, inputs[0][1].dtype, *inputs)
