@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 
 from tinyml.arrays import check_dtype, check_shape
-from tinyml.pooling.layout import check_indices, check_rank, spatial_axes
+from tinyml.pooling.layout import axes_of, check_indices, check_rank
 from tinyml_backends import Backend, SwitchIndexError, backend_for
 from tinyml_backends.arguments import IntPerAxis, lengths, per_axis
 from tinyml_backends.arrays import Array
@@ -139,7 +139,7 @@ def _prepared(
     """Backend, spatial shape and shape of a result, checked."""
     backend = backend_for(x)
     check_dtype("x", x)
-    axes = spatial_axes("x", tuple(x.shape), output_size)
+    axes = axes_of("x", tuple(x.shape), output_size)
     outputs = per_axis("output_size", output_size, axes, minimum=0)
     if 0 in x.shape[-axes:]:
         raise ValueError(f"x has shape {tuple(x.shape)}; its spatial axes must not be empty")

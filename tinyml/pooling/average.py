@@ -3,17 +3,7 @@
 from collections.abc import Sequence
 
 from tinyml.arrays import check_dtype, check_shape
-from tinyml.pooling.layout import (
-    Geometry,
-    Layout,
-    check_layout,
-    check_rank,
-    geometry_for,
-    geometry_from,
-    geometry_of,
-    spatial_axes,
-    stack_to_write,
-)
+from tinyml.pooling.layout import Geometry, Layout, axes_of, geometry_for, geometry_from, out_stack
 from tinyml_backends import Backend, Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths, per_axis
 from tinyml_backends.arrays import Array
@@ -84,7 +74,7 @@ def avg_pool_windowed(
 ) -> Array:
     """As `avg_pool`, with a `Window`; the batch axis may be left out."""
     backend = _backend_for("x", x, out)
-    geometry = geometry_for(x, window, layout)
+    geometry = geometry_for("x", x, window, layout)
     return _avg_pool(backend, x, geometry, count_include_pad, divisor, out)
 
 
@@ -97,7 +87,7 @@ def _avg_pool(
     out: Array | None,
 ) -> Array:
     divisor = check_divisor(divisor, unsigned=x.dtype.kind == "u")
-    to = stack_to_write(out, geometry.pooled, geometry.pooled_stack, ("x", x))
+    to = out_stack(out, geometry.pooled, geometry.pooled_stack, ("x", x))
     planes = x.reshape(geometry.unpooled_stack)
     y = backend.avg_pool(planes, geometry.window, bool(count_include_pad), divisor, out=to)
     return y.reshape(geometry.pooled) if out is None else out
@@ -147,7 +137,7 @@ def avg_pool_gradient(
     array([[[1., 3., 2.]]])
     """
     backend_for(gradient)  # raises TypeError if it is not an array
-    axes = spatial_axes("gradient", tuple(gradient.shape), size)
+    axes = axes_of("gradient", tuple(gradient.shape), size)
     window = Window.of(axes, size, stride, padding, dilation, ceil_mode)
     return avg_pool_gradient_windowed(
         gradient, input_shape, window, count_include_pad, divisor_override, layout, out
@@ -165,13 +155,11 @@ def avg_pool_gradient_windowed(
 ) -> Array:
     """As `avg_pool_gradient`, with a `Window`; the batch axis may be left out."""
     backend = _backend_for("gradient", gradient, out)
-    check_layout(layout)
     spatial = lengths("input_shape", input_shape, window.axes)
-    check_rank("gradient", gradient, window.axes)
-    geometry = geometry_of(tuple(gradient.shape), window, spatial, layout)
+    geometry = geometry_for("gradient", gradient, window, layout, spatial)
     check_shape("gradient", gradient, geometry.pooled)
     divisor = check_divisor(divisor, unsigned=gradient.dtype.kind == "u")
-    to = stack_to_write(out, geometry.unpooled, geometry.unpooled_stack, ("gradient", gradient))
+    to = out_stack(out, geometry.unpooled, geometry.unpooled_stack, ("gradient", gradient))
     planes = gradient.reshape(geometry.pooled_stack)
     result = backend.avg_pool_gradient(
         planes, window, spatial, bool(count_include_pad), divisor, out=to

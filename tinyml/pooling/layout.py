@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tinyml.arrays import check_out
 from tinyml_backends import Window
@@ -43,30 +43,42 @@ class Geometry:
 
 @lru_cache(maxsize=1024)
 def geometry_of(
-    shape: tuple[int, ...], window: Window, input_shape: tuple[int, ...], layout: Layout
+    shape: tuple[int, ...],
+    window: Window,
+    layout: Layout,
+    input_shape: tuple[int, ...] | None = None,
 ) -> Geometry:
-    """Geometry for the samples and channels of ``shape``, whose spatial part is ignored."""
-    pooled, axes = window.pooled_shape(input_shape), window.axes
-    last = 0 if layout == "channels_first" else 1
-    split = len(shape) - axes - last
-    lead, channels = shape[:split], shape[split + axes :]
+    """Geometry of a pooling of an array of ``shape``.
+
+    With an ``input_shape`` only the samples and channels of ``shape`` count.
+    """
+    axes = window.axes
+    split = len(shape) - axes - (layout == "channels_last")
+    lead, spatial, channels = shape[:split], shape[split : split + axes], shape[split + axes :]
+    spatial = spatial if input_shape is None else input_shape
+    pooled = window.pooled_shape(spatial)
     return Geometry(
         window,
-        input_shape,
+        spatial,
         layout,
-        (*lead, *input_shape, *channels),
-        (prod(lead), *input_shape, *channels),
+        (*lead, *spatial, *channels),
+        (prod(lead), *spatial, *channels),
         (*lead, *pooled, *channels),
         (prod(lead), *pooled, *channels),
     )
 
 
-def geometry_for(x: Array, window: Window, layout: Layout) -> Geometry:
-    """Geometry of a pooling of ``x``."""
+def geometry_for(
+    name: str,
+    array: Array,
+    window: Window,
+    layout: Layout,
+    input_shape: tuple[int, ...] | None = None,
+) -> Geometry:
+    """As `geometry_of`, for an array whose rank is checked."""
     check_layout(layout)
-    check_rank("x", x, window.axes)
-    shape = tuple(x.shape)
-    return geometry_of(shape, window, _spatial(shape, window.axes, layout), layout)
+    check_rank(name, array, window.axes)
+    return geometry_of(tuple(array.shape), window, layout, input_shape)
 
 
 def geometry_from(
@@ -96,7 +108,7 @@ def geometry_from(
         and type(layout) is str
     )
     build = _from_arguments if is_key else _from_arguments.__wrapped__
-    return build(shape, size, stride, padding, dilation, bool(ceil_mode), layout)
+    return build(shape, layout, size, stride, padding, dilation, bool(ceil_mode))
 
 
 def _is_ints(value: object) -> bool:
@@ -104,26 +116,12 @@ def _is_ints(value: object) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _from_arguments(
-    shape: tuple[int, ...],
-    size: IntPerAxis,
-    stride: IntPerAxis | None,
-    padding: PaddingPerAxis,
-    dilation: IntPerAxis,
-    ceil_mode: bool,
-    layout: Layout,
-) -> Geometry:
+def _from_arguments(shape: tuple[int, ...], layout: Layout, *window: Any) -> Geometry:
     check_layout(layout)
-    axes = spatial_axes("x", shape, size)
-    window = Window.of(axes, size, stride, padding, dilation, ceil_mode)
-    return geometry_of(shape, window, _spatial(shape, axes, layout), layout)
+    return geometry_of(shape, Window.of(axes_of("x", shape, window[0]), *window), layout)
 
 
-def _spatial(shape: tuple[int, ...], axes: int, layout: Layout) -> tuple[int, ...]:
-    return shape[-axes:] if layout == "channels_first" else shape[-axes - 1 : -1]
-
-
-def spatial_axes(name: str, shape: tuple[int, ...], size: object) -> int:
+def axes_of(name: str, shape: tuple[int, ...], size: object) -> int:
     """Return the number of spatial axes, from ``size`` and the rank of an array."""
     if isinstance(size, Sequence):
         axes = len(size)
@@ -162,7 +160,7 @@ def check_indices(indices: Array) -> None:
         raise TypeError(f"indices have dtype {indices.dtype}; they must be integers")
 
 
-def stack_to_write(
+def out_stack(
     out: Array | None, shape: tuple[int, ...], stack: tuple[int, ...], *inputs: tuple[str, Array]
 ) -> Array | None:
     """``out`` as the stack of planes that a kernel writes; its dtype must be the first input's."""

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from tinyml.arrays import check_dtype, check_out, check_shape
-from tinyml.pooling.layout import Geometry, Layout, geometry_for, geometry_from, stack_to_write
+from tinyml.pooling.layout import Geometry, Layout, geometry_for, geometry_from, out_stack
 from tinyml.pooling.switches import Switches, trusted_switches
 from tinyml_backends import Backend, SwitchIndexError, Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
@@ -93,7 +93,7 @@ def max_pool_windowed(
     """As `max_pool`, with a `Window`; the batch axis may be left out."""
     backend = backend_for(x) if out is None else backend_for(x, *_pair(out))
     check_dtype("x", x)
-    return _max_pool(backend, x, geometry_for(x, window, layout), out)
+    return _max_pool(backend, x, geometry_for("x", x, window, layout), out)
 
 
 def _max_pool(
@@ -275,7 +275,7 @@ def _prepared(
     if not is_pooled:
         ours, theirs = theirs, ours
     check_shape(name, array, ours[0])
-    to = stack_to_write(out, *theirs, (name, array), ("the winners", winners))
+    to = out_stack(out, *theirs, (name, array), ("the winners", winners))
     if duplicates not in ("last", "sum", "error"):
         allowed = ", ".join(map(repr, get_args(Duplicates)))
         raise ValueError(f"duplicates is {duplicates!r}; it must be one of {allowed}")

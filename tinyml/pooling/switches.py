@@ -136,7 +136,7 @@ class Switches:
         _check_layout_of(convention, layout)
         check_indices(indices)
         shape, spatial = tuple(indices.shape), lengths("input_shape", input_shape, window.axes)
-        geometry = geometry_of(shape, window, spatial, layout)
+        geometry = geometry_of(shape, window, layout, spatial)
         if len(shape) - window.axes not in (1, 2) or shape != geometry.pooled:
             pooled = window.pooled_shape(spatial)
             is_first = layout == "channels_first"
@@ -239,7 +239,7 @@ class Switches:
             samples = operator.index(samples)
         len(self)
         chosen = self.winners[samples]
-        geometry = geometry_of(chosen.shape, self.window, self.input_shape, self.layout)
+        geometry = geometry_of(chosen.shape, self.window, self.layout, self.input_shape)
         return trusted_switches(chosen, geometry)
 
     def __copy__(self) -> "Switches":
