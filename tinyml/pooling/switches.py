@@ -23,13 +23,13 @@ class Switches:
     """Winner of each pooling window, with the window and the shape of the input.
 
     `tinyml.max_pool` returns them, and `tinyml.max_unpool` needs nothing else. They are immutable.
-    `Switches.of` makes switches of indices from another source, and checks every index once.
+    `Switches.of` makes switches from indices of another source, and checks every index once.
 
     Attributes
     ----------
     winners : array of unsigned integers, (…, *pooled shape)
         Row-major number of each window's maximum inside its window, ``0 … prod(size) - 1``, in the
-        smallest dtype that holds it. The leading axes are those of the pooled array.
+        smallest unsigned dtype that holds it. The leading axes are those of the pooled array.
     window : Window
         Size, stride, padding, dilation and ceil_mode.
     input_shape : tuple of int
@@ -49,7 +49,8 @@ class Switches:
              [7, 8]]]])
     """
 
-    __slots__ = ("geometry", "winners")  # with slots=True, Python 3.11 fails for unknown names
+    # with slots=True, Python 3.11 raises TypeError where an unknown attribute is assigned
+    __slots__ = ("geometry", "winners")
 
     winners: Array
     geometry: Geometry
