@@ -15,7 +15,7 @@ import numpy as np
 import tinyml
 from tinyml.bench.cases import Case, Pooling, Prepared, Run, values
 from tinyml_backends import Backend
-from tinyml_backends.helpers import thread_count
+from tinyml_backends.threads import thread_count
 
 Scope = Callable[[], AbstractContextManager[Any]]
 #: Seconds of one of so many calls.
