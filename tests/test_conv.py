@@ -16,7 +16,6 @@ from support.gradients import check_gradients, in_float64
 from support.strategies import laid_out
 from tinyml.layers import Conv2D
 from tinyml_backends import threads
-from tinyml_backends.generic import conv as generic
 
 
 @st.composite
