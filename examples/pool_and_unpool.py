@@ -1,4 +1,4 @@
-"""Pool a microscope image and unpool it again, and show every step as a picture.
+"""Pool a microscope image, unpool it, and show every step in one picture.
 
 python examples/pool_and_unpool.py [OUTPUT.png]
 """
@@ -16,7 +16,7 @@ SIZE = 2
 
 
 def main(output: str = "tinyml-unpool.png") -> None:
-    """Write the picture and print what the switches take beside int64 indices."""
+    """Write the picture, and print the memory of the switches and of int64 indices."""
     mpl.use("Agg")
     image = load_nuclei().image[None, None, 108:148, 64:104]
     pooled, switches = tinyml.max_pool(image, SIZE)

@@ -1,4 +1,4 @@
-"""What is said where the CuPy backend cannot run: one sentence, what is missing, what to do."""
+"""Error messages where the CuPy backend cannot run: one sentence, what is missing, what to do."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ class CUDARuntimeError(RuntimeError):
 
 
 def cupy(version="14.2.0", devices=1, error=None, broken=None):
-    """As much of CuPy as is asked before anything runs."""
+    """The attributes of CuPy that are used before anything runs."""
 
     def count():
         if error:
@@ -75,7 +75,7 @@ def test_what_is_missing(module, reason):
         (
             "raise ImportError('libcuda.so.1: no such file')",
             "CuPy is installed but cannot be imported (ImportError: libcuda.so.1: no such file); "
-            "install it anew: pip install",
+            "reinstall it: pip install",
         ),
         (
             "import a_part_that_is_lost",

@@ -1,6 +1,6 @@
-"""What is particular to the CuPy backend, on emulated devices: waiting, devices, streams, launches.
+"""Tests of the CuPy backend alone, on emulated devices: waiting, devices, streams, launches.
 
-Everything else about it is the suite itself, ``pytest --backend cupy-emulated``.
+The whole suite tests the rest: ``pytest --backend cupy-emulated``.
 """
 
 import re
@@ -38,7 +38,7 @@ def images(*shape, dtype="float32"):
 
 
 class TestWaiting:
-    """Nothing waits for the GPU but what must know of an error."""
+    """Only operations that must raise for bad values wait for the GPU."""
 
     @pytest.fixture(autouse=True)
     def counted(self):
@@ -101,14 +101,14 @@ def test_one_launch_for_each_operation():
     tinyml.max_unpool(y, switches)
     tinyml.max_pool_gradient(y, switches)
     names = [re.match(r"\w+", launch.name)[0] for launch in record]
-    assert names == ["max_pool_pairs", "max_unpool_pairs", "max_unpool_pairs"]
+    assert names == ["max_pool_width2", "max_unpool_width2", "max_unpool_width2"]
 
 
 @pytest.mark.parametrize(
     ("shape", "layout", "name"),
     [
-        ((1, 2, 8, 8), "channels_first", "max_pool_pairs<float, unsigned char, int, 4>"),
-        ((1, 2, 9, 8), "channels_first", "max_pool_pairs<float, unsigned char, int, 4>"),
+        ((1, 2, 8, 8), "channels_first", "max_pool_width2<float, unsigned char, int, 4>"),
+        ((1, 2, 9, 8), "channels_first", "max_pool_width2<float, unsigned char, int, 4>"),
         ((1, 2, 8, 6), "channels_first", "max_pool<float, unsigned char, int, 1>"),
         ((1, 8, 8, 8), "channels_last", "max_pool<float, unsigned char, int, 4>"),
         ((1, 8, 8, 6), "channels_last", "max_pool<float, unsigned char, int, 1>"),
@@ -148,7 +148,7 @@ class TestDevices:
             assert whole[0].device.id == 1
 
     def test_training_elsewhere_than_new_arrays_are_made(self):
-        """The optimizer's state lives where its parameter does."""
+        """The optimizer's state is on the device of its parameter."""
         x, y = images(4, 1, 8, 8), (images(4, 8, 8) > 0).astype(np.int64)
         with tinyml.use_backend(f"{NAME}:0"):
             model = segnet((1, 8, 8), n_classes=2, depth=1, channels=4, rng=0)
@@ -239,9 +239,9 @@ class TestMovingALiveModel:
 
 
 def tinyml_device(array):
-    from tinyml_backends import home_of
+    from tinyml_backends import owner_of
 
-    return home_of(array).device(array)
+    return owner_of(array).device(array)
 
 
 class TestArraysFromOutside:
@@ -265,7 +265,7 @@ class TestArraysFromOutside:
         assert tinyml.asarray(Foreign(array), f"{NAME}:0").device.id == 0
 
     def test_dlpack_on_the_device_shares_memory(self, monkeypatch):
-        """What says that it lives on a GPU is left to CuPy, which copies nothing."""
+        """An object on a GPU is passed to CuPy, which copies nothing."""
         array = tinyml.asarray(images(2, 3))
 
         class Foreign:
@@ -301,7 +301,7 @@ class TestArraysFromOutside:
 
 
 def test_streams_are_cupys():
-    """A launch names no stream, so that CuPy's current one takes it."""
+    """A launch names no stream, so it runs on CuPy's current one."""
     stream = cupy.cuda.Stream()
     with stream:
         y, _ = tinyml.max_pool(tinyml.asarray(images(1, 1, 4, 4)), 2)
@@ -310,7 +310,7 @@ def test_streams_are_cupys():
 
 @pytest.mark.parametrize("optimizer", [SGD(0.1, 0.9), Adam(0.1)], ids=["SGD", "Adam"])
 def test_gradients_of_another_shape(optimizer):
-    """What the kernel has no shape for broadcasts, or is refused, as on NumPy."""
+    """Other shapes are broadcast or refused, as on NumPy."""
     results = []
     for place in (NAME, "numpy"):
         with tinyml.use_backend(place):
@@ -324,8 +324,8 @@ def test_gradients_of_another_shape(optimizer):
     np.testing.assert_array_equal(*results)
 
 
-def test_winners_that_lie_stay_inside():
-    """Kernels on switches check nothing, and still touch nothing outside, whatever winners hold."""
+def test_invalid_winners_stay_inside():
+    """Kernels do not check winners, but access nothing outside their arrays for any winner."""
     backend = tinyml.current_backend()
     window = Window.of(2, 3, 2, 1)
     y = cupy.ones((2, 4, 4), "f4")
@@ -334,6 +334,13 @@ def test_winners_that_lie_stay_inside():
     np.testing.assert_array_equal(tinyml.to_numpy(out), np.zeros((2, 7, 7), "f4"))
     gradient = backend.max_unpool_gradient(cupy.ones((2, 7, 7), "f4"), winners, window, "sum")
     assert gradient.shape == (2, 4, 4)
+
+
+def test_columns_of_padding_alone():
+    """A chunk of a padded convolution may have outputs and no input row."""
+    x = cupy.ones((1, 1, 2, 3), "f4")[:, :, :0]
+    columns = tinyml.current_backend().im2col(x, Window.of(2, 1, 1, ((0, 1), (0, 0))))
+    np.testing.assert_array_equal(tinyml.to_numpy(columns), np.zeros((1, 3), "f4"))
 
 
 def test_the_strict_arrays_are_strict():

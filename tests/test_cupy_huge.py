@@ -1,7 +1,6 @@
 """Index arithmetic of arrays with more than 2**31 elements, on emulated devices.
 
-Such an array is a mapping of which only the pages that are touched exist, and only the blocks of
-threads that make the last results run.
+Such an array is a sparse mapping, and only the thread blocks that compute the last results run.
 """
 
 import numpy as np
@@ -15,11 +14,11 @@ from tinyml_backends.geometry import Window
 pytestmark = [pytest.mark.host, pytest.mark.emulation]
 
 LENGTH = 2**31 + 2**22
-LAST = 12  # elements at the end that tests look at
+LAST = 12  # elements at the end that the tests compare
 
 
 def block_of_last(threads):
-    """The block of the grid whose threads make the last results."""
+    """The block of the grid whose threads compute the last results."""
     return (threads - 1) // BLOCK % MAX_BLOCKS
 
 
@@ -32,7 +31,7 @@ def emulated():
 def sparse(shape, dtype, tail):
     """An array whose last elements are ``tail`` and all others zero."""
     array = cupy.empty(shape, dtype)
-    assert array._memory.zero  # nobody has to write them
+    assert array._memory.zero  # writing zeros would allocate all pages
     array._host.reshape(-1)[-len(tail) :] = tail
     array._memory.fresh = False
     return array
@@ -53,7 +52,7 @@ VALUES = np.array([1, 5, 2, 2, -3, -4, np.nan, 7, 9, 9, 0, 3], np.float16)
 @pytest.mark.parametrize(
     ("shape", "size", "lanes"),
     [((1, LENGTH), (2,), 4), ((1, LENGTH // 2, 2), (1, 2), 1), ((1, LENGTH // 4, 4), (1,), 1)],
-    ids=["pairs of a row", "rows", "channels last"],
+    ids=["tiled rows", "columns", "channels last"],
 )
 def test_max_pool(emulated, shape, size, lanes):
     x = sparse(shape, np.float16, VALUES)
@@ -73,7 +72,7 @@ def test_max_pool(emulated, shape, size, lanes):
 @pytest.mark.parametrize(
     ("shape", "size", "lanes"),
     [((LENGTH,), (2,), 8), ((LENGTH // 2, 2), (1, 2), 1)],
-    ids=["pairs of a row", "rows"],
+    ids=["tiled rows", "columns"],
 )
 def test_max_unpool(emulated, duplicates, shape, size, lanes):
     window = Window.of(len(size), size)

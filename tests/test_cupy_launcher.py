@@ -1,5 +1,11 @@
-"""Launching CUDA kernels: what is refused, compiled and counted; on emulated devices."""
+"""Launching CUDA kernels on emulated devices: checks of arguments, compiling, caching."""
 
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -7,7 +13,7 @@ import pytest
 
 from emulation import cupy, record
 from tinyml_backends.cupy_backend import kernels as k
-from tinyml_backends.cupy_backend.cubins import Cubins
+from tinyml_backends.cupy_backend.cubins import Cubins, cupy_folder
 from tinyml_backends.cupy_backend.launcher import MAX_INT32, Launcher, index_dtype
 from tinyml_backends.cupy_backend.structs import divisor_struct, geometry_struct, struct_dtype
 from tinyml_backends.errors import TinymlError
@@ -17,7 +23,7 @@ pytestmark = [pytest.mark.host, pytest.mark.emulation]
 
 
 class TestLauncher:
-    """The launcher refuses what CuPy would pass on."""
+    """The launcher refuses arguments that CuPy would pass to the kernel."""
 
     window = Window.of(2, 2)
     index = np.dtype("i4")
@@ -29,9 +35,9 @@ class TestLauncher:
         return [x, values, winners, geometry_struct(1, 1, (4, 4), self.window, self.index)]
 
     def launch(self, arguments, kernel=k.MAX_POOL, instance=None):
-        Launcher(cupy, None)(kernel, instance or self.instance, 4, *arguments)
+        Launcher(cupy, Cubins(None))(kernel, instance or self.instance, 4, *arguments)
 
-    def test_what_is_right_runs(self):
+    def test_correct_arguments_run(self):
         self.launch(self.arguments())
 
     @pytest.mark.parametrize(
@@ -70,7 +76,7 @@ class TestLauncher:
         arguments = self.arguments()
         with cupy.cuda.Device(1):
             arguments[0] = cupy.zeros((1, 4, 4), "f4")
-        with pytest.raises(TypeError, match="lives on device 1; the launch is on device 0"):
+        with pytest.raises(TypeError, match="is on device 1; the launch is on device 0"):
             self.launch(arguments)
 
     def test_wrong_number_of_arguments(self):
@@ -86,7 +92,7 @@ class TestLauncher:
     def test_packs_must_be_aligned(self):
         arguments = self.arguments()
         arguments[0] = cupy.zeros(17, "f4")[1:].reshape(1, 4, 4)
-        with pytest.raises(TypeError, match="must lie at a multiple of 16 bytes"):
+        with pytest.raises(TypeError, match="must be aligned to 16 bytes"):
             self.launch(arguments, instance={**self.instance, "N": 4})
 
     def test_instances_that_do_not_exist(self):
@@ -100,7 +106,7 @@ class TestLauncher:
             self.launch(self.arguments())
 
     def test_each_instance_is_compiled_once(self, monkeypatch):
-        launcher, made = Launcher(cupy, None), []
+        launcher, made = Launcher(cupy, Cubins(None)), []
         make = cupy.cuda.compiler.compile_using_nvrtc
         monkeypatch.setattr(
             cupy.cuda.compiler, "compile_using_nvrtc", lambda *a: made.append(a) or make(*a)
@@ -110,13 +116,13 @@ class TestLauncher:
         assert [a[4] for a in made] == [("max_pool<float, unsigned char, int, 1>",)]
 
 
-class TestKeptOnDisk:
-    """Compiled kernels survive the process, and any trouble with the disk."""
+class TestCubins:
+    """Compiled kernels are reused by later processes; trouble with the disk costs only time."""
 
     def compiled(self, cubins, key=("code", "options")):
         calls = []
-        found = cubins.get(key, lambda: calls.append(1) or ("name", b"cu\nbin"))
-        assert found == ("name", b"cu\nbin")
+        path, name = cubins.get(key, lambda: calls.append(1) or ("name", b"cu\nbin"))
+        assert (path.read_bytes(), name) == (b"cu\nbin", "name")
         return bool(calls)
 
     def test_once(self, tmp_path):
@@ -125,23 +131,55 @@ class TestKeptOnDisk:
         assert not self.compiled(Cubins(tmp_path / "new folder"))
         assert self.compiled(cubins, ("other code", "options"))
 
-    @pytest.mark.parametrize("damage", [b"", b"junk", b"a\nb\nc"])
-    def test_damaged_files_are_replaced(self, tmp_path, damage):
+    @pytest.mark.parametrize("suffix", [".cubin", ".name"])
+    @pytest.mark.parametrize("damage", [None, b"", b"junk", b"other\nbin", b"\xff\n", b"a\nb\nc"])
+    def test_damaged_files_are_replaced(self, tmp_path, suffix, damage):
         cubins = Cubins(tmp_path)
         self.compiled(cubins)
-        (file,) = tmp_path.iterdir()
-        file.write_bytes(damage)
+        assert {file.suffix for file in tmp_path.iterdir()} == {".cubin", ".name"}
+        (file,) = tmp_path.glob(f"*{suffix}")
+        file.unlink() if damage is None else file.write_bytes(damage)
         assert self.compiled(cubins)
         assert not self.compiled(cubins)
 
-    def test_a_folder_that_cannot_be_written(self, tmp_path):
-        (tmp_path / "file").write_text("not a folder")
-        assert self.compiled(Cubins(tmp_path / "file" / "folder"))
+    def test_a_name_of_another_kernel_is_refused(self, tmp_path):
+        cubins = Cubins(tmp_path)
+        self.compiled(cubins)
+        (file,) = tmp_path.glob("*.name")
+        file.write_text(file.read_text().replace("name", "game"))
+        assert self.compiled(cubins)
 
-    def test_where(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("folder", [Path("/proc/nowhere"), "file", None])
+    def test_a_folder_that_cannot_be_written(self, tmp_path, folder):
+        (tmp_path / "file").write_text("not a folder")
+        cubins = Cubins(folder and tmp_path / folder)
+        assert self.compiled(cubins)
+        path, _ = cubins.get(("code", "options"), lambda: ("name", b"cu\nbin"))
+        assert path.parent.parent == Path(tempfile.gettempdir())
+
+    def test_a_process_leaves_no_temporary_folder(self, tmp_path):
+        code = """
+            from tinyml_backends.cupy_backend.cubins import Cubins, cupy_folder
+            print(*(Cubins(None).get((key,), lambda: ("name", b"")) [0] for key in "ab"))
+        """
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        command = [sys.executable, "-c", textwrap.dedent(code)]
+        paths = subprocess.check_output(command, env=environment, text=True).split()
+        assert len({Path(path).parent for path in paths}) == 1
+        assert list(tmp_path.iterdir()) == []
+
+    def test_which_folder(self, tmp_path, monkeypatch):
         monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path))
-        self.compiled(Cubins())
-        assert [file.suffix for file in tmp_path.iterdir()] == [".cubin"]
+        assert cupy_folder() == tmp_path
+        monkeypatch.delenv("CUPY_CACHE_DIR")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert cupy_folder() == tmp_path / ".cupy/kernel_cache"
+
+    def test_a_user_without_a_home_directory(self, monkeypatch):
+        monkeypatch.delenv("HOME")
+        monkeypatch.delenv("CUPY_CACHE_DIR", raising=False)
+        monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])  # KeyError, as for an unknown user
+        assert cupy_folder() is None
 
 
 def test_where_64_bit_indices_begin():
@@ -165,7 +203,7 @@ def test_division_by_multiplication(number):
 
 @pytest.mark.parametrize("name", ["Divisor", "Geometry", "Counted", "Columns", "Flat", "Images"])
 def test_structs_have_the_fields_of_their_source(name):
-    """The host fills a struct field by field, in the order in which the kernel declares them."""
+    """The host's struct has the fields of the kernel's declaration, in the same order."""
     declared = []
     for file in {kernel.file for kernel in k.KERNELS}:
         start = "template <> struct Divisor<int> {" if name == "Divisor" else f"> struct {name} {{"

@@ -1,4 +1,4 @@
-"""Each net of the emulated CUDA execution catches the fault it is there for."""
+"""Each check of the emulated CUDA execution finds the fault it is made for."""
 
 import os
 import re
@@ -13,6 +13,7 @@ import pytest
 import emulation
 from emulation import EmulationError, compiler, launches, preload
 from emulation import cupy as cp
+from tinyml_backends.cupy_backend.cubins import Cubins
 
 pytestmark = [pytest.mark.host, pytest.mark.emulation]
 
@@ -58,8 +59,13 @@ __global__ void places(unsigned* y) {
 
 def kernel(name, code=CODE):
     options = ("--std=c++17", "--fmad=false")
-    module = cp.RawModule(code=code, options=options, name_expressions=(name,))
-    return module.get_function(name)
+
+    def compile_it():
+        cubin, names = cp.cuda.compiler.compile_using_nvrtc(code, options, name_expressions=(name,))
+        return names[name], cubin
+
+    path, lowered = Cubins(None).get((code, name), compile_it)
+    return cp.RawModule(path=str(path)).get_function(lowered)
 
 
 def float_arrays(n=8):
@@ -67,7 +73,7 @@ def float_arrays(n=8):
 
 
 def run_preloaded(*command, cwd=None):
-    """What a Python process with the sanitizers says, and its exit status."""
+    """Exit status and output of a Python process with the sanitizers."""
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), *sys.path])
     done = subprocess.run(
@@ -90,7 +96,7 @@ def run_kernel_preloaded(name, number, n=8, inputs=8):
     return run_preloaded("-c", textwrap.dedent(script))
 
 
-# -- what a right kernel does ----------------------------------------------------------------
+# -- correct kernels ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint64"])
@@ -186,7 +192,7 @@ def test_the_sanitizers_stop_a_kernel(name, number, report):
     status, said = run_kernel_preloaded(name, number)
     assert status != 0
     assert re.search(report, said, re.DOTALL), said
-    assert "kernels-" in said  # the source, by name and line
+    assert "kernels-" in said  # the source's name and line
 
 
 @pytest.mark.parametrize(
@@ -242,10 +248,10 @@ def test_pytest_starts_itself_again_and_shows_the_report(tmp_path):
         wrong = run(test)
         assert wrong.returncode != 0
         assert report in wrong.stderr
-        assert "test_it.py" in wrong.stderr  # the Python stack says which test it was
+        assert "test_it.py" in wrong.stderr  # the Python stack shows the test
 
 
-# -- races and places left out ---------------------------------------------------------------
+# -- races and unwritten elements ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 30, 1000])
@@ -255,7 +261,7 @@ def test_a_race_is_found(n):
         kernel("scatter")((1,), (n,), (cells, y, np.int32(n)))
 
 
-def test_a_place_left_unwritten_is_found():
+def test_an_unwritten_element_is_found():
     x, y = float_arrays(100)
     with pytest.raises(EmulationError, match="or is left unwritten; first at flat element 99"):
         kernel("twice<float>")((4,), (32,), (x, y, np.int32(99)))
@@ -316,10 +322,23 @@ def test_compile_errors_carry_the_log():
     with pytest.raises(cp.cuda.compiler.CompileException, match=r"undefined_name.* was not"):
         kernel("k", "__global__ void k(int* y) { y[0] = undefined_name; }")
     with pytest.raises(ValueError, match="--oops"):
-        cp.RawModule(code=CODE, options=("--oops",)).get_function("copies")
-    module = cp.RawModule(code=CODE, name_expressions=("twice<float>",))
-    with pytest.raises(cp.cuda.driver.CUDADriverError, match="not found: twice<double>"):
-        module.get_function("twice<double>")
+        cp.cuda.compiler.compile_using_nvrtc(CODE, ("--oops",), name_expressions=("copies",))
+
+
+def test_files_that_cannot_be_loaded(tmp_path):
+    cubin, names = cp.cuda.compiler.compile_using_nvrtc(CODE, name_expressions=("copies",))
+    for number, (content, name, error) in enumerate(
+        [
+            (None, names["copies"], "FILE_NOT_FOUND"),
+            (cubin[:-9], names["copies"], "INVALID_IMAGE"),
+            (cubin, "copies", "symbol not found: copies"),  # only the lowered name is in the file
+        ]
+    ):
+        path = tmp_path / str(number)
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(cp.cuda.driver.CUDADriverError, match=error):
+            cp.RawModule(path=str(path)).get_function(name)
 
 
 def test_a_missing_compiler_is_named(monkeypatch):

@@ -1,7 +1,7 @@
-"""The CuPy backend beside NumPy's on arrays of a useful size, on a real GPU and on emulated ones.
+"""The CuPy backend compared with NumPy, on arrays of a useful size, on a real and an emulated GPU.
 
-With ``-m gpu`` only on the real one: skipped, visibly, where there is none, or a failure where
-``TINYML_REQUIRE=gpu``. The whole suite runs there too: ``pytest --backend cupy``.
+``-m gpu`` selects the real one. Without a GPU these tests are skipped, or fail if
+``TINYML_REQUIRE=gpu``. The whole suite runs on a GPU too: ``pytest --backend cupy``.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ WINDOWS = {
 
 @pytest.fixture(params=["cupy-emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
 def device(request):
-    """A backend on a device, selected, and how large its arrays may be."""
+    """The selected backend, and the scale of its test arrays."""
     if request.param == "cupy":
         backend, scale = request.getfixturevalue("gpu"), 8
     else:
@@ -48,7 +48,7 @@ def device(request):
 
 
 def values(*shape, dtype="float32"):
-    """Values with ties, signed zeros, infinities and NaNs among them."""
+    """Values that include ties, signed zeros, infinities, NaNs and subnormals."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal(shape).astype(dtype)
     tiny = np.finfo(dtype).smallest_subnormal
@@ -70,7 +70,7 @@ def both(operation, device, *arrays):
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 @pytest.mark.parametrize("window", WINDOWS)
 def test_pooling_family(device, dtype, layout, window):
-    """All operations have NumPy's bits; where sums are formed, a NaN is a NaN."""
+    """All operations have NumPy's bits, but a NaN from a sum may be another NaN."""
     arguments = {**WINDOWS[window], "layout": layout}
     side = 16 * device.scale
     shape = (2, 8, side, side) if layout == "channels_first" else (2, side, side, 8)
@@ -116,7 +116,7 @@ def test_one_and_three_axes(device, size):
 
 
 def test_indices_of_any_cell(device):
-    """Many values for one cell: the last one stays, whichever thread comes first."""
+    """Of many values for one cell the last one is stored, in any order of threads."""
     rng = np.random.default_rng(0)
     side = 8 * device.scale
     y = values(2, 4, side, side)
@@ -134,7 +134,7 @@ def test_the_first_bad_index_is_named(device):
             F.max_unpool2d(device.asarray(values(2, 4, 8, 8)), device.asarray(indices), 2)
         with pytest.raises(tinyml.SwitchIndexError, match=r"indices\[1, 2, 3, 4\] is 77777"):
             tinyml.Switches.of(device.asarray(indices), "window", size=2, input_shape=(16, 16))
-    ours, _ = tinyml.max_pool(device.asarray(values(1, 1, 4, 4)), 2)  # the context lives on
+    ours, _ = tinyml.max_pool(device.asarray(values(1, 1, 4, 4)), 2)  # the context still works
     assert ours.shape == (1, 1, 2, 2)
 
 
@@ -168,7 +168,7 @@ def test_batch_norm(device, training):
 
 @pytest.mark.parametrize("optimizer", [SGD(0.1, 0.9), Adam(0.1)], ids=["SGD", "Adam"])
 def test_optimizers_have_numpys_bits(device, optimizer):
-    """The kernels keep the order of operations, and fuse none."""
+    """The kernels have NumPy's order of operations, and do not fuse them."""
     results = []
     for backend in (device, "numpy"):
         with tinyml.use_backend(backend):
@@ -219,7 +219,7 @@ def test_a_stream_of_the_users(device):
 
 @pytest.mark.gpu
 def test_more_than_2_to_the_31_elements(gpu):
-    """64-bit index arithmetic, on as much of a GPU's memory as it takes."""
+    """64-bit index arithmetic, on a GPU with enough memory."""
     length = 2**31 + 2**22
     free, _ = gpu.xp.cuda.runtime.memGetInfo()
     if free < 2.2 * 2 * length:
@@ -237,7 +237,7 @@ def test_more_than_2_to_the_31_elements(gpu):
 
 
 def test_the_benchmark(device, monkeypatch):
-    """By CUDA events, beside a copy on the device; results are checked before times are shown."""
+    """CUDA events time operations and a copy on the device; results are checked first."""
     monkeypatch.setattr(runner, "LEAST_COPIED", 0)
     monkeypatch.setattr(measure, "SAMPLE_SECONDS", 1e-5)
     monkeypatch.setattr(measure, "SETTLED_SECONDS", 0.0)

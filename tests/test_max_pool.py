@@ -224,7 +224,23 @@ def test_bad_windows(backend, arguments, error, message):
         tinyml.max_pool(backend.asarray(np.zeros((1, 1, 4, 4))), **arguments)
 
 
-def test_numbers_below_the_normal_ones_differ(backend):
+@pytest.mark.parametrize("name", ["size", "stride", "padding", "dilation"])
+def test_a_cached_window_does_not_hide_a_bad_argument(backend, name):
+    """1, 1.0 and True are equal, also in a tuple."""
+    x = backend.asarray(np.zeros((1, 1, 4, 4)))
+    good = {"size": (2, 2), "stride": 1, "padding": 0, "dilation": 1}
+    for value in (1, (1, 1)):
+        tinyml.max_pool(x, **{**good, name: value})
+    for value in (1.0, True, (1.0, 1), (1, True)):
+        with pytest.raises(TypeError, match=f"{name} is "):
+            tinyml.max_pool(x, **{**good, name: value})
+    for value in ([1, 1], np.int64(1), (np.int64(1), 1)):
+        assert tinyml.max_pool(x, **{**good, name: value})[1].window == (
+            tinyml.max_pool(x, **{**good, name: 1})[1].window
+        )
+
+
+def test_subnormals_are_kept(backend):
     """Nothing is flushed to zero: neither in a comparison nor in a sum."""
     tiny = np.finfo(np.float32).smallest_subnormal
     x = np.array([[[1, 2, 2, -1, 0, 1]]], np.float32) * tiny

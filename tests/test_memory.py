@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinyml
-from tinyml_backends.numpy_backend import pool, threads, unpool
+from tinyml_backends.numpy_backend import chunks, pool, scratch, unpool
 
 pytestmark = pytest.mark.host
 
@@ -15,9 +15,9 @@ MIB = 1 << 20
 
 def peak(call):
     """Peak bytes during a call, and its result; what earlier calls have kept counts too."""
-    threads._scratch.memory = np.empty(0, np.uint8)
-    threads._scratch.layouts.clear()
-    unpool.starts_of.cache_clear()
+    scratch._scratch.memory = np.empty(0, np.uint8)
+    scratch._scratch.sets.clear()
+    unpool.first_cells.cache_clear()
     tracemalloc.start()
     try:
         result = call()
@@ -90,41 +90,41 @@ def test_beside_output_and_winners(window, dtype, layout, shape):
 )
 @pytest.mark.parametrize("other", [1.0, -0.0])
 def test_beside_the_results_of_smaller_images(monkeypatch, shape, dtype, threads_used, other):
-    """What a block needs, counted: who takes which block is chance."""
-    monkeypatch.setattr(threads, "thread_count", lambda: threads_used)
+    """What a chunk needs, counted: which thread takes which chunk is chance."""
+    monkeypatch.setattr(chunks, "thread_count", lambda: threads_used)
     x = np.zeros(shape, dtype)
     x.reshape(-1)[::7] = other
     made, starts, totals = [], {}, []
 
-    def shared(work, parts):
-        blocks = []
+    def run(work, slices, count):
+        needs = []
         starts.clear()
-        for here in parts.ranges:
+        for chunk in slices:
             made.clear()
-            work(here)
-            blocks.append(max(made, default=0))  # layouts of a thread share their memory
+            work(chunk)
+            needs.append(max(made, default=0))  # the sets of a thread share their memory
         if totals:  # unpooling
-            starts_of(parts.most, shape[-1] // 2)
-        totals.append(sum(sorted(blocks)[-parts.threads :]))
+            first_cells(slices[0].stop, shape[-1] // 2)
+        totals.append(sum(sorted(needs)[-count:]))
         assert totals[-1] + sum(starts.values()) <= 4 * MIB
 
-    def starts_of(*pairs):
-        found = unpool.starts_of(*pairs)
+    def first_cells(*pairs):
+        found = unpool.first_cells(*pairs)
         starts[pairs] = found.nbytes  # one for all threads
         return found
 
-    def counted(kind, *block):
-        before = threads._scratch.memory
-        threads._scratch.memory = np.empty(0, np.uint8)
-        desk = kind(*block)
-        made.append(threads._scratch.memory.nbytes)
-        threads._scratch.memory = before
-        return desk
+    def counted(kind, *shape):
+        before = scratch._scratch.memory
+        scratch._scratch.memory = np.empty(0, np.uint8)
+        found = kind(*shape)
+        made.append(scratch._scratch.memory.nbytes)
+        scratch._scratch.memory = before
+        return found
 
-    monkeypatch.setattr(pool, "starts_of", starts_of)
+    monkeypatch.setattr(pool, "first_cells", first_cells)
     for module in (pool, unpool):
-        monkeypatch.setattr(module, "share", shared)
-        monkeypatch.setattr(module, "laid_out", counted)
+        monkeypatch.setattr(module, "run", run)
+        monkeypatch.setattr(module, "buffer_set", counted)
     y, switches = tinyml.max_pool(x, 2)
     tinyml.max_unpool(y, switches)
     tinyml.max_unpool_gradient(x, switches)

@@ -30,24 +30,25 @@ def numba() -> Backend:
     return resolve("numba")
 
 
-@pytest.fixture(params=["as they come", "small pieces", "last rows first"])
+@pytest.fixture(params=["as they come", "small chunks", "last rows first"])
 def cut(request, numba, monkeypatch):
-    """Kernels run as they come, or in pieces of few rows, in three threads, past the cache.
+    """Kernels run as they come, or in chunks of few rows, in three threads, past the cache.
 
     Or from the end, a few rows at a time: none may write what belongs to rows behind its own.
     """
-    from tinyml_backends.numba_backend import backend, crew
+    from tinyml_backends import threads
+    from tinyml_backends.numba_backend import backend, scheduling
 
     def backwards(kernel, arguments, items, size):
         for stop in range(items, 0, -3):
             kernel(*arguments, max(0, stop - 3), stop)
 
     if request.param == "last rows first":
-        monkeypatch.setattr(backend, "share", backwards)
-    if request.param == "small pieces":
-        monkeypatch.setattr(crew, "SHARED_BYTES", 0)
-        monkeypatch.setattr(crew, "PIECE_BYTES", 1)
-        monkeypatch.setattr(crew, "thread_count", lambda: 3)
+        monkeypatch.setattr(backend, "run", backwards)
+    if request.param == "small chunks":
+        monkeypatch.setattr(scheduling, "SHARED_BYTES", 0)
+        monkeypatch.setattr(scheduling, "CHUNK_BYTES", 1)
+        monkeypatch.setattr(threads, "thread_count", lambda: 3)
         monkeypatch.setattr(backend, "STREAMED_BYTES", 0)
     return numba
 
@@ -218,7 +219,7 @@ def test_what_goes_past_the_cache(numba, monkeypatch):
     from tinyml_backends.numba_backend import backend
 
     window, seen = Window.of(2, 2), []
-    monkeypatch.setattr(backend, "share", lambda kernel, arguments, *_: seen.append(arguments[-1]))
+    monkeypatch.setattr(backend, "run", lambda kernel, arguments, *_: seen.append(arguments[-1]))
     for rows, given, expected in ((2000, True, False), (8000, True, True), (8000, False, True)):
         x, y = np.empty((1, rows, 2000), np.float32), np.empty((1, rows // 2, 1000), np.float32)
         winners = np.empty(y.shape, np.uint8)

@@ -1,10 +1,5 @@
 """NumPy's fast paths: equal to the generic kernels bit for bit, and really taken."""
 
-import gc
-import threading
-import time
-import weakref
-
 import hypothesis
 import numpy as np
 import pytest
@@ -12,12 +7,12 @@ from hypothesis import strategies as st
 
 from support.compare import assert_same_bits, assert_same_sums
 from support.strategies import FLOATS, INTEGERS, arrays, geometries
-from tinyml_backends import Backend, Window
-from tinyml_backends.numpy_backend import NumpyBackend, pool, threads, unpool
+from tinyml_backends import Backend, Window, threads
+from tinyml_backends.numpy_backend import NumpyBackend, chunks, pool, scratch, unpool
 
 pytestmark = pytest.mark.host
 
-PAIRS = Window.of(2, 2)
+TILES = Window.of(2, 2)
 
 
 class Generic(Backend):
@@ -30,14 +25,15 @@ class Generic(Backend):
 GENERIC, FAST = Generic(), NumpyBackend()
 
 
-@pytest.fixture(params=["as they come", "small blocks"])
+@pytest.fixture(params=["as they come", "small chunks"])
 def cut(request, monkeypatch):
-    """Kernels run as they come, or in blocks of one pair of rows or one plane, in three threads."""
-    if request.param == "small blocks":
-        monkeypatch.setattr(threads, "MOST_BLOCK", 1)
-        monkeypatch.setattr(threads, "SHARED_BYTES", 1)
-        monkeypatch.setattr(threads, "LEAST_HELD", 1 << 30)
-        monkeypatch.setattr(threads, "thread_count", lambda: 3)
+    """Kernels run as they come, or in chunks of one row of tiles or one plane, in three threads."""
+    if request.param == "small chunks":
+        monkeypatch.setattr(chunks, "LARGEST_CHUNK", 1)
+        monkeypatch.setattr(chunks, "SHARED_BYTES", 1)
+        monkeypatch.setattr(chunks, "LEAST_HELD", 1 << 30)
+        for module in (chunks, threads):
+            monkeypatch.setattr(module, "thread_count", lambda: 3)
 
 
 def count(monkeypatch, module, name):
@@ -82,14 +78,14 @@ def same(data, window, spatial, channels=()):
 
 
 @hypothesis.given(data=st.data())
-def test_pairs(cut, data):
+def test_tiles(cut, data):
     rows, columns = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 40)))
-    same(data, PAIRS, (2 * rows, 2 * columns))
+    same(data, TILES, (2 * rows, 2 * columns))
 
 
 @hypothesis.given(data=st.data())
-def test_pairs_that_leave_cells_over(cut, data):
-    same(data, PAIRS, data.draw(st.tuples(st.integers(2, 9), st.integers(2, 9))))
+def test_tiles_that_leave_cells_over(cut, data):
+    same(data, TILES, data.draw(st.tuples(st.integers(2, 9), st.integers(2, 9))))
 
 
 @hypothesis.given(data=st.data())
@@ -110,33 +106,34 @@ def test_every_window_of_four_values(kinds, dtype, order):
     x = np.asarray(several.transpose(2, 0, 1), order=order)
     for stack in (x, x.transpose(1, 0, 2).reshape(1, 2, -1)):  # small planes, and one long row
         for result, expected in zip(
-            FAST.max_pool(stack, PAIRS), GENERIC.max_pool(stack, PAIRS), strict=True
+            FAST.max_pool(stack, TILES), GENERIC.max_pool(stack, TILES), strict=True
         ):
             assert_same_bits(result, expected)
 
 
 @pytest.mark.parametrize("special", [0.0, -0.0, np.nan, -np.inf])
-def test_many_blocks(monkeypatch, special):
-    """Of several megabytes, with something special in one of the blocks."""
-    monkeypatch.setattr(threads, "MOST_BLOCK", 1 << 19)
-    monkeypatch.setattr(threads, "thread_count", lambda: 3)
+def test_many_chunks(monkeypatch, special):
+    """Of several megabytes, with something special in one of the chunks."""
+    monkeypatch.setattr(chunks, "LARGEST_CHUNK", 1 << 19)
+    for module in (chunks, threads):
+        monkeypatch.setattr(module, "thread_count", lambda: 3)
     x = np.random.default_rng(0).integers(-9, 9, (9, 514, 302)).astype(np.float32)
     x += 0.0 if special == 0 else 0.5
     x[4, 100:200] = special
-    y, winners = GENERIC.max_pool(x, PAIRS)
+    y, winners = GENERIC.max_pool(x, TILES)
     taken = count(monkeypatch, pool, "_pool")
     generic = count(monkeypatch, pool.pool, "max_pool")
-    mended = count(monkeypatch, pool, "take_winners")
-    fast = FAST.max_pool(x, PAIRS)
+    corrected = count(monkeypatch, pool, "take_winners")
+    fast = FAST.max_pool(x, TILES)
     assert_same_bits(fast[0], y)
     assert_same_bits(fast[1], winners)
     assert len(taken) == 12  # a multiple of two threads
     assert len(generic) == (str(special) == "nan")
-    assert len(mended) == (str(special) == "-0.0")
+    assert len(corrected) == (str(special) == "-0.0")
     for name, *arguments in (
-        ("max_unpool", y, winners, PAIRS, (514, 302), "last"),
-        ("max_pool_gradient", y, winners, PAIRS, (514, 302)),
-        ("max_unpool_gradient", x, winners, PAIRS, "last"),
+        ("max_unpool", y, winners, TILES, (514, 302), "last"),
+        ("max_pool_gradient", y, winners, TILES, (514, 302)),
+        ("max_unpool_gradient", x, winners, TILES, "last"),
     ):
         assert_same_sums(getattr(FAST, name)(*arguments), getattr(GENERIC, name)(*arguments))
 
@@ -144,27 +141,27 @@ def test_many_blocks(monkeypatch, special):
 @pytest.mark.parametrize(
     ("window", "shape", "dtype", "taken"),
     [
-        (PAIRS, (3, 6, 8), np.float32, True),
+        (TILES, (3, 6, 8), np.float32, True),
         (Window.of(2, 2, ceil_mode=True), (3, 6, 8), np.float16, True),
-        (PAIRS, (3, 6, 8), np.uint8, True),
-        (PAIRS, (3, 6, 8), np.float64, True),
-        (PAIRS, (3, 7, 8), np.float32, False),
-        (PAIRS, (3, 6, 9), np.float32, False),
-        (PAIRS, (3, 6, 8, 4), np.float32, False),  # channels last
+        (TILES, (3, 6, 8), np.uint8, True),
+        (TILES, (3, 6, 8), np.float64, True),
+        (TILES, (3, 7, 8), np.float32, False),
+        (TILES, (3, 6, 9), np.float32, False),
+        (TILES, (3, 6, 8, 4), np.float32, False),  # channels last
         (Window.of(2, 2, padding=1), (3, 6, 8), np.float32, False),
         (Window.of(2, 2, dilation=(1, 2)), (3, 6, 8), np.float32, False),
         (Window.of(2, 2, 1), (3, 6, 8), np.float32, False),
         (Window.of(2, (2, 3)), (3, 6, 6), np.float32, False),
         (Window.of(1, 2), (3, 6), np.float32, False),
         (Window.of(3, 2), (3, 6, 8, 4), np.float32, False),
-        (PAIRS, (1, 2, unpool.LONGEST_ROW), np.float32, True),
-        (PAIRS, (1, 2, unpool.LONGEST_ROW + 2), np.float32, False),
+        (TILES, (1, 2, unpool.LONGEST_ROW), np.float32, True),
+        (TILES, (1, 2, unpool.LONGEST_ROW + 2), np.float32, False),
     ],
     ids=str,
 )
 def test_which_path_is_taken(monkeypatch, window, shape, dtype, taken):
     pooled = count(monkeypatch, pool, "_pool")
-    unpooled = count(monkeypatch, unpool._Desk, "find")
+    unpooled = count(monkeypatch, unpool._Buffers, "find")
     x = np.ones(shape, dtype)
     y, winners = FAST.max_pool(x, window)
     spatial = shape[1 : window.axes + 1]
@@ -175,39 +172,39 @@ def test_which_path_is_taken(monkeypatch, window, shape, dtype, taken):
     assert len(unpooled) == 3 * taken
 
 
-def test_memory_is_for_longer_blocks_before_it_is_for_more_threads(monkeypatch):
-    monkeypatch.setattr(threads, "thread_count", lambda: 2)
+def test_memory_is_for_longer_chunks_before_it_is_for_more_threads(monkeypatch):
+    monkeypatch.setattr(chunks, "thread_count", lambda: 2)
 
-    def parts(megabytes):
-        return threads.cut(1 << 20, np.empty(megabytes << 18, np.float32))
+    def of(megabytes):
+        return chunks.chunks_of(1 << 20, np.empty(megabytes << 18, np.float32))
 
-    assert [parts(size).threads for size in (1, 2, 4, 100)] == [1, 2, 2, 2]
-    assert [len(parts(size).ranges) for size in (1, 2, 4, 12, 100)] == [1, 2, 4, 8, 52]
+    assert [of(size).threads for size in (1, 2, 4, 100)] == [1, 2, 2, 2]
+    assert [len(of(size).slices) for size in (1, 2, 4, 12, 100)] == [1, 2, 4, 8, 52]
 
 
 @pytest.mark.parametrize("items", [0, 1, 2, 3, 7, 100, 3001])
 @pytest.mark.parametrize("megabytes", [1, 3, 12])
-def test_ranges_cover_all_items_and_the_last_is_the_smallest(monkeypatch, items, megabytes):
-    monkeypatch.setattr(threads, "thread_count", lambda: 2)
-    parts = threads.cut(items, np.empty(megabytes << 18, np.float32))
-    lengths = [len(range(items)[part]) for part in parts.ranges]
-    assert [i for part in parts.ranges for i in range(items)[part]] == list(range(items))
-    assert lengths[:-1] == [parts.most] * (len(lengths) - 1)
-    assert parts.most >= max(lengths, default=0)
+def test_chunks_cover_all_items_and_the_last_is_the_smallest(monkeypatch, items, megabytes):
+    monkeypatch.setattr(chunks, "thread_count", lambda: 2)
+    found = chunks.chunks_of(items, np.empty(megabytes << 18, np.float32))
+    lengths = [len(range(items)[chunk]) for chunk in found.slices]
+    assert [i for chunk in found.slices for i in range(items)[chunk]] == list(range(items))
+    assert lengths[:-1] == [found.largest] * (len(lengths) - 1)
+    assert found.largest >= max(lengths, default=0)
     if items > 100 and megabytes > 1:
-        assert 0.5 < lengths[-1] / parts.most < 0.8
+        assert 0.5 < lengths[-1] / found.largest < 0.8
 
 
 def test_few_items_are_shared_evenly(monkeypatch):
-    monkeypatch.setattr(threads, "thread_count", lambda: 2)
+    monkeypatch.setattr(chunks, "thread_count", lambda: 2)
     for items in range(2, 9):
-        parts = threads.cut(items, np.empty(2 << 18, np.float32))
-        assert parts.most == -(-items // 2)
-        assert len(parts.ranges) == 2
+        found = chunks.chunks_of(items, np.empty(2 << 18, np.float32))
+        assert found.largest == -(-items // 2)
+        assert len(found.slices) == 2
 
 
 @pytest.mark.parametrize("number", [None, 4, 7, 128, 255])
-@pytest.mark.parametrize("window", [PAIRS, Window.of(2, 3)], ids=str)
+@pytest.mark.parametrize("window", [TILES, Window.of(2, 3)], ids=str)
 def test_winners_that_were_overwritten_stay_inside(window, number):
     """Winners written through ``out`` are the caller's; whatever they hold, no memory is lost."""
     x = np.ones((2, 6, 6), np.float32)
@@ -220,10 +217,10 @@ def test_winners_that_were_overwritten_stay_inside(window, number):
         try:
             kernel(y, winners, window, (6, 6), *rule, out=out)
         except IndexError:  # the generic kernels look the winners up in a table
-            assert window != PAIRS
+            assert window != TILES
         else:
-            assert window != PAIRS or (out.reshape(2, 3, 2, 3, 2).sum((2, 4)) == 1).all()
-    if window == PAIRS:
+            assert window != TILES or (out.reshape(2, 3, 2, 3, 2).sum((2, 4)) == 1).all()
+    if window == TILES:
         cells = np.arange(x.size, dtype=np.float32).reshape(x.shape)
         found = FAST.max_unpool_gradient(cells, winners, window, "last")
         assert ((found // 12 == cells[:, ::2, ::2] // 12) & (found % 6 // 2 == np.arange(3))).all()
@@ -231,110 +228,23 @@ def test_winners_that_were_overwritten_stay_inside(window, number):
     assert (memory[-32:] == 77).all()
 
 
-def test_layouts_are_kept_until_their_memory_is_not(monkeypatch):
-    monkeypatch.setattr(threads, "_scratch", threads._Scratch())
+def test_buffer_sets_are_kept_until_their_memory_is_not(monkeypatch):
+    monkeypatch.setattr(scratch, "_scratch", scratch._Scratch())
 
-    def layout(count, _):
-        return threads.scratch(count, 2 * count)
+    def kind(count, _):
+        return scratch.buffers(count, 2 * count)
 
-    first = threads.laid_out(layout, 100, "one")
+    first = scratch.buffer_set(kind, 100, "one")
     assert [len(part) for part in first] == [100, 200]
-    assert all(part.ctypes.data % threads.LINE == 0 for part in first)
-    assert threads.laid_out(layout, 100, "one") is first
-    other = threads.laid_out(layout, 100, "another")
+    assert all(part.ctypes.data % scratch.LINE == 0 for part in first)
+    assert scratch.buffer_set(kind, 100, "one") is first
+    other = scratch.buffer_set(kind, 100, "another")
     assert other is not first
     assert np.shares_memory(other[1], first[1])  # one kernel at a time works in a thread
-    larger = threads.laid_out(layout, 200, "one")
+    larger = scratch.buffer_set(kind, 200, "one")
     assert not np.shares_memory(larger[0], first[0])
-    again = threads.laid_out(layout, 100, "one")
+    again = scratch.buffer_set(kind, 100, "one")
     assert np.shares_memory(again[0], larger[0])
-    for number in range(2 * threads.LAYOUTS_KEPT):
-        threads.laid_out(layout, 100, number)
-    assert len(threads._scratch.layouts) <= threads.LAYOUTS_KEPT
-
-
-def test_a_helper_that_comes_too_late_holds_nothing(monkeypatch):
-    asked, seen = [], []
-    monkeypatch.setattr(threads, "ask", lambda call, times: asked.append(call))
-
-    def call():
-        x = np.zeros(5)
-        ranges = [slice(i, i + 1) for i in range(len(x))]
-        threads.share(lambda here: seen.append(x[here].size), threads.Parts(ranges, 3))
-        return weakref.ref(x)
-
-    gone = call()
-    gc.collect()
-    assert gone() is None
-    asked[0]()
-    assert seen == [1] * 5
-
-
-@pytest.fixture
-def together(monkeypatch):
-    """Two ranges that the caller and another thread work on at the same time."""
-    monkeypatch.setattr(threads, "thread_count", lambda: 2)
-    barrier = threading.Barrier(2)
-
-    def share(work):
-        def meet(here):
-            barrier.wait(10)
-            work(in_main_thread())
-
-        threads.share(meet, threads.Parts([slice(0, 1), slice(1, 2)], 2))
-
-    return share
-
-
-def in_main_thread():
-    return threading.current_thread() is threading.main_thread()
-
-
-def test_the_caller_waits_for_what_a_helper_has_begun():
-    begun, done = threading.Event(), []
-
-    def work(here):
-        if in_main_thread():
-            assert begun.wait(10)
-        else:
-            begun.set()
-            time.sleep(0.1)
-        done.append(here)
-
-    ranges = [slice(0, 1), slice(1, 2)]
-    threads.share(work, threads.Parts(ranges, 2))
-    assert sorted(done, key=lambda here: here.start) == ranges
-
-
-def test_no_range_is_begun_after_an_error_of_the_caller():
-    begun, done = threading.Event(), []
-
-    def work(here):
-        if in_main_thread():
-            assert begun.wait(10)
-            raise KeyboardInterrupt
-        begun.set()
-        time.sleep(0.1)
-        done.append(here)
-
-    with pytest.raises(KeyboardInterrupt):
-        threads.share(work, threads.Parts([slice(i, i + 1) for i in range(50)], 2))
-    assert len(done) == 1  # what was begun is waited for
-
-
-@pytest.mark.parametrize("where", [True, False], ids=["caller", "helper"])
-def test_an_error_in_a_thread_is_raised(together, where):
-    def fail(in_caller):
-        if in_caller == where:
-            raise ValueError("of one block")
-
-    with pytest.raises(ValueError, match="of one block"):
-        together(fail)
-
-
-def test_the_error_state_of_the_caller_holds_in_threads(together):
-    found = []
-    with np.errstate(over="raise", invalid="ignore"):
-        together(lambda in_caller: found.append((in_caller, np.geterr())))
-    assert {in_caller for in_caller, _ in found} == {True, False}
-    assert all((e["over"], e["invalid"]) == ("raise", "ignore") for _, e in found)
+    for number in range(2 * scratch.SETS_KEPT):
+        scratch.buffer_set(kind, 100, number)
+    assert len(scratch._scratch.sets) <= scratch.SETS_KEPT

@@ -100,7 +100,7 @@ def test_a_winner_in_padding_is_refused(backend):
         Switches.of(backend.asarray(indices), "window", size=3, padding=1, input_shape=(2, 2))
 
 
-def test_a_winner_in_the_padding_behind_is_refused(backend):
+def test_a_winner_in_the_padding_after_the_input_is_refused(backend):
     indices = np.array([[[[8]]]])
     with pytest.raises(SwitchIndexError, match=r"is 8; .* whose window indices are 0, 1, 3, 4"):
         Switches.of(
@@ -224,7 +224,7 @@ def test_switches_of_some_samples(backend):
         switches[0][0]
 
 
-def test_the_users_indices_stay_his_own(backend):
+def test_the_users_indices_are_copied(backend):
     indices = backend.asarray(np.zeros((1, 1, 2, 2), np.uint8))
     switches = Switches.of(indices, "window", size=2, input_shape=(4, 4))
     indices[...] = 9

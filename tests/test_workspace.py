@@ -60,7 +60,7 @@ def test_a_second_step_allocates_no_large_buffer(name):
             step()
             before, _ = tracemalloc.get_traced_memory()
             # apart from a thread's scratch buffer, which is allocated once
-            but_scratch = tracemalloc.Filter(False, "*/threads.py")
+            but_scratch = tracemalloc.Filter(False, "*/scratch.py")
             snapshot = tracemalloc.take_snapshot().filter_traces([but_scratch])
             kept = [trace for trace in snapshot.traces if trace.size >= smallest]
             tracemalloc.reset_peak()

@@ -28,7 +28,6 @@ from tinyml.pooling.adaptive import planes_of, refuse_bad_index
 from tinyml.pooling.average import avg_pool_windowed
 from tinyml.pooling.layout import check_indices, check_rank
 from tinyml.pooling.max import max_pool_windowed
-from tinyml.pooling.switches import Switches
 from tinyml_backends import Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, per_axis
 from tinyml_backends.arrays import Array
@@ -44,7 +43,8 @@ def max_pool1d(
     return_indices: bool = False,
 ) -> Array | tuple[Array, Array]:
     """As ``torch.nn.functional.max_pool1d``."""
-    y, switches = _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode)
+    window = _window(1, input, kernel_size, stride, padding, dilation, ceil_mode)
+    y, switches = max_pool_windowed(input, window)
     return (y, switches.to("plane")) if return_indices else y
 
 
@@ -58,7 +58,8 @@ def max_pool2d(
     return_indices: bool = False,
 ) -> Array | tuple[Array, Array]:
     """As ``torch.nn.functional.max_pool2d``."""
-    y, switches = _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode)
+    window = _window(2, input, kernel_size, stride, padding, dilation, ceil_mode)
+    y, switches = max_pool_windowed(input, window)
     return (y, switches.to("plane")) if return_indices else y
 
 
@@ -72,7 +73,8 @@ def max_pool3d(
     return_indices: bool = False,
 ) -> Array | tuple[Array, Array]:
     """As ``torch.nn.functional.max_pool3d``."""
-    y, switches = _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode)
+    window = _window(3, input, kernel_size, stride, padding, dilation, ceil_mode)
+    y, switches = max_pool_windowed(input, window)
     return (y, switches.to("plane")) if return_indices else y
 
 
@@ -86,7 +88,8 @@ def max_pool1d_with_indices(
     return_indices: bool = False,
 ) -> tuple[Array, Array]:
     """As ``torch.nn.functional.max_pool1d_with_indices``."""
-    y, switches = _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode)
+    window = _window(1, input, kernel_size, stride, padding, dilation, ceil_mode)
+    y, switches = max_pool_windowed(input, window)
     return y, switches.to("plane")
 
 
@@ -100,7 +103,8 @@ def max_pool2d_with_indices(
     return_indices: bool = False,
 ) -> tuple[Array, Array]:
     """As ``torch.nn.functional.max_pool2d_with_indices``."""
-    y, switches = _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode)
+    window = _window(2, input, kernel_size, stride, padding, dilation, ceil_mode)
+    y, switches = max_pool_windowed(input, window)
     return y, switches.to("plane")
 
 
@@ -114,7 +118,8 @@ def max_pool3d_with_indices(
     return_indices: bool = False,
 ) -> tuple[Array, Array]:
     """As ``torch.nn.functional.max_pool3d_with_indices``."""
-    y, switches = _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode)
+    window = _window(3, input, kernel_size, stride, padding, dilation, ceil_mode)
+    y, switches = max_pool_windowed(input, window)
     return y, switches.to("plane")
 
 
@@ -260,14 +265,6 @@ def adaptive_avg_pool3d(input: Array, output_size: IntPerAxis) -> Array:
     return adaptive_avg_pool(input, _adaptive_size(3, input, output_size))
 
 
-def _max_pool(
-    axes: int, input: Array, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
-) -> tuple[Array, Switches]:
-    return max_pool_windowed(
-        input, _window(axes, input, size, stride, padding, dilation, ceil_mode)
-    )
-
-
 def _max_unpool(
     axes: int,
     input: Array,
@@ -301,7 +298,7 @@ def _window(
     ceil_mode: bool,
 ) -> Window:
     """Window of a pooling of ``input``; PyTorch's limits on its shape and padding are enforced."""
-    backend_for(input)  # refuses what is no array
+    backend_for(input)  # raises TypeError if it is not an array
     check_rank("input", input, axes, filled=axes + 1)
     kernel_size, stride, padding, dilation = map(_single, (kernel_size, stride, padding, dilation))
     window = _unpooling_window(axes, kernel_size, stride, padding)
@@ -345,7 +342,7 @@ def _output_size(
 
 def _adaptive_size(axes: int, input: Array, output_size: Any) -> tuple[int, ...]:
     """Output size of each axis; a None among several means the input's length."""
-    backend_for(input)  # refuses what is no array
+    backend_for(input)  # raises TypeError if it is not an array
     check_rank("input", input, axes, filled=axes)
     if isinstance(output_size, Sequence) and len(output_size) == axes > 1:
         lengths = input.shape[-axes:]

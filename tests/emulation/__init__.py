@@ -1,8 +1,8 @@
 """CUDA without a GPU: a strict stand-in for ``cupy`` whose kernels run on the host.
 
-The kernels' own source is compiled by g++ behind a small header, with AddressSanitizer and
-UndefinedBehaviorSanitizer where they are preloaded, and every launch runs its whole grid in
-several orders of its threads, whose results must have the same bits.
+g++ compiles the kernels' source with a small header, and with AddressSanitizer and
+UndefinedBehaviorSanitizer if they are preloaded. Every launch runs its whole grid in several thread
+orders, and the results must have the same bits.
 """
 
 from emulation.array import adopt

@@ -1,6 +1,6 @@
-"""Every name of CuPy that the stand-in has, with its parameters; a name that is not here fails.
+"""The names of CuPy in the stand-in, with their parameters.
 
-A test compares these tables with the real CuPy. Add to them what the library comes to need.
+A test compares these tables with the real CuPy. Add names when the library needs them.
 """
 
 
@@ -10,7 +10,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 #: Functions, name to parameters.
 FUNCTIONS: dict[str, str] = {
-    # makers
+    # creation
     "array": "obj dtype copy order subok ndmin blocking",
     "asarray": "a dtype order copy blocking",
     "ascontiguousarray": "a dtype",
@@ -46,7 +46,7 @@ FUNCTIONS: dict[str, str] = {
     "flip": "a axis",
     "roll": "a shift axis",
     "pad": "array pad_width mode constant_values",
-    # choosing
+    # selection
     "where": "condition x y",
     "take": "a indices axis out",
     "take_along_axis": "a indices axis",
@@ -94,7 +94,7 @@ FUNCTIONS: dict[str, str] = {
 #: Functions that take any number of positional arguments.
 VARIADIC = {"einsum", "matmul", "result_type"}
 
-#: Functions that wait for the device, because the shape of the result depends on values.
+#: Functions that wait for the device: their result, or its shape, depends on values.
 SYNCHRONISING = {"nonzero", "flatnonzero", "argwhere", "asnumpy"}
 
 #: Functions whose first argument is a sequence of arrays, not an array.
@@ -172,7 +172,7 @@ ATTRIBUTES = _words(
     "__cuda_array_interface__ __dlpack__ __dlpack_device__ __array_ufunc__"
 )
 
-#: Names below ``cupy.cuda``, dotted.
+#: Dotted names in ``cupy.cuda``.
 CUDA = _words(
     "Device Device.id Device.use Device.synchronize Device.compute_capability "
     "Event Event.record Event.synchronize Stream Stream.null Stream.use Stream.synchronize "
@@ -181,7 +181,7 @@ CUDA = _words(
     "runtime.CUDARuntimeError runtime.deviceSynchronize runtime.driverGetVersion runtime.getDevice "
     "runtime.getDeviceCount runtime.getDeviceProperties runtime.runtimeGetVersion "
     "runtime.setDevice runtime.pointerGetAttributes "
-    "compiler.compile_using_nvrtc nvrtc.getVersion Module Module.load Module.get_function"
+    "compiler.compile_using_nvrtc nvrtc.getVersion"
 )
 
 

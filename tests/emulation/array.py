@@ -1,8 +1,8 @@
-"""The stand-in for ``cupy.ndarray``: a NumPy array behind a wall.
+"""The stand-in for ``cupy.ndarray``: a wrapped NumPy array.
 
-It has what CuPy's has, and refuses what CuPy refuses: no silent way to NumPy, no NumPy array in an
-operation, no result that is a scalar. It is stricter on purpose where CuPy would be silent and
-undefined, slow, or dependent on the machine.
+It has CuPy's attributes, and refuses what CuPy refuses: implicit conversion to NumPy, and NumPy
+arrays in an operation. No result is a scalar. It also refuses operations that in CuPy raise nothing
+and are undefined, slow or dependent on the machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,7 +52,7 @@ class ndarray:
         self._host = host.T if order == "F" else host
         self.base = None
 
-    # -- what it is --------------------------------------------------------------------------
+    # -- attributes --------------------------------------------------------------------------
 
     shape = property(lambda self: self._host.shape)
     dtype = property(lambda self: self._host.dtype)
@@ -90,7 +90,7 @@ class ndarray:
             raise TypeError("len() of unsized object")
         return self.shape[0]
 
-    # -- no way to NumPy but this ------------------------------------------------------------
+    # -- conversion to NumPy ------------------------------------------------------------
 
     def get(
         self, stream: object = None, order: str = "C", out: Any = None, blocking: bool = True
@@ -258,7 +258,7 @@ def new(host: Any, order: str = "C") -> ndarray:
 
 
 def adopt(host: np.ndarray) -> ndarray:
-    """An array on host memory that is there already, without a copy; for sparse mappings."""
+    """An array with the memory of a host array, without a copy; for sparse mappings."""
     return _wrap(host, Adopted(host), None)
 
 
@@ -273,9 +273,9 @@ def stable(kind: str | None) -> str:
 
 
 def unwrap(value: Any, sources: list[ndarray], *, scalars: bool = False, here: bool = True) -> Any:
-    """What NumPy gets in place of an argument; ``sources`` collects the arrays.
+    """Host value of an argument; its arrays are appended to ``sources``.
 
-    ``scalars`` is whether nothing but arrays and scalars will do.
+    With ``scalars``, only arrays and scalars are allowed.
     """
     if isinstance(value, ndarray):
         if here:
@@ -294,7 +294,7 @@ def unwrap(value: Any, sources: list[ndarray], *, scalars: bool = False, here: b
 def call(
     function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], *, here: bool = True
 ) -> Any:
-    """The result of a NumPy function, as new arrays or as views of the arguments."""
+    """Result of a NumPy function, as new arrays or as views of the arguments."""
     sources: list[ndarray] = []
     host_args = [unwrap(a, sources, here=here) for a in args]
     host_kwargs = {k: unwrap(v, sources, here=here) for k, v in kwargs.items()}

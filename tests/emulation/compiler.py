@@ -1,4 +1,4 @@
-"""Kernels compiled by g++, one shared library for each name expression, kept on disk."""
+"""Kernels compiled by g++, one shared library per name expression, cached on disk."""
 
 import ctypes
 import functools
@@ -21,7 +21,7 @@ SANITIZERS = (
     "-fno-sanitize-recover=all",
     "-fno-omit-frame-pointer",
 )
-#: What nvrtc is told and g++ need not know.
+#: Options of nvrtc that g++ does not need.
 IGNORED = (
     "--std=",
     "-std=",
@@ -56,7 +56,7 @@ def sanitized() -> bool:
 
 
 def check_options(options: Sequence[str]) -> list[str]:
-    """Include folders among nvrtc's options; an option that would be lost is a ValueError."""
+    """Include folders in nvrtc's options; ValueError for an unknown option."""
     folders = []
     for option in options:
         if option.startswith("-I") and len(option) > 2:
@@ -87,7 +87,7 @@ def library(code: str, options: tuple[str, ...], name: str) -> ctypes.CDLL:
 
 
 def _compile(code: str, folders: Sequence[str], name: str, target: Path) -> None:
-    source = target.parent / f"kernels-{_hash(code)[:12]}.cu"  # what reports and errors name
+    source = target.parent / f"kernels-{_hash(code)[:12]}.cu"  # named in reports and errors
     _write(source, code)
     harness = target.with_suffix(".cpp")
     _write(harness, f'#include "{source}"\n#include "harness.h"\nEMULATED_EXPORT({name})\n')
@@ -115,7 +115,7 @@ def compiler() -> str:
 
 
 def plain_environment() -> dict[str, str]:
-    """The environment for programs that are not under test: nothing is preloaded into them."""
+    """Environment without preloaded libraries, for programs that are not under test."""
     return {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
 
 
@@ -132,12 +132,12 @@ def _key(code: str, folders: tuple[str, ...], name: str, under_sanitizers: bool)
 
 @functools.cache
 def _of_all(folders: tuple[str, ...]) -> str:
-    """Whatever else a library depends on: the headers and the compiler."""
-    parts = [_version()]
+    """Hash of the headers and the compiler, on which a library depends too."""
+    texts = [_version()]
     for folder in (INCLUDE, *folders):
         files = (p for p in Path(folder).iterdir() if p.suffix in {".h", ".cuh", ".cu"})
-        parts += [f"{p.name}\0{p.read_text()}" for p in sorted(files)]
-    return _hash("\0".join(parts))
+        texts += [f"{p.name}\0{p.read_text()}" for p in sorted(files)]
+    return _hash("\0".join(texts))
 
 
 def _hash(text: str) -> str:
@@ -145,8 +145,8 @@ def _hash(text: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that another process may be writing too."""
-    unfinished = path.with_suffix(f".{os.getpid()}.part")
+    """Write a file that another process may write at the same time."""
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     unfinished.write_text(text)
     unfinished.replace(path)
 
@@ -156,5 +156,5 @@ def _cache_folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"tinyml-emulation-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise RuntimeError(f"{folder} belongs to someone else; code is not loaded from it")
+        raise RuntimeError(f"{folder} belongs to another user; code is not loaded from it")
     return folder

@@ -1,4 +1,4 @@
-"""Devices, streams and events. A device does its work at once, so only waiting is counted."""
+"""Devices, streams and events. Work is done immediately; waiting is only counted."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Faults to plant, each of which some net must show; a pytest plugin that plants one.
+"""Faults to plant, each of which some test must show; a pytest plugin that plants one.
 
 ``TINYML_PLANTED_FAULT=name pytest -p emulation.faults …`` with this folder's parent on the path.
 """
@@ -14,12 +14,16 @@ from tinyml_backends.cupy_backend import kernels, launcher, pooling
 VARIABLE = "TINYML_PLANTED_FAULT"
 
 
+class NotPlantedError(Exception):
+    """The code that a fault would change does not exist, so no test has shown anything."""
+
+
 class Fault(NamedTuple):
     plant: Callable[[], None]
     shown_by: tuple[str, ...]
     """Arguments of pytest."""
     message: str
-    """Pattern that the run must print."""
+    """Pattern in the output of that run."""
 
 
 def edit(file: str, old: str, new: str) -> Callable[[], None]:
@@ -30,7 +34,8 @@ def edit(file: str, old: str, new: str) -> Callable[[], None]:
             text = source(of)
             if of != file:
                 return text
-            assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
+            if text.count(old) != 1:
+                raise NotPlantedError(f"{old!r} occurs {text.count(old)} times in {file}")
             return text.replace(old, new)
 
         source = kernels.source
@@ -40,7 +45,7 @@ def edit(file: str, old: str, new: str) -> Callable[[], None]:
 
 
 def no_checks() -> None:
-    """Take the launcher's checks away, so that CuPy's stand-in must notice."""
+    """Disable the launcher's checks, so that the stand-in has to find the fault."""
     launcher.Launcher._check = lambda *args: None
 
 
@@ -72,14 +77,12 @@ def misaligned_packs() -> None:
 
 
 def a_name_cupy_lacks() -> None:
-    from tinyml.layers import activation
+    from emulation.backend import EmulatedCupyBackend
 
-    def forward(self, x):  # type: ignore[no-untyped-def]
-        xp = activation.namespace(x)
-        self.positive = x > 0
-        return xp.block([xp.maximum(x, x.dtype.type(0))])  # NumPy has it
+    def forward(self, x, output_shape):  # type: ignore[no-untyped-def]
+        return self.xp.block([x])  # NumPy has it
 
-    activation.ReLU.forward = forward
+    EmulatedCupyBackend.adaptive_avg_pool = forward
 
 
 EMULATED = ("--backend", "cupy-emulated")
@@ -90,7 +93,7 @@ PARTICULAR = (*EMULATED, "tests/test_cupy_backend.py")
 
 FAULTS = {
     "a bounds check removed": Fault(
-        edit("max_pool.cu", "                    if (!g.inside(2, at_c)) continue;\n", ""),
+        edit("max_pool.cu", "start < low ? step.quotient(low - start + step.value - 1) : 0", "0"),
         POOL,
         "AddressSanitizer|AssertionError",
     ),
@@ -161,7 +164,9 @@ FAULTS = {
         "runtime error: .*misaligned address",
     ),
     "a name CuPy does not have": Fault(
-        a_name_cupy_lacks, (*EMULATED, "tests/test_norm_and_activation.py"), "AttributeError"
+        a_name_cupy_lacks,
+        (*EMULATED, "tests/test_average_and_adaptive.py", "-k", "adaptive"),
+        "AttributeError: the emulated module 'cupy' has no attribute 'block'",
     ),
     "an index in 32 bits where 64 are needed": Fault(
         edit(
@@ -175,8 +180,8 @@ FAULTS = {
     "an output cell left unwritten": Fault(
         edit(
             "max_pool.cu",
-            "        store(values, i * N, leader);\n",
-            "        if (i % 7 != 3) store(values, i * N, leader);\n",
+            "        store(values, i * N, best);\n",
+            "        if (i % 7 != 3) store(values, i * N, best);\n",
         ),
         POOL,
         "EmulationError: max_pool.*or is left unwritten",

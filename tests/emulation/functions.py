@@ -1,4 +1,4 @@
-"""Functions of the stand-in module: NumPy's behind the wall, but for those that differ."""
+"""Functions of the stand-in module: NumPy's on wrapped arrays, except those that differ."""
 
 import types
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ _UFUNC_KEYWORDS = {"out", "dtype", "casting"}
 
 
 class ufunc:
-    """An elementwise function; ``at`` where CuPy has it."""
+    """An elementwise function, with ``at`` if CuPy has it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -54,7 +54,7 @@ def unwrap_scalar(value: Any) -> Any:
 
 
 def function(name: str) -> Callable[..., Any]:
-    """The function of a name in the table."""
+    """The function of that name in the table."""
     own = globals().get(f"_{name}")
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -71,7 +71,7 @@ def function(name: str) -> Callable[..., Any]:
 
 
 def _check_arrays(name: str, args: Sequence[Any]) -> None:
-    """Refuse host data where CuPy wants an array."""
+    """Refuse host data where CuPy takes only its own arrays."""
     if name in VARIADIC:
         arrays = [a for a in args if not isinstance(a, str)]
     elif name in OF_SEQUENCES:
@@ -81,7 +81,7 @@ def _check_arrays(name: str, args: Sequence[Any]) -> None:
     else:
         arrays = list(args[:1])
         wanted = FUNCTIONS[name].split()
-        others = {"b", "a2", "indices", "v"}  # an array, wherever the table names it
+        others = {"b", "a2", "indices", "v"}  # always arrays
         arrays += [a for n, a in zip(wanted, args, strict=False) if n in others and not _number(a)]
     for a in arrays:
         if not isinstance(a, ndarray):
@@ -92,7 +92,7 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float | np.generic)
 
 
-# -- makers ----------------------------------------------------------------------------------
+# -- creation --------------------------------------------------------------------------------
 
 
 def _may_share_memory(a: ndarray, b: ndarray, max_work: object = None) -> bool:
@@ -129,7 +129,7 @@ def _array(
 
 
 def _shared(interface: dict[str, Any], owner: object) -> ndarray:
-    """The array whose emulated device memory another object offers."""
+    """Array with the emulated device memory of another object."""
     pointer = types.SimpleNamespace(__array_interface__={**interface, "version": 3}, owner=owner)
     host = np.asarray(pointer) if interface["data"][0] else np.empty(interface["shape"])
     return adopt(host.astype(interface["typestr"], copy=False))
@@ -203,7 +203,7 @@ def _full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> n
 
 def _zeros(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
     array = ndarray(shape, dtype, order)
-    if not array._memory.zero:  # of a sparse mapping, no page is to be touched
+    if not array._memory.zero:  # writing to a sparse mapping would allocate its pages
         array._host.fill(0)
     array._memory.fresh = False
     return array
@@ -253,7 +253,7 @@ def _full_like(
 
 
 def _host_only(name: str) -> Callable[..., ndarray]:
-    """A maker that takes numbers alone."""
+    """A function that creates an array from numbers alone."""
 
     def made(*args: Any, **kwargs: Any) -> ndarray:
         return new(getattr(np, name)(*args, **kwargs))

@@ -1,4 +1,4 @@
-"""Indices of the stand-in array: which are allowed, and which hold a cell twice."""
+"""Indices of the stand-in array: which are allowed, and which contain duplicates."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from emulation.memory import check_device
 
 
 def parse(key: Any, array_type: type) -> tuple[tuple[Any, ...], list[Any]]:
-    """The index as a tuple with an ellipsis, so that no result is a scalar, and its arrays."""
+    """The index as a tuple with an ellipsis, so that no result is a scalar; and its arrays."""
     items = key if isinstance(key, tuple) else (key,)
     arrays = []
     for item in items:
@@ -37,12 +37,12 @@ def host(items: tuple[Any, ...], array_type: type) -> tuple[Any, ...]:
 
 
 def has_duplicates(items: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
-    """Whether the arrays in a valid index name a cell twice."""
-    behind = sum(_axes(i) for i in items[[i is Ellipsis for i in items].index(True) :])
+    """Whether the arrays in a valid index select a cell twice."""
+    last_axes = sum(_axes(i) for i in items[[i is Ellipsis for i in items].index(True) :])
     axis, lengths, coordinates = 0, [], []
     for item in items:
         if item is Ellipsis:
-            axis = len(shape) - behind
+            axis = len(shape) - last_axes
         elif isinstance(item, np.ndarray):
             of_item = np.nonzero(item) if item.dtype.kind == "b" else (item,)
             coordinates += of_item
@@ -56,7 +56,7 @@ def has_duplicates(items: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
 
 
 def _axes(item: Any) -> int:
-    """How many axes an item of an index takes."""
+    """Number of axes that an item of an index consumes."""
     if item is None or item is Ellipsis:
         return 0
     if isinstance(item, np.ndarray) and item.dtype.kind == "b":

@@ -1,8 +1,8 @@
-"""Launches: the whole grid in several orders of its threads, with the same bits each time.
+"""Launches: the whole grid in several thread orders, with the same bits each time.
 
-A kernel whose result depends on the order of its threads has a race. In order and reversed, every
-two threads run both ways round; the shuffled order mixes them. Before each run what nobody has
-written yet is filled with another pattern, so a place that the kernel leaves out differs too.
+A kernel whose result depends on the order of its threads has a race. In order and reversed, any two
+threads run in both orders; the shuffled order mixes them. Before each run, uninitialised memory is
+filled with a different pattern, so elements that the kernel does not write differ too.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ import numpy as np
 from emulation.array import ndarray
 from emulation.memory import EmulationError
 
-#: Above so many threads the reversed order is left out, for time.
+#: With more threads the reversed order is skipped, to save time.
 FEW_THREADS = 1 << 16
-#: Above so many, an array of their order would be too large.
+#: With more threads, the array of their order would be too large.
 MOST_THREADS = 1 << 28
-#: Above so many bytes an argument that the kernel must not write is not looked at afterwards.
+#: Larger arguments that are const are not compared with their earlier contents.
 CHECKED_BYTES = 1 << 20
 _POISON = {"in order": 0xA5, "shuffled": 0x5A, "reversed": 0xC3}
 
-#: A runner takes an order (an address, or None), the first thread and their number, grid and block.
+#: Parameters: thread order (an address or None), first thread, thread count, grid, block.
 Runner = Callable[[int | None, int, int, Any, Any], None]
 
 lock = threading.Lock()
@@ -38,7 +38,7 @@ class Launch(NamedTuple):
     block: tuple[int, int, int]
 
 
-#: Every launch since a test last cleared it.
+#: Every launch since a test last cleared this list.
 record: list[Launch] = []
 
 
@@ -51,9 +51,9 @@ _only = _Only()
 
 @contextlib.contextmanager
 def only_blocks(first: int, count: int) -> Iterator[None]:
-    """Let kernels of this thread run only some blocks, once and unchecked.
+    """In this thread, run only some blocks of each launch, once and unchecked.
 
-    For arrays of which only some pages exist.
+    For sparse mappings, of which only some pages are allocated.
     """
     before, _only.blocks = _only.blocks, (first, count)
     try:
@@ -86,7 +86,7 @@ def launch(
     parameters: Sequence[Any],
     args: Sequence[Any],
 ) -> None:
-    """Run all threads; the arguments stand packed where ``run`` finds them."""
+    """Run all threads with ``run``, which has the packed arguments."""
     record.append(Launch(name, grid, block))
     threads = prod(grid) * prod(block)
     c_grid, c_block = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block)

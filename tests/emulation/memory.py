@@ -1,7 +1,7 @@
 """Devices and their memory, all of it on the host.
 
-Memory is aligned like CuPy's and comes from the C library's allocator, which AddressSanitizer
-replaces: the bytes in front of and behind an array are then red zones.
+Memory is aligned as in CuPy and allocated by the C library, whose allocator AddressSanitizer
+replaces: the bytes before and after an array are then red zones.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ import numpy as np
 
 DEVICES = 2
 ALIGNMENT = 512
-#: From here on memory is a private mapping without red zones, of which only touched pages exist.
+#: Larger memory is a private mapping without red zones; pages are allocated when touched.
 SPARSE_BYTES = 1 << 28
-#: What memory holds before it is written: a NaN in no dtype, and no small number either.
+#: Byte pattern of uninitialised memory: no NaN in any dtype, and no small number.
 GARBAGE = 0xA5
 _MAP = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python names it from 3.13 on
 
@@ -30,7 +30,7 @@ _free.restype = None
 
 
 class EmulationError(Exception):
-    """What real hardware would do silently, or differently each time."""
+    """An error that real hardware would not report, or not each time."""
 
 
 class CUDARuntimeError(RuntimeError):
@@ -58,8 +58,7 @@ def synchronise() -> None:
 class Memory:
     """Bytes on a device.
 
-    ``fresh`` is whether nothing was written since they were allocated, so that whoever reads them
-    reads garbage; ``zero`` whether the fresh bytes are known to be zero.
+    ``fresh`` is whether they are uninitialised; ``zero`` whether uninitialised bytes are zero.
     """
 
     def __init__(self, nbytes: int) -> None:
@@ -87,7 +86,7 @@ class Memory:
             _free(self.ptr)
 
     def host(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """All of the memory as a NumPy array, which keeps it alive."""
+        """NumPy array of all of the memory, which holds a reference to it."""
         if not self.nbytes:
             return np.empty(shape, dtype)
         self.__array_interface__ = {
@@ -97,7 +96,7 @@ class Memory:
             "version": 3,
         }
         raw = np.asarray(self)
-        del self.__array_interface__  # it is of no use to anyone else
+        del self.__array_interface__
         return raw.view(dtype).reshape(shape)
 
 
@@ -114,7 +113,7 @@ def pointer_attributes(ptr: int) -> PointerAttributes:
 
 
 class Adopted(Memory):
-    """Memory that someone else keeps, for example a sparse mapping of a test."""
+    """Memory owned by a host array, for example by a sparse mapping."""
 
     def __init__(self, host: np.ndarray) -> None:
         self.device = current.device
@@ -126,7 +125,7 @@ class Adopted(Memory):
 
 @contextlib.contextmanager
 def on_device(number: int):
-    """Make a device the current one of this thread."""
+    """Context in which a device is the current one of this thread."""
     before, current.device = current.device, number
     try:
         yield
@@ -135,7 +134,7 @@ def on_device(number: int):
 
 
 def check_device(memory: Memory) -> None:
-    """Refuse work on another device's memory: on hardware it fails, or crawls over the bus."""
+    """Refuse work on memory of another device: hardware refuses it too, or is very slow."""
     if memory.device != current.device:
         raise EmulationError(
             f"an array on device {memory.device} is used while device {current.device} is current"

@@ -1,4 +1,4 @@
-"""Methods and operators of the stand-in array that are NumPy's behind the wall."""
+"""Methods and operators of the stand-in array that call NumPy's."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from emulation.api import METHODS, bind
 from emulation.array import SCALARS, call, ndarray
 from emulation.memory import synchronise
 
-#: Methods that only look at memory in another way, which any device may.
+#: Methods that return views, which do not need the current device.
 _VIEWS = {"reshape", "transpose", "swapaxes", "squeeze", "ravel", "view"}
 
 _ARITHMETIC = {
@@ -67,7 +67,7 @@ def _in_place(ufunc: np.ufunc) -> Callable[..., Any]:
 
 
 def equip() -> None:
-    """Add them all to the class."""
+    """Add all of them to the class."""
     for name in METHODS:
         if name not in vars(ndarray):
             setattr(ndarray, name, _method(name))

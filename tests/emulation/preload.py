@@ -1,6 +1,6 @@
-"""Start pytest again with the sanitizers' libraries preloaded, and make their reports visible.
+"""Restart pytest with the sanitizers' libraries preloaded, and show their reports.
 
-AddressSanitizer must be in a process before everything else, and Python is not linked with it.
+AddressSanitizer must be loaded into a process first, and Python is not linked with it.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from emulation.compiler import compiler, plain_environment, sanitized
 _GUARD = "TINYML_EMULATION_PRELOADED"
 _REPORTS = "TINYML_EMULATION_REPORTS"
 
-#: A report ends the process by SIGABRT, at which pytest shows the Python stack.
+#: A report ends the process with SIGABRT, and pytest then shows the Python stack.
 _COMMON = "halt_on_error=1:abort_on_error=1"
 OPTIONS = {
     "ASAN_OPTIONS": f"{_COMMON}:detect_leaks=0:detect_odr_violation=0:handle_segv=2"
@@ -25,8 +25,8 @@ OPTIONS = {
 
 
 def environment() -> dict[str, str]:
-    """The environment in which a Python process has the sanitizers."""
-    # libstdc++ comes along, because AddressSanitizer looks for its `throw` once, at the start.
+    """Environment variables for a Python process with the sanitizers."""
+    # libstdc++ is preloaded too: AddressSanitizer looks up its `throw` once, at the start.
     libraries = [_library(name) for name in ("libasan.so", "libstdc++.so.6")]
     before = os.environ.get("LD_PRELOAD", "")
     return {
@@ -40,8 +40,8 @@ def environment() -> dict[str, str]:
 def ensure_sanitizers(config: pytest.Config) -> None:
     """Replace this process by one with the sanitizers, unless it has them already.
 
-    Call it first thing in ``pytest_configure``: nothing that the process did is kept, and at that
-    moment pytest captures nothing.
+    Call it first in ``pytest_configure``: the state of the process is lost, and pytest does not
+    capture output yet.
     """
     if sanitized():
         _show_reports()
@@ -62,14 +62,14 @@ def ensure_sanitizers(config: pytest.Config) -> None:
 
 
 def _show_reports() -> None:
-    """Let reports bypass pytest's capture; a process started by a test has no such place."""
+    """Let reports bypass pytest's capture; a process started by a test has no such descriptor."""
     reports = int(os.environ.pop(_REPORTS, "-1"))
     try:
         os.fstat(reports)
     except OSError:
         return
     os.set_inheritable(reports, False)
-    # each library gets a descriptor of its own: the second, when it starts, closes the first's
+    # Each library needs its own descriptor: at its start, the second closes that of the first.
     for name in ("libasan.so", "libubsan.so"):
         library = ctypes.CDLL(_library(name))
         library.__sanitizer_set_report_fd(ctypes.c_void_p(os.dup(reports)))

@@ -1,14 +1,15 @@
-"""The stand-in for ``cupy.RawModule``: finds a kernel, packs its arguments and launches it.
+"""The stand-in for ``cupy.RawModule``: loads a kernel, packs its arguments and launches it.
 
-CuPy packs whatever it is given by that value's own type and the launch reads as many bytes as the
-kernel's parameters have. So arguments are packed here as CuPy packs them, and then compared with
-what the kernel takes.
+CuPy packs each argument by the type of its value, and the launch reads as many bytes as each
+parameter has. So arguments are packed here as CuPy packs them, and compared with the parameters.
 """
 
 import ast
 import ctypes
+import functools
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from emulation import launches
 from emulation.array import ndarray
 from emulation.compiler import library
-from emulation.memory import check_device
+from emulation.memory import check_device, current
 
 #: The dtypes of NumPy scalars that CuPy passes.
 _SCALARS = {np.dtype(code) for code in "?bhilqBHILQefdFD"}
@@ -27,7 +28,7 @@ class CUDADriverError(RuntimeError):
 
 
 class Parameter(NamedTuple):
-    """What a kernel takes: a value, or a pointer to elements, of a kind and size in bytes."""
+    """A parameter of a kernel: a value, or a pointer to elements, with kind and size in bytes."""
 
     pointer: bool
     constant: bool
@@ -43,37 +44,6 @@ class Parameter(NamedTuple):
         return f"a pointer to {'const ' * self.constant}{what}" if self.pointer else what
 
 
-class RawModule:
-    """Kernels in one piece of source; each is compiled when it is first asked for."""
-
-    def __init__(
-        self,
-        *,
-        code: str,
-        options: Sequence[str] = (),
-        name_expressions: Sequence[str] | None = None,
-        backend: str = "nvrtc",
-        jitify: bool = False,
-    ) -> None:
-        if backend != "nvrtc" or jitify:
-            raise ValueError("only nvrtc without jitify is emulated")
-        if not isinstance(options, tuple):
-            raise TypeError(f"options is a {type(options).__name__}; CuPy takes a tuple")
-        self.code, self.options, self.backend = code, options, backend
-        self.name_expressions = None if name_expressions is None else tuple(name_expressions)
-
-    def get_function(self, name: str) -> "RawKernel":
-        """The kernel of one of the name expressions."""
-        if self.name_expressions is not None and name not in self.name_expressions:
-            raise CUDADriverError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
-        return RawKernel(name, library(self.code, self.options, name))
-
-    def compile(self) -> None:
-        """Compile all name expressions."""
-        for name in self.name_expressions or ():
-            library(self.code, self.options, name)
-
-
 def compile_using_nvrtc(
     source: str,
     options: tuple[str, ...] = (),
@@ -85,32 +55,80 @@ def compile_using_nvrtc(
     jitify: bool | None = None,
     method: str | None = None,
 ) -> tuple[bytes, dict[str, str]]:
-    """As ``cupy.cuda.compiler.compile_using_nvrtc``: code, and the names of the kernels in it."""
+    """As ``cupy.cuda.compiler.compile_using_nvrtc``: a cubin, and the lowered names in it."""
+    if not isinstance(options, tuple):
+        raise TypeError(f"options is a {type(options).__name__}; CuPy takes a tuple")
     names = tuple(name_expressions or ())
-    RawModule(code=source, options=options, name_expressions=names).compile()
-    return repr((source, options, names)).encode(), {name: f"mangled {name}" for name in names}
+    for name in names:
+        library(source, options, name)
+    return repr((source, options, names)).encode(), {name: lowered(name) for name in names}
 
 
-class Module:
-    """As ``cupy.cuda.Module``."""
+def lowered(expression: str) -> str:
+    """Lowered name of a kernel; real ones cannot be derived from the expression."""
+    return f"_Z{expression}"
 
-    def load(self, cubin: bytes) -> None:
-        code, options, names = ast.literal_eval(cubin.decode())
-        self._kernels = RawModule(code=code, options=options, name_expressions=names)
+
+class RawModule:
+    """As ``cupy.RawModule`` of a compiled file.
+
+    Source is refused: CuPy would compile it with ``-ftz=true``, which g++ cannot do.
+    """
+
+    def __init__(
+        self,
+        *,
+        code: str | None = None,
+        path: str | None = None,
+        options: tuple[str, ...] = (),
+        backend: str = "nvrtc",
+        name_expressions: Sequence[str] | None = None,
+        jitify: bool | None = None,
+    ) -> None:
+        for name, value, wanted in (("path", path, str), ("options", options, tuple)):
+            if value is not None and not isinstance(value, wanted):
+                types = f"expected {wanted.__name__}, got {type(value).__name__}"
+                raise TypeError(f"Argument '{name}' has incorrect type ({types})")
+        if (code is None) == (path is None):
+            raise TypeError("Exactly one of `code` and `path` keyword arguments must be given.")
+        if path is None:
+            raise NotImplementedError("CuPy compiles source with -ftz=true; compile it and load it")
+        if name_expressions is not None:
+            raise ValueError("need CUDA C++ code for the requested kernels")
+        if jitify:
+            raise ValueError("Jitify does not support precompiled objects")
+        self.code, self.file_path, self.options, self.backend = None, path, (), "nvcc"
 
     def get_function(self, name: str) -> "RawKernel":
-        return self._kernels.get_function(name.removeprefix("mangled "))
+        """The kernel of a lowered name, loaded on the current device."""
+        code, options, expressions = _loaded(current.device, self.file_path)
+        for expression in expressions:
+            if lowered(expression) == name:
+                return RawKernel(expression, library(code, options, expression))
+        raise CUDADriverError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
+
+
+@functools.cache
+def _loaded(device: int, path: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """What a file held when it was first loaded on a device; CuPy does not read it again."""
+    try:
+        code, options, expressions = ast.literal_eval(Path(path).read_text())
+    except OSError:
+        raise CUDADriverError("CUDA_ERROR_FILE_NOT_FOUND: file not found") from None
+    except (ValueError, SyntaxError):
+        raise CUDADriverError("CUDA_ERROR_INVALID_IMAGE: device kernel image is invalid") from None
+    return code, options, expressions
 
 
 class RawKernel:
-    """One kernel, called as ``kernel(grid, block, arguments)``."""
+    """A kernel, called as ``kernel(grid, block, arguments)``."""
 
     def __init__(self, name: str, loaded: ctypes.CDLL) -> None:
         self.name = name
         self._library = loaded
         self.parameters = _signature(loaded)
         offsets = np.cumsum([0, *(-(-p.value_size // 16) * 16 for p in self.parameters)]).tolist()
-        # one spare slot, to align the first; CUDA aligns a parameter by its type
+        # one more slot, to align the first; CUDA aligns a parameter by its type
         self._buffer = ctypes.create_string_buffer(offsets[-1] + 32)
         base = -(-ctypes.addressof(self._buffer) // 16) * 16
         first = base - ctypes.addressof(self._buffer)
@@ -127,7 +145,7 @@ class RawKernel:
         shared_mem: int = 0,
         stream: object = None,
     ) -> None:
-        """Run the kernel for every thread of the grid, in more than one order."""
+        """Run the kernel for every thread of the grid, in several orders."""
         grid, block = launches.sizes(self.name, grid, block)
         if shared_mem:
             raise NotImplementedError("shared memory is not emulated")
@@ -173,7 +191,7 @@ class RawKernel:
 
 
 def _as_numpy(value: Any) -> tuple[str, Any]:
-    """What CuPy makes of a value that is passed to a kernel by value, and how to name it."""
+    """Description of an argument by value, and the NumPy value that CuPy converts it to."""
     if isinstance(value, np.ndarray):
         if value.size != 1:
             raise TypeError(f"Unsupported type {type(value)} of size {value.size}")

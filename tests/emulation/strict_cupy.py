@@ -1,4 +1,4 @@
-"""The stand-in for the module ``cupy``: only names that CuPy has, and no GPU."""
+"""The stand-in for the module ``cupy``, with names that CuPy has and no others."""
 
 import types
 from typing import Any
@@ -21,7 +21,6 @@ from emulation.memory import (
 from emulation.operators import equip
 from emulation.raw_module import (
     CUDADriverError,
-    Module,
     RawKernel,
     RawModule,
     compile_using_nvrtc,
@@ -29,12 +28,12 @@ from emulation.raw_module import (
 
 
 class StrictCupy(types.ModuleType):
-    """The module. It is handed to the backend, and never put into ``sys.modules``.
+    """The module. It is passed to the backend, and is not in ``sys.modules``.
 
     Attributes
     ----------
     synchronisations : int
-        How often the host waited for the device; a test may set it back.
+        How often the host has waited for the device; tests reset it.
     """
 
     def __init__(self) -> None:
@@ -95,7 +94,6 @@ def _cuda() -> types.ModuleType:
         compiler=compiler,
         driver=driver,
         nvrtc=nvrtc,
-        Module=Module,
     )
     return cuda
 
@@ -117,5 +115,5 @@ def _properties(device: int) -> dict[str, Any]:
 
 equip()
 
-#: The one stand-in; arrays of it and of another would not mix.
+#: The only instance.
 cupy = StrictCupy()

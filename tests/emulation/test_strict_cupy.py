@@ -1,10 +1,12 @@
-"""The stand-in refuses what CuPy refuses, and has no name or keyword that CuPy lacks."""
+"""The stand-in refuses what CuPy refuses, and has only names and keywords of CuPy."""
 
 import copy
 import inspect
 import os
 import pickle
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,7 +55,7 @@ def test_what_cupy_refuses_is_refused(do, error, message):
         do(cp.ones(4, np.float32))
 
 
-def test_an_index_that_holds_duplicates_is_no_target():
+def test_assigning_through_an_index_with_duplicates_is_refused():
     a, b = cp.zeros((3, 4)), cp.asarray([1, 1, -2])
     with pytest.raises(EmulationError, match="holds duplicates"):
         a[:, cp.asarray([3, -1])] = cp.ones((3, 2))
@@ -141,13 +143,42 @@ def test_cupy_has_every_keyword(real):
     functions = [(n, getattr(real, n), p) for n, p in api.FUNCTIONS.items()]
     functions += [(n, getattr(real.ndarray, n), p) for n, p in api.METHODS.items()]
     functions += [(n, getattr(real, n), "out casting dtype") for n in api.UFUNCS]
-    functions += [("RawModule", real.RawModule, "code options backend name_expressions jitify")]
+    parameters = "code path options backend name_expressions jitify"
+    functions += [("RawModule", real.RawModule, parameters)]
     unknown = {
         name: [p for p in parameters.split() if p.lstrip("*") not in known]
         for name, function, parameters in functions
         if (known := _parameters_of(function)) is not None
     }
     assert {name: some for name, some in unknown.items() if some} == {}
+
+
+@pytest.mark.parametrize("emulated", [True, False], ids=["emulated", "real"])
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({}, r"TypeError: Exactly one of `code` and `path`"),
+        ({"code": "x", "path": "y"}, r"TypeError: Exactly one of `code` and `path`"),
+        ({"path": Path("y")}, r"TypeError: Argument 'path' .* \(expected str, got PosixPath\)"),
+        (
+            {"path": "y", "options": ["x"]},
+            r"TypeError: Argument 'options' .* \(expected tuple, got",
+        ),
+        ({"path": "y", "name_expressions": ("x",)}, "ValueError: need CUDA C"),
+        ({"path": "y", "jitify": True}, "ValueError: Jitify does not support"),
+    ],
+)
+def test_modules_that_cupy_refuses(real, emulated, arguments, error):
+    with pytest.raises((TypeError, ValueError)) as raised:
+        (cp if emulated else real).RawModule(**arguments)
+    assert re.match(error, f"{raised.type.__name__}: {raised.value}")
+
+
+@pytest.mark.parametrize("emulated", [True, False], ids=["emulated", "real"])
+def test_a_module_of_a_file_is_not_compiled(real, emulated):
+    """Options and source, without which CuPy cannot compile, are not kept."""
+    module = (cp if emulated else real).RawModule(path="y", options=("-ftz=true",))
+    assert (module.code, module.file_path, module.options) == (None, "y", ())
 
 
 def _parameters_of(function):

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 import tinyml
 from tinyml.bench.peers import Peer
 from tinyml_backends import Backend
-from tinyml_backends.helpers import thread_count
+from tinyml_backends.threads import thread_count
 
 #: They make OpenBLAS use another kernel than the one it would choose for this machine.
 VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")

@@ -16,7 +16,7 @@ import tinyml
 from tinyml.bench.cases import Case, Pooling, Prepared, Run, values
 from tinyml.bench.results import BACKEND, COPY, Timing
 from tinyml_backends import Backend
-from tinyml_backends.helpers import thread_count
+from tinyml_backends.threads import thread_count
 
 Scope = Callable[[], AbstractContextManager[Any]]
 #: Mean seconds of a number of calls.

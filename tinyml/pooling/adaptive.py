@@ -6,14 +6,14 @@ from math import prod
 import numpy as np
 
 from tinyml.arrays import check_dtype, check_shape
-from tinyml.pooling.layout import check_indices, check_rank, spatial_axes
+from tinyml.pooling.layout import axes_of, check_indices, check_rank
 from tinyml_backends import Backend, SwitchIndexError, backend_for
 from tinyml_backends.arguments import IntPerAxis, lengths, per_axis
 from tinyml_backends.arrays import Array
 
 
 def adaptive_max_pool(x: Array, output_size: IntPerAxis) -> tuple[Array, Array]:
-    """Maxima of a given number of windows, which share the input as evenly as they can.
+    """Maxima of a given number of windows, which divide the input as evenly as possible.
 
     Along an axis of length L, window ``i`` of ``n`` holds the cells from ⌊i·L/n⌋ up to, and not
     including, ⌈(i+1)·L/n⌉.
@@ -29,7 +29,7 @@ def adaptive_max_pool(x: Array, output_size: IntPerAxis) -> tuple[Array, Array]:
     y : array, (…, *output_size), dtype of ``x``
         Ties, NaN and signed zeros as for `tinyml.max_pool`.
     indices : int64 array of the same shape
-        Flat position of each maximum in its plane. Windows differ, so there are no `Switches`.
+        Flat position of each maximum in its plane. There are no `Switches`: windows differ in size.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def adaptive_avg_pool_gradient(gradient: Array, input_shape: Sequence[int]) -> A
 
 
 def planes_of(array: Array, axes: int) -> Array:
-    """View with one axis before the spatial ones."""
+    """View as a stack of planes: one axis before the spatial ones."""
     return array.reshape(prod(array.shape[:-axes]), *array.shape[-axes:])
 
 
@@ -139,7 +139,7 @@ def _prepared(
     """Backend, spatial shape and shape of a result, checked."""
     backend = backend_for(x)
     check_dtype("x", x)
-    axes = spatial_axes("x", tuple(x.shape), output_size)
+    axes = axes_of("x", tuple(x.shape), output_size)
     outputs = per_axis("output_size", output_size, axes, minimum=0)
     if 0 in x.shape[-axes:]:
         raise ValueError(f"x has shape {tuple(x.shape)}; its spatial axes must not be empty")

@@ -3,17 +3,7 @@
 from collections.abc import Sequence
 
 from tinyml.arrays import check_dtype, check_shape
-from tinyml.pooling.layout import (
-    Geometry,
-    Layout,
-    check_layout,
-    check_rank,
-    geometry_of,
-    geometry_of_arguments,
-    geometry_of_input,
-    spatial_axes,
-    stack_to_write,
-)
+from tinyml.pooling.layout import Geometry, Layout, axes_of, geometry_for, geometry_from, out_stack
 from tinyml_backends import Backend, Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths, per_axis
 from tinyml_backends.arrays import Array
@@ -43,12 +33,13 @@ def avg_pool(
     x, size, stride, padding, dilation, ceil_mode, layout
         As for `tinyml.max_pool`; padding counts as zeros.
     count_include_pad : bool
-        Whether cells in the padding count in the divisor. Cells beyond it, where ``ceil_mode`` lets
-        the last window reach, never count.
+        Whether cells in the padding count in the divisor. Cells beyond the padding, which the last
+        window may cover with ``ceil_mode``, never count.
     divisor_override : int or None
         Divisor of every window instead of its number of cells; not 0.
     out : array or None
-        Contiguous array of the result's shape and dtype, apart from ``x``, to write and return.
+        Contiguous array of the result's shape and dtype, sharing no memory with ``x``, to write and
+        return.
 
     Returns
     -------
@@ -69,7 +60,7 @@ def avg_pool(
     array([[[1., 4.]]])
     """
     backend = _backend_for("x", x, out)
-    geometry = geometry_of_arguments(x.shape, size, stride, padding, dilation, ceil_mode, layout)
+    geometry = geometry_from(x.shape, size, stride, padding, dilation, ceil_mode, layout)
     return _avg_pool(backend, x, geometry, count_include_pad, divisor_override, out)
 
 
@@ -83,7 +74,7 @@ def avg_pool_windowed(
 ) -> Array:
     """As `avg_pool`, with a `Window`; the batch axis may be left out."""
     backend = _backend_for("x", x, out)
-    geometry = geometry_of_input(x, window, layout)
+    geometry = geometry_for("x", x, window, layout)
     return _avg_pool(backend, x, geometry, count_include_pad, divisor, out)
 
 
@@ -96,7 +87,7 @@ def _avg_pool(
     out: Array | None,
 ) -> Array:
     divisor = check_divisor(divisor, unsigned=x.dtype.kind == "u")
-    to = stack_to_write(out, geometry.pooled, geometry.pooled_stack, ("x", x))
+    to = out_stack(out, geometry.pooled, geometry.pooled_stack, ("x", x))
     planes = x.reshape(geometry.unpooled_stack)
     y = backend.avg_pool(planes, geometry.window, bool(count_include_pad), divisor, out=to)
     return y.reshape(geometry.pooled) if out is None else out
@@ -127,8 +118,8 @@ def avg_pool_gradient(
     size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override, layout
         What `avg_pool` was given.
     out : array or None
-        Contiguous array of the result's shape and dtype, apart from ``gradient``, to write and
-        return.
+        Contiguous array of the result's shape and dtype, sharing no memory with ``gradient``, to
+        write and return.
 
     Returns
     -------
@@ -137,7 +128,7 @@ def avg_pool_gradient(
     Raises
     ------
     TypeError, ValueError
-        As for `avg_pool`, or if ``gradient`` has not the shape of the pooled array.
+        As for `avg_pool`, or if ``gradient`` does not have the shape of the pooled array.
 
     Examples
     --------
@@ -145,8 +136,8 @@ def avg_pool_gradient(
     >>> tinyml.avg_pool_gradient(np.array([[[2.0, 4.0]]]), (3,), size=2, stride=1)
     array([[[1., 3., 2.]]])
     """
-    backend_for(gradient)  # refuses what is no array
-    axes = spatial_axes("gradient", tuple(gradient.shape), size)
+    backend_for(gradient)  # raises TypeError if it is not an array
+    axes = axes_of("gradient", tuple(gradient.shape), size)
     window = Window.of(axes, size, stride, padding, dilation, ceil_mode)
     return avg_pool_gradient_windowed(
         gradient, input_shape, window, count_include_pad, divisor_override, layout, out
@@ -164,13 +155,11 @@ def avg_pool_gradient_windowed(
 ) -> Array:
     """As `avg_pool_gradient`, with a `Window`; the batch axis may be left out."""
     backend = _backend_for("gradient", gradient, out)
-    check_layout(layout)
     spatial = lengths("input_shape", input_shape, window.axes)
-    check_rank("gradient", gradient, window.axes)
-    geometry = geometry_of(tuple(gradient.shape), window, spatial, layout)
+    geometry = geometry_for("gradient", gradient, window, layout, spatial)
     check_shape("gradient", gradient, geometry.pooled)
     divisor = check_divisor(divisor, unsigned=gradient.dtype.kind == "u")
-    to = stack_to_write(out, geometry.unpooled, geometry.unpooled_stack, ("gradient", gradient))
+    to = out_stack(out, geometry.unpooled, geometry.unpooled_stack, ("gradient", gradient))
     planes = gradient.reshape(geometry.pooled_stack)
     result = backend.avg_pool_gradient(
         planes, window, spatial, bool(count_include_pad), divisor, out=to
@@ -185,7 +174,7 @@ def _backend_for(name: str, array: Array, out: Array | None) -> Backend:
 
 
 def check_divisor(divisor_override: int | None, *, unsigned: bool = False) -> int | None:
-    """Refuse a divisor that is 0 or no integer."""
+    """Refuse a divisor that is 0 or not an integer."""
     if divisor_override is None:
         return None
     (divisor,) = per_axis("divisor_override", divisor_override, 1, minimum=-(2**63))
@@ -194,5 +183,5 @@ def check_divisor(divisor_override: int | None, *, unsigned: bool = False) -> in
             f"divisor_override is {divisor}; it must be another integer of 64 bits, or None"
         )
     if unsigned and divisor < 0:
-        raise ValueError(f"divisor_override is {divisor}; unsigned integers need one above 0")
+        raise ValueError(f"divisor_override is {divisor}; unsigned integers need a positive one")
     return divisor

@@ -1,10 +1,10 @@
-"""Where channels stand, the shapes on both sides of a pooling, and the checks of their ranks."""
+"""Layouts, the shapes of the arrays before and after a pooling, and checks of arguments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tinyml.arrays import check_out
 from tinyml_backends import Window
@@ -43,33 +43,45 @@ class Geometry:
 
 @lru_cache(maxsize=1024)
 def geometry_of(
-    shape: tuple[int, ...], window: Window, input_shape: tuple[int, ...], layout: Layout
+    shape: tuple[int, ...],
+    window: Window,
+    layout: Layout,
+    input_shape: tuple[int, ...] | None = None,
 ) -> Geometry:
-    """Geometry for the samples and channels of ``shape``, whose spatial part does not matter."""
-    pooled, axes = window.pooled_shape(input_shape), window.axes
-    last = 0 if layout == "channels_first" else 1
-    split = len(shape) - axes - last
-    lead, channels = shape[:split], shape[split + axes :]
+    """Geometry of a pooling of an array of ``shape``.
+
+    With an ``input_shape`` only the samples and channels of ``shape`` count.
+    """
+    axes = window.axes
+    split = len(shape) - axes - (layout == "channels_last")
+    lead, spatial, channels = shape[:split], shape[split : split + axes], shape[split + axes :]
+    spatial = spatial if input_shape is None else input_shape
+    pooled = window.pooled_shape(spatial)
     return Geometry(
         window,
-        input_shape,
+        spatial,
         layout,
-        (*lead, *input_shape, *channels),
-        (prod(lead), *input_shape, *channels),
+        (*lead, *spatial, *channels),
+        (prod(lead), *spatial, *channels),
         (*lead, *pooled, *channels),
         (prod(lead), *pooled, *channels),
     )
 
 
-def geometry_of_input(x: Array, window: Window, layout: Layout) -> Geometry:
-    """Geometry of a pooling of ``x``."""
+def geometry_for(
+    name: str,
+    array: Array,
+    window: Window,
+    layout: Layout,
+    input_shape: tuple[int, ...] | None = None,
+) -> Geometry:
+    """As `geometry_of`, for an array whose rank is checked."""
     check_layout(layout)
-    check_rank("x", x, window.axes)
-    shape = tuple(x.shape)
-    return geometry_of(shape, window, _spatial(shape, window.axes, layout), layout)
+    check_rank(name, array, window.axes)
+    return geometry_of(tuple(array.shape), window, layout, input_shape)
 
 
-def geometry_of_arguments(
+def geometry_from(
     shape: tuple[int, ...],
     size: IntPerAxis,
     stride: IntPerAxis | None,
@@ -78,16 +90,16 @@ def geometry_of_arguments(
     ceil_mode: bool,
     layout: Layout,
 ) -> Geometry:
-    """Geometry of a pooling of an array "x" of ``shape``, from what a user wrote.
+    """Geometry of a pooling of an array of ``shape``, from the arguments of `tinyml.max_pool`.
 
-    It is cached: checking the arguments takes longer than pooling a small array.
+    Results are cached: checking the arguments takes longer than pooling a small array.
 
     Raises
     ------
     TypeError, ValueError
         As for `tinyml.max_pool`.
     """
-    # 1, 1.0 and True are one key, so that only ints and tuples of ints are looked up
+    # 1, 1.0 and True are equal as cache keys, so the cache serves only ints and tuples of ints
     is_key = (
         (type(size) is int or _is_ints(size))
         and (stride is None or type(stride) is int or _is_ints(stride))
@@ -96,7 +108,7 @@ def geometry_of_arguments(
         and type(layout) is str
     )
     build = _from_arguments if is_key else _from_arguments.__wrapped__
-    return build(shape, size, stride, padding, dilation, bool(ceil_mode), layout)
+    return build(shape, layout, size, stride, padding, dilation, bool(ceil_mode))
 
 
 def _is_ints(value: object) -> bool:
@@ -104,27 +116,13 @@ def _is_ints(value: object) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _from_arguments(
-    shape: tuple[int, ...],
-    size: IntPerAxis,
-    stride: IntPerAxis | None,
-    padding: PaddingPerAxis,
-    dilation: IntPerAxis,
-    ceil_mode: bool,
-    layout: Layout,
-) -> Geometry:
+def _from_arguments(shape: tuple[int, ...], layout: Layout, *window: Any) -> Geometry:
     check_layout(layout)
-    axes = spatial_axes("x", shape, size)
-    window = Window.of(axes, size, stride, padding, dilation, ceil_mode)
-    return geometry_of(shape, window, _spatial(shape, axes, layout), layout)
+    return geometry_of(shape, Window.of(axes_of("x", shape, window[0]), *window), layout)
 
 
-def _spatial(shape: tuple[int, ...], axes: int, layout: Layout) -> tuple[int, ...]:
-    return shape[-axes:] if layout == "channels_first" else shape[-axes - 1 : -1]
-
-
-def spatial_axes(name: str, shape: tuple[int, ...], size: object) -> int:
-    """Return the number of spatial axes that ``size`` and the rank of an array stand for."""
+def axes_of(name: str, shape: tuple[int, ...], size: object) -> int:
+    """Return the number of spatial axes, from ``size`` and the rank of an array."""
     if isinstance(size, Sequence):
         axes = len(size)
         fits = len(shape) in (axes + 1, axes + 2)
@@ -148,7 +146,7 @@ def check_layout(layout: str) -> None:
 
 
 def check_rank(name: str, array: Array, axes: int, *, filled: int = 0) -> None:
-    """Refuse another rank, and empty axes among the last ``filled``."""
+    """Refuse another rank, or an empty axis among the last ``filled``."""
     if array.ndim not in (axes + 1, axes + 2) or (filled and 0 in array.shape[-filled:]):
         raise ValueError(
             f"{name} has shape {tuple(array.shape)}; it must have channels, or samples and "
@@ -157,15 +155,15 @@ def check_rank(name: str, array: Array, axes: int, *, filled: int = 0) -> None:
 
 
 def check_indices(indices: Array) -> None:
-    """Refuse indices that are no integers."""
+    """Refuse indices that are not integers."""
     if indices.dtype.kind not in "iu":
         raise TypeError(f"indices have dtype {indices.dtype}; they must be integers")
 
 
-def stack_to_write(
+def out_stack(
     out: Array | None, shape: tuple[int, ...], stack: tuple[int, ...], *inputs: tuple[str, Array]
 ) -> Array | None:
-    """``out``, checked, as the stack of planes that a kernel writes; the first input's dtype."""
+    """``out`` as the stack of planes that a kernel writes; its dtype must be the first input's."""
     if out is None:
         return None
     check_out("out", out, shape, inputs[0][1].dtype, *inputs)

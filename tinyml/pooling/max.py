@@ -10,13 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from tinyml.arrays import check_dtype, check_out, check_shape
-from tinyml.pooling.layout import (
-    Geometry,
-    Layout,
-    geometry_of_arguments,
-    geometry_of_input,
-    stack_to_write,
-)
+from tinyml.pooling.layout import Geometry, Layout, geometry_for, geometry_from, out_stack
 from tinyml.pooling.switches import Switches, trusted_switches
 from tinyml_backends import Backend, SwitchIndexError, Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
@@ -66,7 +60,7 @@ def max_pool(
         The bits of each winning cell. The first maximum wins a tie, −0.0 ties with 0.0, and a NaN
         wins over every number, the last one over the others.
     switches : Switches
-        Where the maxima stand.
+        The positions of the maxima.
 
     Raises
     ------
@@ -84,8 +78,9 @@ def max_pool(
     array([[[[5, 6],
              [8, 9]]]])
     """
-    backend = _backend_for(x, out)
-    geometry = geometry_of_arguments(x.shape, size, stride, padding, dilation, ceil_mode, layout)
+    backend = backend_for(x) if out is None else backend_for(x, *_pair(out))
+    check_dtype("x", x)
+    geometry = geometry_from(x.shape, size, stride, padding, dilation, ceil_mode, layout)
     return _max_pool(backend, x, geometry, out)
 
 
@@ -96,19 +91,9 @@ def max_pool_windowed(
     out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Switches]:
     """As `max_pool`, with a `Window`; the batch axis may be left out."""
-    backend = _backend_for(x, out)
-    return _max_pool(backend, x, geometry_of_input(x, window, layout), out)
-
-
-def _backend_for(x: Array, out: tuple[Array, Array] | None) -> Backend:
-    if out is None:
-        backend = backend_for(x)
-    elif not isinstance(out, tuple | list) or len(out) != 2:
-        raise TypeError(f"out is a {type(out).__name__}; it must be a pair of arrays")
-    else:
-        backend = backend_for(x, *out)
+    backend = backend_for(x) if out is None else backend_for(x, *_pair(out))
     check_dtype("x", x)
-    return backend
+    return _max_pool(backend, x, geometry_for("x", x, window, layout), out)
 
 
 def _max_pool(
@@ -118,13 +103,17 @@ def _max_pool(
     if out is None:
         y, winners = backend.max_pool(planes, geometry.window)
         return y.reshape(shape), trusted_switches(winners.reshape(shape), geometry)
-    y, winners = out
+    (y, winners), dtype, stack = out, geometry.window.winner_dtype, geometry.pooled_stack
     check_out("out[0]", y, shape, x.dtype, ("x", x))
-    dtype = geometry.window.winner_dtype
     check_out("out[1]", winners, shape, dtype, ("x", x), ("out[0]", y))
-    stack = geometry.pooled_stack
     backend.max_pool(planes, geometry.window, out=(y.reshape(stack), winners.reshape(stack)))
     return y, trusted_switches(winners.view(), geometry)
+
+
+def _pair(out: object) -> tuple[Array, Array]:
+    if not isinstance(out, tuple | list) or len(out) != 2:
+        raise TypeError(f"out is a {type(out).__name__}; it must be a pair of arrays")
+    return out[0], out[1]
 
 
 def max_unpool(
@@ -139,12 +128,12 @@ def max_unpool(
     switches : Switches
         Winners with their geometry, from `max_pool` or `Switches.of`.
     duplicates : {"last", "sum", "error"}
-        What becomes of a cell that several overlapping windows chose: the last of them in row-major
-        order writes it; their values are summed by the rules of `max_pool_gradient`; or it is a
-        SwitchIndexError.
+        The rule for a cell that several overlapping windows chose: the last of them in row-major
+        order writes it; their values are summed as by `max_pool_gradient`; or a SwitchIndexError
+        is raised.
     out : array or None
-        Contiguous array of the result's shape and dtype, apart from the inputs, to write and
-        return.
+        Contiguous array of the result's shape and dtype, sharing no memory with the inputs, to
+        write and return.
 
     Returns
     -------
@@ -153,13 +142,14 @@ def max_unpool(
     Raises
     ------
     TypeError
-        If ``y`` has another dtype, or ``switches`` are none.
+        If ``y`` has another dtype, or ``switches`` is not a `Switches`.
     ValueError
         If ``y`` has another shape than the switches, or ``out`` does not fit.
     MixedBackendError
-        If the two live in different places.
+        If the two are on different devices.
     SwitchIndexError
-        With ``duplicates="error"``, naming the first such cell and the first two windows.
+        With ``duplicates="error"``: the message names the first such cell and its first two
+        windows.
 
     Examples
     --------
@@ -230,8 +220,8 @@ def max_unpool_gradient(
     switches, duplicates
         What `max_unpool` was given.
     out : array or None
-        Contiguous array of the shape of the switches and the dtype of ``gradient``, apart from the
-        inputs, to write and return.
+        Contiguous array of the shape of the switches and the dtype of ``gradient``, sharing no
+        memory with the inputs, to write and return.
 
     Returns
     -------
@@ -285,7 +275,7 @@ def _prepared(
     if not is_pooled:
         ours, theirs = theirs, ours
     check_shape(name, array, ours[0])
-    to = stack_to_write(out, *theirs, (name, array), ("the winners", winners))
+    to = out_stack(out, *theirs, (name, array), ("the winners", winners))
     if duplicates not in ("last", "sum", "error"):
         allowed = ", ".join(map(repr, get_args(Duplicates)))
         raise ValueError(f"duplicates is {duplicates!r}; it must be one of {allowed}")

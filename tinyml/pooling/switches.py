@@ -7,31 +7,35 @@ Zeiler and Fergus call them switches: the record of which cell of each window wa
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from tinyml.pooling.layout import Geometry, Layout, check_indices, check_layout, geometry_of
-from tinyml_backends import SwitchIndexError, Window, backend_for, home_of
+from tinyml_backends import (
+    Convention,
+    ConventionName,
+    SwitchIndexError,
+    Window,
+    backend_for,
+    owner_of,
+)
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths
 from tinyml_backends.arrays import Array
-from tinyml_backends.conventions import Convention, ConventionName
-from tinyml_backends.geometry import pitches
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class Switches:
     """Winner of each pooling window, with the window and the shape of the input.
 
-    `tinyml.max_pool` returns them, `tinyml.max_unpool` needs nothing else. They are immutable.
-    Indices from elsewhere become switches, checked once, through `Switches.of`.
+    `tinyml.max_pool` returns them, and `tinyml.max_unpool` needs nothing else. They are immutable.
+    `Switches.of` makes switches from indices of another source, and checks every index once.
 
     Attributes
     ----------
     winners : array of unsigned integers, (…, *pooled shape)
         Row-major number of each window's maximum inside its window, ``0 … prod(size) - 1``, in the
-        smallest dtype that holds it. The leading axes are those of the pooled array.
+        smallest unsigned dtype that holds it. The leading axes are those of the pooled array.
     window : Window
         Size, stride, padding, dilation and ceil_mode.
     input_shape : tuple of int
@@ -51,7 +55,8 @@ class Switches:
              [7, 8]]]])
     """
 
-    __slots__ = ("geometry", "winners")  # with slots=True, Python 3.11 fails for unknown names
+    # with slots=True, Python 3.11 raises TypeError where an unknown attribute is assigned
+    __slots__ = ("geometry", "winners")
 
     winners: Array
     geometry: Geometry
@@ -75,7 +80,7 @@ class Switches:
         order: Literal["C", "F"] = "C",
         include_batch: bool = False,
     ) -> "Switches":
-        """Switches from indices of another source, every one of them checked.
+        """Switches from the indices of another source; every index is checked.
 
         Parameters
         ----------
@@ -101,10 +106,10 @@ class Switches:
         Raises
         ------
         TypeError
-            If the indices are no integers.
+            If the indices are not integers.
         ValueError
-            If the convention, the layout or an option of theirs is unknown or does not fit, or the
-            indices' shape is not that of the pooled array.
+            If the convention or the layout is unknown, an option does not belong to it, or the
+            indices do not have the shape of the pooled array.
         SwitchIndexError
             If an index lies outside its window, outside the plane or in padding; it names the
             first such index.
@@ -133,22 +138,22 @@ class Switches:
         input_shape: tuple[int, ...],
         layout: Layout = "channels_first",
     ) -> "Switches":
-        """As `Switches.of`, with a `Window`; unpickling takes this way too."""
+        """As `Switches.of`, with a `Convention` and a `Window`; unpickling calls it."""
         backend = backend_for(indices)
         _check_layout_of(convention, layout)
         check_indices(indices)
-        shape = tuple(indices.shape)
-        geometry = geometry_of(shape, window, tuple(input_shape), layout)
-        if len(shape) not in (window.axes + 1, window.axes + 2) or shape != geometry.pooled:
-            pooled = window.pooled_shape(input_shape)
-            first = layout == "channels_first"
-            needed = _listed(("channels", *pooled) if first else (*pooled, "channels"))
+        shape, spatial = tuple(indices.shape), lengths("input_shape", input_shape, window.axes)
+        geometry = geometry_of(shape, window, layout, spatial)
+        if len(shape) - window.axes not in (1, 2) or shape != geometry.pooled:
+            pooled = window.pooled_shape(spatial)
+            is_first = layout == "channels_first"
+            needed = _listed(("channels", *pooled) if is_first else (*pooled, "channels"))
             raise ValueError(
                 f"indices have shape {shape}; a window of {window} on an input of "
-                f"{input_shape} needs ({needed}) or (samples, {needed})"
+                f"{spatial} needs ({needed}) or (samples, {needed})"
             )
         planes = indices.reshape(geometry.pooled_stack)
-        winners, first_bad = backend.winners_from_indices(planes, convention, window, input_shape)
+        winners, first_bad = backend.winners_from_indices(planes, convention, window, spatial)
         if first_bad >= 0:
             value = int(backend.to_numpy(planes.reshape(-1)[first_bad : first_bad + 1])[0])
             raise SwitchIndexError(_bad_index(convention, value, first_bad, geometry))
@@ -171,13 +176,13 @@ class Switches:
         meant = _convention(convention, order, include_batch)
         _check_layout_of(meant, self.layout)
         planes = self.winners.reshape(self.geometry.pooled_stack)
-        backend = home_of(planes)
+        backend = owner_of(planes)
         indices = backend.indices_from_winners(planes, meant, self.window, self.input_shape)
         return indices.reshape(self.shape)
 
     def to_numpy(self) -> "Switches":
         """Return the same switches with NumPy winners."""
-        return trusted_switches(home_of(self.winners).to_numpy(self.winners), self.geometry)
+        return trusted_switches(owner_of(self.winners).to_numpy(self.winners), self.geometry)
 
     def copy(self) -> "Switches":
         """Switches with winners of their own."""
@@ -195,7 +200,7 @@ class Switches:
 
     @property
     def layout(self) -> Layout:
-        """Where the channels stand."""
+        """Position of the channels axis."""
         return self.geometry.layout
 
     @property
@@ -225,7 +230,7 @@ class Switches:
             return NotImplemented
         return (
             self.geometry == other.geometry
-            and home_of(self.winners).library == home_of(other.winners).library
+            and owner_of(self.winners).library == owner_of(other.winners).library
             and bool((self.winners == other.winners).all())
         )
 
@@ -240,27 +245,27 @@ class Switches:
         if not isinstance(samples, slice):
             samples = operator.index(samples)
         len(self)
-        chosen, g = self.winners[samples], self.geometry
-        return trusted_switches(
-            chosen, geometry_of(chosen.shape, g.window, g.input_shape, g.layout)
-        )
+        chosen = self.winners[samples]
+        geometry = geometry_of(chosen.shape, self.window, self.layout, self.input_shape)
+        return trusted_switches(chosen, geometry)
 
     def __copy__(self) -> "Switches":
-        return self.copy()  # the winners may be a view of an array that their owner writes to
+        return self.copy()  # the winners may be a view of a caller's array, given as out=
 
     def __deepcopy__(self, memo: object) -> "Switches":
         return self.copy()
 
     def __reduce__(self) -> tuple[object, ...]:
-        window = self.winners, Convention("window"), self.window, self.input_shape, self.layout
-        return Switches.from_indices, window
+        arguments = (Convention("window"), self.window, self.input_shape, self.layout)
+        return Switches.from_indices, (self.winners, *arguments)
 
 
-_new, _assign = object.__new__, object.__setattr__  # module-level names are found fastest
+# frozen dataclasses refuse assignment; as module globals these two are looked up fastest
+_new, _assign = object.__new__, object.__setattr__
 
 
 def trusted_switches(winners: Array, geometry: Geometry) -> Switches:
-    """Switches from winners that a kernel made; nothing is checked, and this view is frozen."""
+    """Switches from winners that a kernel made, unchecked; the array object becomes read-only."""
     if isinstance(winners, np.ndarray):  # CuPy arrays cannot be made read-only
         winners.setflags(write=False)
     switches = _new(Switches)
@@ -292,38 +297,32 @@ def _check_layout_of(convention: Convention, layout: Layout) -> None:
 
 
 def _bad_index(convention: Convention, value: int, first_bad: int, geometry: Geometry) -> str:
-    """One sentence: where, what, and which indices that window may have."""
+    """One sentence: the position, the index, and the indices allowed there."""
     window, input_shape = geometry.window, geometry.input_shape
     position = tuple(map(int, np.unravel_index(first_bad, geometry.pooled)))
     plane, *output = map(int, np.unravel_index(first_bad, geometry.pooled_stack))
-    unpooled = geometry.unpooled_stack
-    if convention.name == "window":
-        steps, start = pitches(window.size), 0
-    else:
-        pitch = convention.pitch(unpooled, window.axes)
-        steps = tuple(step * pitch for step in convention.plane_pitches(input_shape))
-        start = output[-1] if convention.name == "nhwc" else 0
-        if convention.name == "tensor" or convention.include_batch:
-            start += plane * prod(unpooled[1:])
-    covered = []
-    allowed: list[Any] = [start]
+    numbers, places = [], []
     for axis, starts in enumerate(window.starts(input_shape)):
-        cells = [
-            (number, place)
-            for number in range(window.size[axis])
-            if 0
-            <= (place := starts[output[axis]] + number * window.dilation[axis])
-            < input_shape[axis]
-        ]
-        covered.append(f"{cells[0][1]} to {cells[-1][1]}")
-        ours = [number if convention.name == "window" else place for number, place in cells]
-        allowed = [a + steps[axis] * o for a in allowed for o in ours]
-    if len(allowed) > 16:
-        allowed = [*allowed[:8], "…", *allowed[-4:]]
+        number = np.arange(window.size[axis])
+        place = starts[output[axis]] + number * window.dilation[axis]
+        is_inside = (place >= 0) & (place < input_shape[axis])
+        numbers.append(number[is_inside])
+        places.append(place[is_inside])
+    if convention.name == "window":
+        allowed = np.ravel_multi_index(np.ix_(*numbers), window.size)
+    else:
+        stack, axes = geometry.unpooled_stack, window.axes
+        offsets = convention.offsets(np, stack, range(plane, plane + 1)).reshape(-1)
+        flat = np.ravel_multi_index(np.ix_(*places), input_shape, order=convention.order)
+        offset = offsets[output[-1] if convention.name == "nhwc" else 0]
+        allowed = flat * convention.pitch(stack, axes) + offset
+    listed = [str(index) for index in allowed.flat]
+    if len(listed) > 16:
+        listed = [*listed[:8], "…", *listed[-4:]]
+    covered = ", ".join(f"{place[0]} to {place[-1]}" for place in places)
     return (
         f"indices[{_listed(position)}] is {value}; the window there covers the input cells "
-        f"[{', '.join(covered)}] of {input_shape}, whose {convention.name} indices are "
-        f"{_listed(allowed)}"
+        f"[{covered}] of {input_shape}, whose {convention.name} indices are {_listed(listed)}"
     )
 
 

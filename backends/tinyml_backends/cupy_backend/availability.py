@@ -1,4 +1,4 @@
-"""Whether CuPy can run here, and one sentence for each way in which it cannot."""
+"""Checks that CuPy can run here, with one sentence for each reason why it cannot."""
 
 import re
 from types import ModuleType
@@ -6,7 +6,7 @@ from typing import Any
 
 from tinyml_backends.errors import BackendUnavailableError
 
-#: The first CuPy whose promotion of dtypes is that of NumPy 2.
+#: The first CuPy that promotes dtypes as NumPy 2 does.
 OLDEST = (14, 0)
 
 _OTHERWISE = "or use 'numpy', which runs every operation"
@@ -29,25 +29,24 @@ def load_cupy() -> ModuleType:
         if error.name != "cupy":
             raise _broken(error) from error
         raise BackendUnavailableError(f"CuPy is not installed; {_INSTALL}") from error
-    except Exception as error:  # a broken installation fails in ways of its own
+    except Exception as error:  # a broken installation can raise anything
         raise _broken(error) from error
     return cupy  # type: ignore[no-any-return]
 
 
 def _broken(error: Exception) -> BackendUnavailableError:
     return BackendUnavailableError(
-        f"CuPy is installed but cannot be imported ({_first_line(error)}); install it anew: "
-        f"{_INSTALL}"
+        f"CuPy is installed but cannot be imported ({_first_line(error)}); reinstall it: {_INSTALL}"
     )
 
 
 def check(cupy: Any, device: int | None) -> None:
-    """Refuse a CuPy that is too old, a machine without driver, GPU or that device, and no compiler.
+    """Check the version of CuPy, and that there is a driver, a GPU, that device and a compiler.
 
     Raises
     ------
     BackendUnavailableError
-        One sentence: what is missing, and what to do.
+        If something is missing. The message is one sentence that says what, and what to do.
     """
     version = re.match(r"(\d+)\.(\d+)", cupy.__version__)
     if version and tuple(map(int, version.groups())) < OLDEST:
@@ -70,7 +69,7 @@ def check(cupy: Any, device: int | None) -> None:
     try:
         with cupy.cuda.Device(device):
             cupy.zeros(1, "f4") + 1  # needs memory, the compiler and CUDA's headers
-    except Exception as error:  # of CuPy, of the loader, of the compiler
+    except Exception as error:  # raised by CuPy, the dynamic loader or the compiler
         raise BackendUnavailableError(
             f"CuPy finds a GPU and cannot run on it ({_first_line(error)}); CUDA's compiler and "
             f"headers may be missing: {_INSTALL}"

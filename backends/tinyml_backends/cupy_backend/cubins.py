@@ -1,49 +1,84 @@
-"""Compiled kernels on disk, so that a process need not compile what an earlier one has."""
+"""Compiled kernels as files, which ``cupy.RawModule`` loads and later processes reuse."""
 
+import atexit
 import contextlib
 import hashlib
 import os
+import shutil
+import tempfile
+import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
-#: A kernel's name in the compiled code, and the code.
+#: A kernel's lowered (mangled) name in the compiled code, and the code.
 Compiled = tuple[str, bytes]
 
 
+def cupy_folder() -> Path | None:
+    """Return CuPy's cache of kernels, or None where the user has no home directory."""
+    configured = os.environ.get("CUPY_CACHE_DIR")
+    if configured:
+        return Path(configured)
+    try:
+        return Path.home() / ".cupy/kernel_cache"
+    except RuntimeError:
+        return None
+
+
 class Cubins:
-    """A folder of compiled kernels; one that cannot be written is done without.
+    """A cache of compiled kernels: for each a cubin file, and a text file with its lowered name.
 
     Parameters
     ----------
     folder : Path or None
-        None means CuPy's own: ``CUPY_CACHE_DIR``, else ``~/.cupy/kernel_cache``.
+        Where to store them. With None, or if it cannot be written, they are stored in a temporary
+        folder, and the next process compiles them again.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
-    def get(self, key: tuple[str, ...], compile_it: Callable[[], Compiled]) -> Compiled:
-        """What was compiled under a key that says all it depends on."""
-        digest = hashlib.sha256("\0".join(key).encode()).hexdigest()
-        path = self._path() / f"tinyml-{digest[:40]}.cubin"
-        with contextlib.suppress(OSError, ValueError):
-            check, name, cubin = path.read_bytes().split(b"\n", 2)
-            if check == _check_of(name, cubin):  # whole, and what was written
-                return name.decode(), cubin
-        name_, cubin = compile_it()
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(f".{os.getpid()}.tmp")  # another process may write too
-            name = name_.encode()
-            unfinished.write_bytes(b"\n".join((_check_of(name, cubin), name, cubin)))
-            unfinished.replace(path)
-        return name_, cubin
-
-    def _path(self) -> Path:
+    def get(self, key: tuple[str, ...], compile_it: Callable[[], Compiled]) -> tuple[Path, str]:
+        """Return a kernel's file and lowered name, compiled if no intact file has this key."""
+        digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:40]
+        file = f"tinyml-{digest}.cubin"
         if self._folder is not None:
-            return self._folder
-        return Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy/kernel_cache")
+            with contextlib.suppress(OSError, ValueError):
+                return _checked(self._folder / file)
+        compiled = compile_it()
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                return _written(self._folder / file, *compiled)
+        return _written(_temporary() / file, *compiled)
 
 
-def _check_of(name: bytes, cubin: bytes) -> bytes:
-    return hashlib.sha256(name + b"\n" + cubin).hexdigest().encode()
+@cache
+def _temporary() -> Path:
+    """Folder that is removed when this process ends."""
+    folder = tempfile.mkdtemp(prefix="tinyml-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _checked(path: Path) -> tuple[Path, str]:
+    """Path and lowered name; OSError or ValueError if a file is missing or damaged."""
+    name, checksum = path.with_suffix(".name").read_text("ascii").split("\n")
+    if checksum != _checksum(name, path.read_bytes()):
+        raise ValueError(f"{path} is damaged")
+    return path, name
+
+
+def _written(path: Path, name: str, cubin: bytes) -> tuple[Path, str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = f"{name}\n{_checksum(name, cubin)}".encode("ascii")
+    for target, data in ((path, cubin), (path.with_suffix(".name"), text)):
+        # Renaming is atomic: other threads and processes see a whole file or none.
+        unfinished = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
+        unfinished.write_bytes(data)
+        unfinished.replace(target)
+    return path, name
+
+
+def _checksum(name: str, cubin: bytes) -> str:
+    return hashlib.sha256(name.encode() + b"\n" + cubin).hexdigest()

@@ -1,4 +1,4 @@
-"""CuPy's arrays and the devices they live on."""
+"""CuPy's arrays and their devices."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,10 +12,10 @@ import numpy as np
 from tinyml_backends.arrays import Array
 from tinyml_backends.contract import Backend
 from tinyml_backends.cupy_backend import availability
-from tinyml_backends.cupy_backend.cubins import Cubins
+from tinyml_backends.cupy_backend.cubins import Cubins, cupy_folder
 from tinyml_backends.cupy_backend.launcher import Launcher
 
-#: DLPack's numbers for memory of the host, pageable and pinned.
+#: DLPack's device types of host memory, pageable and pinned.
 _DLPACK_HOST = (1, 3)
 
 
@@ -34,10 +34,10 @@ def on_device(kernel: F) -> F:
 
 
 class OnDevice:
-    """CuPy's functions, run with one device current, so that what they make lives there.
+    """Proxy of the module ``cupy`` whose functions run with one device as the current one.
 
-    Stands for the module ``cupy``, for a module in it, or for a function, which may have methods of
-    its own, such as ``maximum.at``.
+    So the arrays they make are on that device. Modules inside it are wrapped too, and so are
+    functions, because some have methods, such as ``maximum.at``.
     """
 
     def __init__(self, wrapped: Any, scope: Callable[[], AbstractContextManager[Any]]) -> None:
@@ -65,43 +65,43 @@ class OnDevice:
 
 
 class CupyArrays(Backend):
-    """Arrays of CuPy: making them, naming their device, moving them to the host and back.
+    """Arrays of CuPy: creation, devices, copies to the host and back.
 
     Parameters
     ----------
     device : int or None
-        Where new arrays are made; None means CUDA's current device. An operation runs on the
-        device of its arrays.
+        Device of new arrays; None means CUDA's current device. An operation runs on the device of
+        its arrays.
     cupy : module or None
-        What to use as CuPy; None imports it.
+        Module to use as CuPy; None imports it.
 
     Raises
     ------
     BackendUnavailableError
-        If CuPy, a driver or the device is missing; it says which and what to do.
+        If CuPy, a driver or the device is missing. The message says which, and what to do.
     """
 
     name = "cupy"
     library = "cupy"
     has_devices = True
-    #: Whether compiled kernels are kept on disk.
+    chunk_bytes = 1 << 27
+    #: Whether later processes reuse the compiled kernels.
     keeps_kernels: ClassVar[bool] = True
 
     def __init__(self, device: int | None = None, cupy: ModuleType | None = None) -> None:
         module = availability.load_cupy() if cupy is None else cupy
         availability.check(module, device)
-        self._cupy: Any = module
-        self._launch = Launcher(module, Cubins() if self.keeps_kernels else None)
+        self._launch = Launcher(module, Cubins(cupy_folder() if self.keeps_kernels else None))
         self._device = device
         self.xp = module
 
     @property
     def array_module(self) -> ModuleType:
-        """CuPy; what its functions make lives on the device that was named."""
+        """CuPy, whose functions make arrays on the device of this backend if it was named."""
         if self._device is None:
             return self.xp
-        scope = partial(self._cupy.cuda.Device, self._device)
-        return cast("ModuleType", OnDevice(self._cupy, scope))
+        scope = partial(self.xp.cuda.Device, self._device)
+        return cast("ModuleType", OnDevice(self.xp, scope))
 
     def scope(self, array: Array) -> AbstractContextManager[Any]:
         """Make the device of ``array`` the current one."""
@@ -109,27 +109,28 @@ class CupyArrays(Backend):
 
     def handles(self, array: object) -> bool:
         """Whether ``array`` is a CuPy array."""
-        return isinstance(array, self._cupy.ndarray)
+        return isinstance(array, self.xp.ndarray)
 
     def device(self, array: Array) -> str:
         """Return for example "cupy:0"."""
         return f"{self.name}:{array.device.id}"
 
     def asarray(self, array_like: object) -> Array:
-        """CuPy array from a CuPy array or what offers ``__cuda_array_interface__`` or DLPack.
+        """CuPy array with the values of ``array_like``.
 
-        These share their memory if they live on the right device; all else is copied there.
+        CuPy arrays, and objects with ``__cuda_array_interface__`` or DLPack, share their memory if
+        they are on this backend's device; everything else is copied there.
         """
         if isinstance(array_like, np.ma.MaskedArray):
             raise TypeError("a masked array would lose its mask; fill it: a.filled(value)")
-        cupy = self._cupy
+        cupy = self.xp
         array = self._shared(array_like)
         if array is not None and self._device in (None, array.device.id):
             return array
         with cupy.cuda.Device(self._device):
             if array is not None:
-                array.device.synchronize()  # work on it may still wait on that device's stream
-                return array.copy()  # made on the current device
+                array.device.synchronize()  # the array may still be written on its device's stream
+                return array.copy()  # on the current device
             if isinstance(array_like, np.ndarray):
                 array_like = array_like.astype(array_like.dtype.newbyteorder("="), copy=False)
             elif hasattr(array_like, "__dlpack__"):
@@ -137,8 +138,8 @@ class CupyArrays(Backend):
             return cupy.asarray(array_like)
 
     def _shared(self, array_like: Any) -> Array | None:
-        """Array on the memory of what lives on a GPU, wherever that is; None for what does not."""
-        cupy = self._cupy
+        """CuPy array with the memory of an object on any GPU; None for an object on the host."""
+        cupy = self.xp
         if isinstance(array_like, cupy.ndarray):
             return array_like
         if isinstance(array_like, np.ndarray):
@@ -159,4 +160,4 @@ class CupyArrays(Backend):
     def to_numpy(self, array: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
         """Copy ``array`` to the host."""
         with array.device:
-            return cast("np.ndarray[Any, Any]", self._cupy.asnumpy(array))
+            return cast("np.ndarray[Any, Any]", self.xp.asnumpy(array))

@@ -1,4 +1,4 @@
-"""The table of CUDA kernels: file, template parameters, arguments, and every instance there is.
+"""The table of CUDA kernels: file, template parameters, arguments, and every instance.
 
 A kernel is a template in ``kernels/*.cu``. Its parameters are
 
@@ -9,29 +9,31 @@ A kernel is a template in ``kernels/*.cu``. Its parameters are
 ``I``
     type of all index arithmetic: int32, or int64 for arrays of 2**31 elements or more
 ``N``, ``P``
-    neighbours that a thread handles at once: as many as fill 16 bytes, or with ``N`` also 1
+    adjacent elements that a thread handles at once: as many as fill 16 bytes, or with ``N`` also 1
 
-and named choices. `Kernel.instances` lists what may be asked for, so that all of it can be compiled
-without a GPU; the launcher refuses anything else.
+and flags with names of their own. `Kernel.instances` lists every instance that can be launched, so
+that all of them can be compiled without a GPU; the launcher refuses any other.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 
 Value: TypeAlias = "np.dtype[Any] | int"
 Instance: TypeAlias = Mapping[str, Value]
+Choices: TypeAlias = tuple[Value, ...] | Callable[[Instance], tuple[Value, ...]]
 
 FLOATS = tuple(map(np.dtype, ("float16", "float32", "float64")))
 WIDE_FLOATS = FLOATS[1:]
 WINNERS = tuple(map(np.dtype, ("uint8", "uint16", "uint32")))
 INDICES = tuple(map(np.dtype, ("int32", "int64")))
 
-#: What C++ calls a dtype.
+#: C++ names of dtypes.
 CUDA_NAMES = {
     "float16": "Half",
     "float32": "float",
@@ -44,11 +46,10 @@ CUDA_NAMES = {
     "int64": "long long",
 }
 
-#: Bytes of one load or store that a GPU memory transaction likes best.
+#: Bytes of the widest load or store of one thread.
 PACK_BYTES = 16
 
-
-#: Element count of an array, from the facts that come with the other arguments.
+#: Element count of an array, computed from the sizes in the arguments that are passed by value.
 Count: TypeAlias = Callable[[Mapping[str, int]], int]
 
 
@@ -56,8 +57,8 @@ Count: TypeAlias = Callable[[Mapping[str, int]], int]
 class Elements:
     """An argument: a contiguous array on the device.
 
-    ``dtype`` is a template parameter or the name of a dtype; ``count`` says how many elements the
-    kernel reaches for.
+    ``dtype`` is a template parameter or the name of a dtype; ``count`` gives the number of elements
+    that the kernel accesses.
     """
 
     dtype: str
@@ -66,7 +67,7 @@ class Elements:
 
 @dataclass(frozen=True)
 class Number:
-    """An argument: one number by value, and the name that `Elements.count` knows it by."""
+    """An argument: one number by value, and its name for `Elements.count`."""
 
     dtype: str
     name: str = ""
@@ -84,7 +85,7 @@ Argument: TypeAlias = Elements | Number | Struct
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """One template, and what it takes.
+    """One template and its arguments.
 
     Attributes
     ----------
@@ -94,26 +95,22 @@ class Kernel:
         Template parameters in their order.
     arguments : tuple of Elements, Number or Struct
     choices : mapping
-        Values of template parameters that have none of their own.
+        Values of template parameters: of flags, and of others where they are not the usual ones.
     """
 
     file: str
     name: str
     template: tuple[str, ...]
     arguments: tuple[Argument, ...]
-    choices: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    choices: Mapping[str, Choices] = field(default_factory=dict)
 
     def values_of(self, parameter: str, chosen: Instance) -> tuple[Value, ...]:
-        """What a parameter may be, given those before it."""
-        if parameter in self.choices:
-            return self.choices[parameter]
-        if parameter in ("N", "P"):
-            pack = pack_length(chosen["T"])
-            return (1, pack) if parameter == "N" else (pack,)
-        return {"T": FLOATS, "W": WINNERS, "I": INDICES}[parameter]
+        """Possible values of a parameter, given those of the parameters before it."""
+        values = self.choices.get(parameter) or _CHOICES[parameter]
+        return values(chosen) if callable(values) else values
 
     def instances(self) -> Iterator[Instance]:
-        """Every instance of the template that may be asked for."""
+        """Every instance that can be launched."""
         some: list[dict[str, Value]] = [{}]
         for parameter in self.template:
             some = [
@@ -124,18 +121,20 @@ class Kernel:
         return iter(some)
 
     def expression(self, instance: Instance) -> str:
-        """C++ name of an instance, for example ``avg_pool<float, int, 4>``."""
-        return f"{self.name}<{', '.join(map(_cuda, self.in_order(instance)))}>"
+        """C++ name of an instance, for example ``avg_pool<float, int, 4>``.
 
-    def in_order(self, instance: Instance) -> list[Value]:
-        """The template's values; ValueError where one is none of the choices."""
+        Raises
+        ------
+        ValueError
+            If there is no such instance.
+        """
         values = []
         for parameter in self.template:
             value = instance[parameter]
             if value not in self.values_of(parameter, instance):
                 raise ValueError(f"{self.name} has no instance with {parameter} = {value}")
-            values.append(value)
-        return values
+            values.append(str(int(value)) if isinstance(value, int) else CUDA_NAMES[value.name])
+        return f"{self.name}<{', '.join(values)}>"
 
 
 def pack_length(dtype: Value) -> int:
@@ -144,13 +143,24 @@ def pack_length(dtype: Value) -> int:
     return PACK_BYTES // dtype.itemsize
 
 
-def _cuda(value: Value) -> str:
-    return str(int(value)) if isinstance(value, int) else CUDA_NAMES[value.name]
+_FLAG = (False, True)
+_CHOICES: Mapping[str, Choices] = {
+    "T": FLOATS,
+    "W": WINNERS,
+    "I": INDICES,
+    "N": lambda chosen: (1, pack_length(chosen["T"])),
+    "P": lambda chosen: (pack_length(chosen["T"]),),
+    "SUM": _FLAG,
+    "LAST": _FLAG,
+    "SAMPLES_LAST": _FLAG,
+    "ADD": lambda chosen: _FLAG if chosen["SAMPLES_LAST"] else (True,),
+    "COUNTS": (0, 1, 2),
+}
 
 
 @cache
 def source(file: str) -> str:
-    """CUDA source of one file, with what it includes from its own folder put in its place."""
+    """CUDA source of one file, with ``common.cuh`` inserted where it is included."""
     folder = files("tinyml_backends.cupy_backend") / "kernels"
     text = (folder / file).read_text("utf-8")
     common = (folder / "common.cuh").read_text("utf-8")
@@ -161,63 +171,46 @@ def source(file: str) -> str:
     return f'#line 1 "common.cuh"\n{common}\n{before}#line {line} "{file}"\n{after}'
 
 
-def _of(name: str) -> Count:
-    return lambda facts: facts[name]
+def _product(*names: str) -> Count:
+    return lambda sizes: prod(sizes[name] for name in names)
 
 
-def _sums(facts: Mapping[str, int]) -> int:
-    return facts["channels"] * facts["parts"]
-
-
-def _elements(facts: Mapping[str, int]) -> int:
-    return facts["channels"] * facts["per_channel"]
-
-
-_FLAG = (False, True)
-_BYTE_WINNERS = {"W": WINNERS[:1]}
-_POOLING = ("T", "W", "I")
-_INPUTS, _OUTPUTS = Elements("T", _of("inputs")), Elements("T", _of("outputs"))
-_OUTPUT_WINNERS = Elements("W", _of("outputs"))
-_FIRST_BAD = Elements("uint64", lambda facts: 1)
+_INPUTS = Elements("T", _product("inputs"))
+_OUTPUTS = Elements("T", _product("outputs"))
+_OUTPUT_WINNERS = Elements("W", _product("outputs"))
+_FIRST_BAD = Elements("uint64", _product())
 _GEOMETRY = Struct("Geometry")
+_BYTE_WINNERS = {"W": WINNERS[:1]}
 
-MAX_POOL = Kernel(
-    "max_pool.cu",
-    "max_pool",
-    (*_POOLING, "N"),
-    (_INPUTS, _OUTPUTS, _OUTPUT_WINNERS, _GEOMETRY),
+_POOL_ARGUMENTS = (_INPUTS, _OUTPUTS, _OUTPUT_WINNERS, _GEOMETRY)
+MAX_POOL = Kernel("max_pool.cu", "max_pool", ("T", "W", "I", "N"), _POOL_ARGUMENTS)
+MAX_POOL_WIDTH2 = Kernel(
+    "max_pool.cu", "max_pool_width2", ("T", "W", "I", "P"), _POOL_ARGUMENTS, _BYTE_WINNERS
 )
-MAX_POOL_PAIRS = Kernel(
-    "max_pool.cu", "max_pool_pairs", (*_POOLING, "P"), MAX_POOL.arguments, _BYTE_WINNERS
-)
-MAX_UNPOOL = Kernel(
+
+_UNPOOL_ARGUMENTS = (_OUTPUTS, _OUTPUT_WINNERS, _INPUTS, _GEOMETRY)
+MAX_UNPOOL = Kernel("max_unpool.cu", "max_unpool", ("T", "W", "I", "N", "SUM"), _UNPOOL_ARGUMENTS)
+MAX_UNPOOL_WIDTH2 = Kernel(
     "max_unpool.cu",
-    "max_unpool",
-    (*_POOLING, "N", "SUM"),
-    (_OUTPUTS, _OUTPUT_WINNERS, _INPUTS, _GEOMETRY),
-    {"SUM": _FLAG},
-)
-MAX_UNPOOL_PAIRS = Kernel(
-    "max_unpool.cu",
-    "max_unpool_pairs",
-    (*_POOLING, "P", "SUM"),
-    MAX_UNPOOL.arguments,
-    {"SUM": _FLAG, **_BYTE_WINNERS},
+    "max_unpool_width2",
+    ("T", "W", "I", "P", "SUM"),
+    _UNPOOL_ARGUMENTS,
+    _BYTE_WINNERS,
 )
 MAX_UNPOOL_GRADIENT = Kernel(
     "max_unpool_gradient.cu",
     "max_unpool_gradient",
-    (*_POOLING, "LAST"),
+    ("T", "W", "I", "LAST"),
     (_INPUTS, _OUTPUT_WINNERS, _OUTPUTS, _GEOMETRY),
-    {"LAST": _FLAG},
 )
+
 CLAIM_CELLS = Kernel(
     "plane_indices.cu",
     "claim_cells",
     ("I",),
     (
-        Elements("int64", _of("values")),
-        Elements("I", lambda facts: facts["values"] // facts["pooled"] * facts["plane"]),
+        Elements("int64", _product("values")),
+        Elements("I", lambda sizes: sizes["values"] // sizes["pooled"] * sizes["plane"]),
         _FIRST_BAD,
         Number("I", "values"),
         Struct("Divisor"),
@@ -229,9 +222,9 @@ WRITE_OWNED = Kernel(
     "write_owned",
     ("T", "I"),
     (
-        Elements("T", lambda facts: 0),  # as many as there were claims
-        Elements("I", _of("cells")),
-        Elements("T", _of("cells")),
+        Elements("T", lambda sizes: 0),  # as many as CLAIM_CELLS had, which checked them
+        Elements("I", _product("cells")),
+        Elements("T", _product("cells")),
         Number("I", "cells"),
     ),
 )
@@ -239,86 +232,55 @@ WINNERS_FROM_INDICES = Kernel(
     "indices.cu",
     "winners_from_indices",
     ("W", "I", "COUNTS"),
-    (Elements("int64", _of("outputs")), _OUTPUT_WINNERS, _FIRST_BAD, _GEOMETRY, Struct("Flat")),
-    {"COUNTS": (0, 1, 2)},
-)
-AVG_POOL = Kernel(
-    "avg_pool.cu",
-    "avg_pool",
-    ("T", "I", "N"),
-    (_INPUTS, _OUTPUTS, _GEOMETRY, Struct("Counted")),
-)
-AVG_POOL_GRADIENT = Kernel(
-    "avg_pool.cu",
-    "avg_pool_gradient",
-    AVG_POOL.template,
-    (_OUTPUTS, _INPUTS, _GEOMETRY, Struct("Counted")),
-)
-_COLUMNS = Elements("T", lambda facts: facts["outputs"] * facts["cells"])
-IM2COL = Kernel(
-    "im2col.cu",
-    "im2col",
-    ("T", "I", "SAMPLES_LAST"),
-    (_INPUTS, _COLUMNS, _GEOMETRY, Struct("Columns")),
-    {"SAMPLES_LAST": _FLAG},
-)
-COL2IM = Kernel(
-    "im2col.cu",
-    "col2im",
-    ("T", "I", "SAMPLES_LAST", "ADD"),
-    (_COLUMNS, _INPUTS, _GEOMETRY, Struct("Columns")),
-    {"SAMPLES_LAST": _FLAG, "ADD": _FLAG},
-)
-_WIDE = {"T": WIDE_FLOATS}
-_CHANNELS, _SUMS, _IMAGES = (Elements("T", count) for count in (_of("channels"), _sums, _elements))
-SQUARED_DEVIATIONS = Kernel(
-    "batch_norm.cu",
-    "squared_deviations",
-    ("T", "I"),
-    (_IMAGES, _CHANNELS, _SUMS, Struct("Images")),
-    _WIDE,
-)
-NORMALIZE = Kernel(
-    "batch_norm.cu",
-    "normalize",
-    ("T", "I"),
-    (_IMAGES, *[_CHANNELS] * 4, _IMAGES, _IMAGES, Number("I"), Struct("Images")),
-    _WIDE,
-)
-GRADIENT_SUMS = Kernel(
-    "batch_norm.cu",
-    "gradient_sums",
-    ("T", "I"),
-    (_IMAGES, _IMAGES, _SUMS, _SUMS, Struct("Images")),
-    _WIDE,
-)
-NORMALIZE_GRADIENT = Kernel(
-    "batch_norm.cu",
-    "normalize_gradient",
-    ("T", "I"),
-    (_IMAGES, _IMAGES, *[_CHANNELS] * 3, _IMAGES, Number("I"), Struct("Images")),
-    _WIDE,
-)
-_ALL = Elements("T", _of("count"))
-SGD = Kernel(
-    "optimizers.cu",
-    "sgd",
-    ("T", "I"),
-    (*[_ALL] * 3, *[Number("T")] * 2, Number("I", "count")),
-    _WIDE,
-)
-ADAM = Kernel(
-    "optimizers.cu",
-    "adam",
-    ("T", "I"),
-    (*[_ALL] * 4, *[Number("T")] * 7, Number("I", "count")),
-    _WIDE,
+    (
+        Elements("int64", _product("outputs")),
+        _OUTPUT_WINNERS,
+        _FIRST_BAD,
+        _GEOMETRY,
+        Struct("Flat"),
+    ),
 )
 
-#: Every kernel there is.
-KERNELS = (
-    *(MAX_POOL, MAX_POOL_PAIRS, MAX_UNPOOL, MAX_UNPOOL_PAIRS, MAX_UNPOOL_GRADIENT),
-    *(CLAIM_CELLS, WRITE_OWNED, WINNERS_FROM_INDICES, AVG_POOL, AVG_POOL_GRADIENT),
-    *(IM2COL, COL2IM, SQUARED_DEVIATIONS, NORMALIZE, GRADIENT_SUMS, NORMALIZE_GRADIENT),
-    *(SGD, ADAM),
+_MEAN = (_GEOMETRY, Struct("Counted"))
+AVG_POOL = Kernel("avg_pool.cu", "avg_pool", ("T", "I", "N"), (_INPUTS, _OUTPUTS, *_MEAN))
+AVG_POOL_GRADIENT = Kernel(
+    "avg_pool.cu", "avg_pool_gradient", ("T", "I", "N"), (_OUTPUTS, _INPUTS, *_MEAN)
 )
+
+_COLUMNS = Elements("T", _product("outputs", "cells"))
+_LAYOUT = (_GEOMETRY, Struct("Columns"))
+IM2COL = Kernel("im2col.cu", "im2col", ("T", "I", "SAMPLES_LAST"), (_INPUTS, _COLUMNS, *_LAYOUT))
+COL2IM = Kernel(
+    "im2col.cu", "col2im", ("T", "I", "SAMPLES_LAST", "ADD"), (_COLUMNS, _INPUTS, *_LAYOUT)
+)
+
+
+def _training(file: str, name: str, *arguments: Argument) -> Kernel:
+    return Kernel(file, name, ("T", "I"), arguments, {"T": WIDE_FLOATS})
+
+
+_CHANNEL = Elements("T", _product("channels"))
+_PIXELS = Elements("T", _product("channels", "per_channel"))
+_SUMS = Elements("T", _product("channels", "partials"))
+_IMAGES = Struct("Images")
+SQUARED_DEVIATIONS = _training(
+    "batch_norm.cu", "squared_deviations", _PIXELS, _CHANNEL, _SUMS, _IMAGES
+)
+NORMALIZE = _training(
+    "batch_norm.cu", "normalize", _PIXELS, *[_CHANNEL] * 4, *[_PIXELS] * 2, Number("I"), _IMAGES
+)
+GRADIENT_SUMS = _training("batch_norm.cu", "gradient_sums", *[_PIXELS] * 2, *[_SUMS] * 2, _IMAGES)
+NORMALIZE_GRADIENT = _training(
+    "batch_norm.cu",
+    "normalize_gradient",
+    *([_PIXELS] * 2 + [_CHANNEL] * 3 + [_PIXELS]),
+    Number("I"),
+    _IMAGES,
+)
+
+_ALL, _COUNT = Elements("T", _product("count")), Number("I", "count")
+SGD = _training("optimizers.cu", "sgd", *[_ALL] * 3, *[Number("T")] * 2, _COUNT)
+ADAM = _training("optimizers.cu", "adam", *[_ALL] * 4, *[Number("T")] * 7, _COUNT)
+
+#: All kernels above.
+KERNELS = tuple(value for value in tuple(globals().values()) if isinstance(value, Kernel))

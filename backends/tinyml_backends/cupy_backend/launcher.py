@@ -1,4 +1,4 @@
-"""Compiling and launching kernels. CuPy checks nothing of what a kernel is given; this does."""
+"""Compiling and launching kernels. CuPy does not check the arguments of a kernel; this does."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -21,47 +21,47 @@ from tinyml_backends.cupy_backend.kernels import (
 from tinyml_backends.cupy_backend.structs import ByValue
 from tinyml_backends.errors import TinymlError
 
-#: Threads of a block.
+#: Threads per block.
 BLOCK = 256
-#: Blocks of a launch; with more to do, each thread strides over the grid.
+#: Blocks per launch, at most; further elements are reached by the grid-stride loop.
 MAX_BLOCKS = 1 << 16
-#: Up to here a position plus the stride of the whole grid stays below 2**31.
+#: Largest size for int32: a position plus one stride of the whole grid stays below 2**31.
 MAX_INT32 = 2**31 - BLOCK * MAX_BLOCKS
 
-#: Sums keep their order and their roundings: no multiplication is fused with an addition. Numbers
-#: below the normal ones stay what they are, which in CuPy's own kernels they do not.
+#: Multiplications and additions are not fused, so that every sum is rounded as on the CPU.
+#: Subnormals are kept (CuPy's own kernels flush them to zero).
 OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=false")
 
 
 def index_dtype(*sizes: int) -> "np.dtype[Any]":
-    """Type of index arithmetic in which these numbers occur."""
+    """Type of the index arithmetic, given the largest numbers that occur in it."""
     return np.dtype("i4" if max(sizes) <= MAX_INT32 else "i8")
 
 
 class Launcher:
-    """Compiles each instance when it is first asked for, once for a device, and launches it.
+    """Compiles each instance at its first launch on a device, and launches it.
 
     Parameters
     ----------
     cupy : module
-    cubins : Cubins or None
-        Where compiled kernels are kept between processes; None keeps none.
+    cubins : Cubins
+        Cache of compiled kernels.
     """
 
-    def __init__(self, cupy: ModuleType, cubins: Cubins | None) -> None:
+    def __init__(self, cupy: ModuleType, cubins: Cubins) -> None:
         self._cupy: Any = cupy
         self._cubins = cubins
         self._functions: dict[tuple[int, str], Any] = {}
 
     def __call__(self, kernel: Kernel, instance: Instance, threads: int, *arguments: Any) -> None:
-        """Run an instance on the current device and stream; nothing waits for it.
+        """Queue an instance on the current stream of the current device.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is not what the kernel takes. Nothing is then run.
+            If an argument does not fit the kernel's parameter. Nothing is launched.
         TinymlError
-            If the kernel does not compile; the message has the compiler's whole log.
+            If the kernel does not compile; the message contains the compiler's log.
         """
         plan = _plan(kernel, tuple(instance.items()))
         device = self._cupy.cuda.Device().id
@@ -77,11 +77,8 @@ class Launcher:
         function((blocks,), (BLOCK,), given)
 
     def _compiled(self, file: str, expression: str) -> Any:
-        """Compile for the current device.
-
-        Not through ``cupy.RawModule``: it adds ``-ftz=true``, which turns numbers below the normal
-        ones into zeros, so that they would tie in a pooling and vanish in a sum.
-        """
+        """Load an instance for the current device, compiled now or by an earlier process."""
+        cuda, code = self._cupy.cuda, source(file)
 
         def compile_it() -> tuple[str, bytes]:
             cubin, names = cuda.compiler.compile_using_nvrtc(
@@ -89,40 +86,36 @@ class Launcher:
             )
             return names[expression], cubin
 
-        cuda, code = self._cupy.cuda, source(file)
+        versions = (cuda.Device().compute_capability, str(cuda.nvrtc.getVersion()))
         try:
-            if self._cubins is None:
-                name, cubin = compile_it()
-            else:
-                key = (code, *OPTIONS, expression, cuda.Device().compute_capability)
-                name, cubin = self._cubins.get((*key, str(cuda.nvrtc.getVersion())), compile_it)
+            path, name = self._cubins.get((code, *OPTIONS, expression, *versions), compile_it)
         except cuda.compiler.CompileException as error:
             raise TinymlError(
                 f"the CUDA kernel {expression} of {file} does not compile here; the compiler "
                 f"says:\n{error}"
             ) from error
-        module = cuda.Module()
-        module.load(cubin)
-        return module.get_function(name)
+        # From source, RawModule would compile with -ftz=true, which flushes subnormals to zero.
+        return self._cupy.RawModule(path=str(path)).get_function(name)
 
     def _check(self, plan: "_Plan", arguments: Sequence[Any], device: int) -> None:
         if len(arguments) != len(plan.arguments):
             raise TypeError(
                 f"{plan.expression} takes {len(plan.arguments)} arguments; got {len(arguments)}"
             )
-        facts: dict[str, int] = {}  # what the arguments by value say of the sizes of arrays
-        for number, (wanted, given) in enumerate(zip(plan.arguments, arguments, strict=True)):
+        numbered = list(enumerate(zip(plan.arguments, arguments, strict=True)))
+        sizes: dict[str, int] = {}  # named sizes, from the arguments by value
+        for number, (wanted, given) in numbered:
             if not isinstance(wanted, Elements):
                 _refuse(plan, number, _value_problem(plan, wanted, given))
-                facts |= _facts(wanted, given)
-        for number, (wanted, given) in enumerate(zip(plan.arguments, arguments, strict=True)):
+                sizes |= _sizes(wanted, given)
+        for number, (wanted, given) in numbered:
             if isinstance(wanted, Elements):
-                _refuse(plan, number, self._array_problem(plan, wanted, given, facts, device))
+                _refuse(plan, number, self._array_problem(plan, wanted, given, sizes, device))
 
     def _array_problem(
-        self, plan: "_Plan", wanted: Elements, given: Any, facts: Mapping[str, int], device: int
+        self, plan: "_Plan", wanted: Elements, given: Any, sizes: Mapping[str, int], device: int
     ) -> str:
-        """What is wrong with an array; empty if nothing is."""
+        """Why an array does not fit its parameter; empty if it does."""
         dtype = plan.dtype(wanted.dtype)
         if not isinstance(given, self._cupy.ndarray):
             return f"must be a device array; got a {type(given).__name__}"
@@ -131,16 +124,16 @@ class Launcher:
         if not given.flags.c_contiguous:
             return f"must be contiguous; its shape is {given.shape}, its strides {given.strides}"
         if given.device.id != device:
-            return f"lives on device {given.device.id}; the launch is on device {device}"
-        if given.size < (needed := wanted.count(facts)):
+            return f"is on device {given.device.id}; the launch is on device {device}"
+        if given.size < (needed := wanted.count(sizes)):
             return f"must have {needed} elements; its shape is {given.shape}"
         if given.data.ptr % (plan.pack * dtype.itemsize):
-            return f"must lie at a multiple of {plan.pack * dtype.itemsize} bytes: it is packed"
+            return f"must be aligned to {plan.pack * dtype.itemsize} bytes, the size of one access"
         return ""
 
 
 class _Plan(NamedTuple):
-    """An instance of a kernel, worked out."""
+    """An instance of a kernel: its C++ name, arguments, template values and elements per access."""
 
     expression: str
     arguments: tuple[Argument, ...]
@@ -165,14 +158,14 @@ def _refuse(plan: _Plan, number: int, problem: str) -> None:
         raise TypeError(f"{plan.expression}, argument {number}: {problem}")
 
 
-def _facts(wanted: Argument, given: Any) -> Mapping[str, int]:
+def _sizes(wanted: Argument, given: Any) -> Mapping[str, int]:
     if isinstance(given, ByValue):
-        return given.facts
+        return given.sizes
     return {wanted.name: int(given)} if isinstance(wanted, Number) and wanted.name else {}
 
 
 def _value_problem(plan: _Plan, wanted: Argument, given: Any) -> str:
-    """What is wrong with an argument by value; empty if nothing is."""
+    """Why an argument by value does not fit its parameter; empty if it does."""
     if isinstance(wanted, Number):
         dtype = plan.dtype(wanted.dtype)
         good = isinstance(given, np.generic) and given.dtype == dtype

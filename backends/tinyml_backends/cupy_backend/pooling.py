@@ -1,4 +1,4 @@
-"""Pooling and unpooling on our own CUDA kernels."""
+"""Pooling and unpooling with CUDA kernels."""
 
 from math import prod
 from typing import Any
@@ -15,53 +15,62 @@ from tinyml_backends.cupy_backend.structs import (
     ByValue,
     counted_struct,
     divisor_struct,
-    farthest,
     geometry_struct,
+    largest_offset,
     struct,
 )
-from tinyml_backends.generic import average, indices, pool, unpool
+from tinyml_backends.generic.average import is_global
 from tinyml_backends.geometry import Window
 
-#: Cells of a window that one thread should not go through alone.
-LARGE = 1024
-#: What `first_bad` holds while no bad index was met.
+#: A global window of more cells is pooled in two steps, so that one thread reads fewer cells.
+LARGE_WINDOW = 1024
+#: Value of `first_bad` while no bad index has been found.
 NONE_BAD = 2**64 - 1
 
 
 class _Stack:
-    """A stack of planes beside its windows: what kernels are told about them."""
+    """A stack of planes and its windows, as the kernels take them."""
 
     def __init__(self, shape: tuple[int, ...], window: Window) -> None:
-        self.planes, self.spatial = shape[0], shape[1 : window.axes + 1]
-        self.trailing = shape[window.axes + 1 :]
-        self.window = window
-        self.pooled = (self.planes, *window.output_shape(self.spatial), *self.trailing)
-        self.shape = shape
-        self.index = index_dtype(prod(shape), prod(self.pooled), farthest(self.spatial, window))
+        self.shape, self.window = shape, window
+        self.spatial, self.channels = shape[1 : window.axes + 1], shape[window.axes + 1 :]
+        self.pooled = (shape[0], *window.output_shape(self.spatial), *self.channels)
+        self.index = index_dtype(
+            prod(shape), prod(self.pooled), largest_offset(self.spatial, window)
+        )
+
+    @classmethod
+    def of_pooled(cls, y: Array, input_shape: tuple[int, ...], window: Window) -> "_Stack":
+        """The stack whose windows have one value each in ``y``."""
+        return cls((len(y), *input_shape, *y.shape[window.axes + 1 :]), window)
 
     @property
     def geometry(self) -> ByValue:
         return geometry_struct(
-            self.planes, prod(self.trailing), self.spatial, self.window, self.index
+            self.shape[0], prod(self.channels), self.spatial, self.window, self.index
         )
 
-    def lanes(self, dtype: "np.dtype[Any]", *arrays: Array) -> int:
-        """Channels that a thread can take at once."""
-        pack = k.pack_length(dtype)
-        fits = bool(self.trailing) and self.trailing[0] % pack == 0
-        return pack if fits and _aligned(pack, *arrays) else 1
+    def counted(self, count_include_pad: bool, divisor: int | None) -> ByValue:
+        return counted_struct(self.spatial, self.window, count_include_pad, divisor, self.index)
 
-    def is_paired(self, dtype: "np.dtype[Any]", *arrays: Array) -> bool:
-        """Whether windows two cells wide tile rows that are made of whole packs."""
-        window, length = self.window, self.spatial[-1]
+    def pack(self, *arrays: Array) -> int:
+        """Adjacent channels that a thread can handle at once."""
+        length = k.pack_length(arrays[0].dtype)
+        fits = bool(self.channels) and self.channels[0] % length == 0
+        return length if fits and _aligned(length, *arrays) else 1
+
+    def has_width2_tiles(self, *arrays: Array) -> bool:
+        """Whether windows two cells wide tile each row, and each row is a number of packs."""
+        window, width = self.window, self.spatial[-1]
+        length = k.pack_length(arrays[0].dtype)
         return (
-            not self.trailing
+            not self.channels
             and (window.size[-1], window.stride[-1], window.dilation[-1]) == (2, 2, 1)
             and window.padding_before[-1] == 0
             and window.winner_dtype == np.uint8
-            and length == 2 * self.pooled[-1]
-            and length % k.pack_length(dtype) == 0
-            and _aligned(k.pack_length(dtype), *arrays)
+            and width == 2 * self.pooled[-1]
+            and width % length == 0
+            and _aligned(length, *arrays)
         )
 
 
@@ -82,11 +91,9 @@ def _position(first_bad: Array) -> int:
 class CupyPooling(CupyArrays):
     """The pooling family.
 
-    Nothing here waits for the GPU unless its docstring says so, but `first_duplicate` and
+    Nothing here waits for the GPU unless its docstring says so, except `first_duplicate` and
     `adaptive_max_pool_gradient`, which run the generic code.
     """
-
-    # -- pooling -----------------------------------------------------------------------------
 
     @on_device
     def max_pool(
@@ -94,8 +101,8 @@ class CupyPooling(CupyArrays):
     ) -> tuple[Array, Array]:
         """As `Backend.max_pool`."""
         if not _has_kernels(x) or window.winner_dtype not in k.WINNERS:
-            return pool.max_pool(self.xp, x, window, out)
-        if window.axes > 1 and window.count > LARGE and average.is_global(window, x.shape[1:]):
+            return super().max_pool(x, window, out=out)
+        if window.axes > 1 and window.count > LARGE_WINDOW and is_global(window, x.shape[1:]):
             return self._global_max_pool(x, window, out)
         x = self.xp.ascontiguousarray(x)
         stack = _Stack(x.shape, window)
@@ -103,21 +110,21 @@ class CupyPooling(CupyArrays):
             self.xp.empty(stack.pooled, x.dtype),
             self.xp.empty(stack.pooled, window.winner_dtype),
         )
-        instance = {"T": x.dtype, "W": winners.dtype, "I": stack.index}
-        if stack.is_paired(x.dtype, x, values, winners):
-            kernel, pack = k.MAX_POOL_PAIRS, {"P": k.pack_length(x.dtype)}
-            lanes = pack["P"] // 2
+        arrays = (x, values, winners)
+        instance: dict[str, Any] = {"T": x.dtype, "W": winners.dtype, "I": stack.index}
+        if stack.has_width2_tiles(*arrays):
+            kernel, instance["P"] = k.MAX_POOL_WIDTH2, k.pack_length(x.dtype)
+            threads = values.size // (instance["P"] // 2)
         else:
-            lanes = stack.lanes(x.dtype, x, values, winners)
-            kernel, pack = k.MAX_POOL, {"N": lanes}
-        arguments = (x, values, winners, stack.geometry)
-        self._launch(kernel, {**instance, **pack}, values.size // lanes, *arguments)
+            kernel, instance["N"] = k.MAX_POOL, stack.pack(*arrays)
+            threads = values.size // instance["N"]
+        self._launch(kernel, instance, threads, *arrays, stack.geometry)
         return values, winners
 
     def _global_max_pool(
         self, x: Array, window: Window, out: tuple[Array, Array] | None
     ) -> tuple[Array, Array]:
-        """Pool each row, then the rows' maxima: one thread for a whole plane would be alone."""
+        """Pool each row, then the maxima of the rows, so that many threads share a plane."""
         *others, last = window.size
         values, in_row = self.max_pool(x, Window.of(window.axes, (*[1] * len(others), last)))
         values, rows = self.max_pool(values, Window.of(window.axes, (*others, 1)))
@@ -143,10 +150,20 @@ class CupyPooling(CupyArrays):
     ) -> Array:
         """As `Backend.max_unpool`."""
         if not _has_kernels(y, winners):
-            return unpool.max_unpool(self.xp, y, winners, window, input_shape, duplicates, out)
-        return self._unpool(y, winners, window, input_shape, duplicates == "sum", out)
+            return super().max_unpool(y, winners, window, input_shape, duplicates, out=out)
+        y, winners = map(self.xp.ascontiguousarray, (y, winners))
+        stack = _Stack.of_pooled(y, input_shape, window)
+        out = self.xp.empty(stack.shape, y.dtype) if out is None else out
+        arrays = (y, winners, out)
+        instance = {"T": y.dtype, "W": winners.dtype, "I": stack.index, "SUM": duplicates == "sum"}
+        if not window.overlaps and stack.has_width2_tiles(*arrays):
+            kernel, parameter, pack = k.MAX_UNPOOL_WIDTH2, "P", k.pack_length(y.dtype)
+        else:
+            kernel, parameter, pack = k.MAX_UNPOOL, "N", stack.pack(*arrays)
+        instance[parameter] = pack
+        self._launch(kernel, instance, out.size // pack, *arrays, stack.geometry)
+        return out
 
-    @on_device
     def max_pool_gradient(
         self,
         gradient: Array,
@@ -157,32 +174,7 @@ class CupyPooling(CupyArrays):
         out: Array | None = None,
     ) -> Array:
         """As `Backend.max_pool_gradient`."""
-        if not _has_kernels(gradient, winners):
-            return unpool.max_pool_gradient(self.xp, gradient, winners, window, input_shape, out)
-        return self._unpool(gradient, winners, window, input_shape, True, out)
-
-    def _unpool(
-        self,
-        y: Array,
-        winners: Array,
-        window: Window,
-        input_shape: tuple[int, ...],
-        is_sum: bool,
-        out: Array | None,
-    ) -> Array:
-        y, winners = self.xp.ascontiguousarray(y), self.xp.ascontiguousarray(winners)
-        stack = _Stack((len(y), *input_shape, *y.shape[window.axes + 1 :]), window)
-        out = self.xp.empty(stack.shape, y.dtype) if out is None else out
-        instance = {"T": y.dtype, "W": winners.dtype, "I": stack.index, "SUM": is_sum}
-        if not window.overlaps and stack.is_paired(y.dtype, y, winners, out):
-            lanes = k.pack_length(y.dtype)
-            kernel, pack = k.MAX_UNPOOL_PAIRS, {"P": lanes}
-        else:
-            lanes = stack.lanes(y.dtype, y, winners, out)
-            kernel, pack = k.MAX_UNPOOL, {"N": lanes}
-        arguments = (y, winners, out, stack.geometry)
-        self._launch(kernel, {**instance, **pack}, out.size // lanes, *arguments)
-        return out
+        return self.max_unpool(gradient, winners, window, input_shape, "sum", out=out)
 
     @on_device
     def max_unpool_gradient(
@@ -194,27 +186,24 @@ class CupyPooling(CupyArrays):
         *,
         out: Array | None = None,
     ) -> Array:
-        """As `Backend.max_unpool_gradient`; a winner that points outside is clamped."""
+        """As `Backend.max_unpool_gradient`; a winner outside the input is clamped."""
         if not _has_kernels(gradient, winners):
-            return unpool.max_unpool_gradient(self.xp, gradient, winners, window, duplicates, out)
-        gradient = self.xp.ascontiguousarray(gradient)
-        winners = self.xp.ascontiguousarray(winners)
+            return super().max_unpool_gradient(gradient, winners, window, duplicates, out=out)
+        gradient, winners = map(self.xp.ascontiguousarray, (gradient, winners))
         stack = _Stack(gradient.shape, window)
         out = self.xp.empty(winners.shape, gradient.dtype) if out is None else out
         last = duplicates == "last" and window.overlaps
         instance = {"T": gradient.dtype, "W": winners.dtype, "I": stack.index, "LAST": last}
-        arguments = (gradient, winners, out, stack.geometry)
-        self._launch(k.MAX_UNPOOL_GRADIENT, instance, out.size, *arguments)
+        arrays = (gradient, winners, out)
+        self._launch(k.MAX_UNPOOL_GRADIENT, instance, out.size, *arrays, stack.geometry)
         return out
-
-    first_duplicate = on_device(Backend.first_duplicate)
 
     @on_device
     def unpool_plane_indices(
         self, y: Array, indices: Array, input_shape: tuple[int, ...]
     ) -> tuple[Array, int]:
-        """As `Backend.unpool_plane_indices`; waits once for the GPU, to know of a bad index."""
-        xp, plane, pooled = self.xp, prod(input_shape), prod(y.shape[1:])
+        """As `Backend.unpool_plane_indices`; waits once for the GPU, to read `first_bad`."""
+        xp = self.xp
         out = xp.empty((len(y), *input_shape), y.dtype)
         if y.size == 0:
             out.fill(0)
@@ -224,12 +213,12 @@ class CupyPooling(CupyArrays):
         index = index_dtype(y.size, out.size)
         owner = xp.full(out.size, -1, index)
         first_bad = xp.full(1, NONE_BAD, np.uint64)
-        number = index.type
-        counts = (number(y.size), divisor_struct(pooled, index, "pooled"), number(plane))
-        self._launch(k.CLAIM_CELLS, {"I": index}, y.size, indices, owner, first_bad, *counts)
+        pooled = divisor_struct(prod(y.shape[1:]), index, "pooled")
+        sizes = (index.type(y.size), pooled, index.type(prod(input_shape)))
+        self._launch(k.CLAIM_CELLS, {"I": index}, y.size, indices, owner, first_bad, *sizes)
         if _has_kernels(y):
             instance = {"T": y.dtype, "I": index}
-            self._launch(k.WRITE_OWNED, instance, out.size, y, owner, out, number(out.size))
+            self._launch(k.WRITE_OWNED, instance, out.size, y, owner, out, index.type(out.size))
         else:
             taken = xp.take(y.reshape(-1), xp.maximum(owner, 0))
             out[...] = xp.where(owner < 0, y.dtype.type(0), taken).reshape(out.shape)
@@ -243,31 +232,28 @@ class CupyPooling(CupyArrays):
         window: Window,
         input_shape: tuple[int, ...],
     ) -> tuple[Array, int]:
-        """As `Backend.winners_from_indices`; waits once for the GPU, to know of a bad index."""
-        xp, winners = self.xp, self.xp.empty(indices_.shape, window.winner_dtype)
-        if winners.dtype not in k.WINNERS:
-            return indices.winners_from_indices(self.xp, indices_, convention, window, input_shape)
-        shape = (len(indices_), *input_shape, *indices_.shape[window.axes + 1 :])
+        """As `Backend.winners_from_indices`; waits once for the GPU, to read `first_bad`."""
+        xp = self.xp
+        if window.winner_dtype not in k.WINNERS:
+            return super().winners_from_indices(indices_, convention, window, input_shape)
+        winners = xp.empty(indices_.shape, window.winner_dtype)
         if winners.size == 0:
             return winners, -1
-        stack = _Stack(shape, window)
-        in_front = convention.name == "tensor" or convention.include_batch
+        stack = _Stack.of_pooled(indices_, input_shape, window)
         flat = struct(
             "Flat",
             stack.index,
-            of_plane=prod(shape[1:]) if in_front else 0,
+            of_plane=prod(stack.shape[1:]) if convention.counts_planes else 0,
             of_channel=1 if convention.name == "nhwc" else 0,
-            pitch=convention.pitch(shape, window.axes),
+            pitch=convention.pitch(stack.shape, window.axes),
         )
         counts = 0 if convention.name == "window" else 1 if convention.order == "C" else 2
         first_bad = xp.full(1, NONE_BAD, np.uint64)
         instance = {"W": winners.dtype, "I": stack.index, "COUNTS": counts}
         indices64 = xp.ascontiguousarray(indices_.astype(np.int64, copy=False))
-        arguments = (indices64, winners, first_bad, stack.geometry, flat)
-        self._launch(k.WINNERS_FROM_INDICES, instance, winners.size, *arguments)
+        arrays = (indices64, winners, first_bad)
+        self._launch(k.WINNERS_FROM_INDICES, instance, winners.size, *arrays, stack.geometry, flat)
         return winners, _position(first_bad)
-
-    indices_from_winners = on_device(Backend.indices_from_winners)
 
     @on_device
     def avg_pool(
@@ -280,13 +266,11 @@ class CupyPooling(CupyArrays):
         out: Array | None = None,
     ) -> Array:
         """As `Backend.avg_pool`."""
-        if not _has_kernels(x) or average.is_global(window, x.shape[1 : window.axes + 1]):
-            return average.avg_pool(self.xp, x, window, count_include_pad, divisor, out)
-        x = self.xp.ascontiguousarray(x)
+        if not _has_kernels(x) or is_global(window, x.shape[1 : window.axes + 1]):
+            return super().avg_pool(x, window, count_include_pad, divisor, out=out)
         stack = _Stack(x.shape, window)
         out = self.xp.empty(stack.pooled, x.dtype) if out is None else out
-        self._average(k.AVG_POOL, x, out, stack, count_include_pad, divisor)
-        return out
+        return self._average(k.AVG_POOL, x, out, stack, stack.counted(count_include_pad, divisor))
 
     @on_device
     def avg_pool_gradient(
@@ -300,33 +284,27 @@ class CupyPooling(CupyArrays):
         out: Array | None = None,
     ) -> Array:
         """As `Backend.avg_pool_gradient`."""
-        if not _has_kernels(gradient) or average.is_global(window, input_shape):
-            return average.avg_pool_gradient(
-                self.xp, gradient, window, input_shape, count_include_pad, divisor, out
+        if not _has_kernels(gradient) or is_global(window, input_shape):
+            return super().avg_pool_gradient(
+                gradient, window, input_shape, count_include_pad, divisor, out=out
             )
-        gradient = self.xp.ascontiguousarray(gradient)
-        shape = (len(gradient), *input_shape, *gradient.shape[window.axes + 1 :])
-        stack = _Stack(shape, window)
-        out = self.xp.empty(shape, gradient.dtype) if out is None else out
-        self._average(k.AVG_POOL_GRADIENT, gradient, out, stack, count_include_pad, divisor)
-        return out
+        stack = _Stack.of_pooled(gradient, input_shape, window)
+        out = self.xp.empty(stack.shape, gradient.dtype) if out is None else out
+        return self._average(
+            k.AVG_POOL_GRADIENT, gradient, out, stack, stack.counted(count_include_pad, divisor)
+        )
 
     def _average(
-        self,
-        kernel: k.Kernel,
-        given: Array,
-        out: Array,
-        stack: _Stack,
-        count_include_pad: bool,
-        divisor: int | None,
-    ) -> None:
-        lanes = stack.lanes(given.dtype, given, out)
-        counting = counted_struct(
-            stack.spatial, stack.window, count_include_pad, divisor, stack.index
-        )
-        instance = {"T": given.dtype, "I": stack.index, "N": lanes}
-        self._launch(kernel, instance, out.size // lanes, given, out, stack.geometry, counting)
+        self, kernel: k.Kernel, source: Array, out: Array, stack: _Stack, counted: ByValue
+    ) -> Array:
+        source = self.xp.ascontiguousarray(source)
+        pack = stack.pack(source, out)
+        instance = {"T": source.dtype, "I": stack.index, "N": pack}
+        self._launch(kernel, instance, out.size // pack, source, out, stack.geometry, counted)
+        return out
 
+    first_duplicate = on_device(Backend.first_duplicate)
+    indices_from_winners = on_device(Backend.indices_from_winners)
     adaptive_max_pool = on_device(Backend.adaptive_max_pool)
     adaptive_max_pool_gradient = on_device(Backend.adaptive_max_pool_gradient)
     adaptive_avg_pool = on_device(Backend.adaptive_avg_pool)

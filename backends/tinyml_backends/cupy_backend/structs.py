@@ -1,4 +1,4 @@
-"""Structs that kernels take by value, field by field as in ``kernels/*.cu``.
+"""Structs that kernels take by value, with the fields of their declarations in ``kernels/*.cu``.
 
 Each is a NumPy array of size one, which CuPy passes by value.
 """
@@ -16,15 +16,15 @@ DType: TypeAlias = "np.dtype[Any]"
 
 
 class ByValue(NamedTuple):
-    """A struct, and what it says of the sizes of arrays."""
+    """A struct, and the sizes in it that `Elements.count` uses."""
 
     name: str
     index_type: DType
     data: "np.ndarray[tuple[()], np.dtype[np.void]]"
-    facts: Mapping[str, int]
+    sizes: Mapping[str, int]
 
 
-#: Spatial axes in a kernel; fewer are filled up with axes of length 1 in front.
+#: Spatial axes in a kernel; axes of length 1 are inserted before fewer axes.
 AXES = 3
 
 
@@ -47,32 +47,32 @@ def struct_dtype(name: str, index: DType) -> DType:
         "Columns": [("samples", divisor), ("image_channels", divisor), ("cells", divisor)],
         "Flat": [("of_plane", index), ("of_channel", index), ("pitch", divisor)],
         "Images": [
-            *((name, index) for name in ("channels", "parts", "per_channel")),
-            *((name, divisor) for name in ("pixels", "part_count", "channel_count")),
+            ("per_channel", index),
+            *((name, divisor) for name in ("pixels", "partials", "channels")),
         ],
     }
     return divisor if name == "Divisor" else np.dtype(fields[name])
 
 
 def _divisor(number: int, index: DType) -> Any:
-    """Fields of a Divisor: what turns a division into a multiplication and a shift."""
-    number = max(1, number)  # of an empty array, on which nothing runs
+    """Fields of a Divisor, with which a kernel divides by multiplication and shift."""
     if index.itemsize == 8:
         return (number,)
-    # q = (⌊n · factor / 2³²⌋ + n) >> shift for 0 <= n < 2³¹
-    shift = (number - 1).bit_length()
-    factor = (((1 << shift) - number) << 32) // number + 1
+    # q = (⌊n · factor / 2³²⌋ + n) >> shift for 0 <= n < 2³¹. A length of 0 is never divided by.
+    divisor = max(1, number)
+    shift = (divisor - 1).bit_length()
+    factor = (((1 << shift) - divisor) << 32) // divisor + 1
     return number, factor, shift
 
 
 def divisor_struct(number: int, index: DType, name: str) -> ByValue:
-    """A number to divide by, known as ``name``."""
+    """A Divisor; ``name`` is its name among the sizes."""
     data = np.array(_divisor(number, index), struct_dtype("Divisor", index))
     return ByValue("Divisor", index, data, {name: number})
 
 
 def struct(name: str, index: DType, **fields: Any) -> ByValue:
-    """A struct by value; numbers for divisors are turned into such."""
+    """A struct by value; a field of type Divisor is given as the number."""
     data = np.zeros((), struct_dtype(name, index))
     for field, value in fields.items():
         data[field] = _filled(data.dtype[field], value, index)
@@ -90,7 +90,7 @@ def _filled(dtype: DType, value: Any, index: DType) -> Any:
 def geometry_struct(
     planes: int, channels: int, input_shape: tuple[int, ...], window: Window, index: DType
 ) -> ByValue:
-    """A stack of planes of ``input_shape`` and the windows on it."""
+    """Geometry of a stack of planes of ``input_shape`` and of its windows."""
     extent, output = window.extent, window.output_shape(input_shape)
     made = struct(
         "Geometry",
@@ -107,24 +107,17 @@ def geometry_struct(
         reach=_three([(e - 1) // s for e, s in zip(extent, window.stride, strict=True)], 0),
     )
     each = planes * channels
-    return made._replace(facts={"inputs": each * prod(input_shape), "outputs": each * prod(output)})
+    return made._replace(sizes={"inputs": each * prod(input_shape), "outputs": each * prod(output)})
 
 
-def farthest(input_shape: tuple[int, ...], window: Window) -> int:
-    """What no number in the arithmetic of a geometry exceeds, along one axis or in one window."""
+def largest_offset(input_shape: tuple[int, ...], window: Window) -> int:
+    """Upper bound of all numbers in index arithmetic along one axis or inside one window."""
+    axes = zip(
+        *(input_shape, window.padding, window.extent, window.stride, window.dilation), strict=True
+    )
     return max(
         2 * window.count,
-        *(
-            length + 2 * (abs(before) + abs(after)) + 2 * extent + stride + dilation
-            for length, (before, after), extent, stride, dilation in zip(
-                input_shape,
-                window.padding,
-                window.extent,
-                window.stride,
-                window.dilation,
-                strict=True,
-            )
-        ),
+        *(n + 2 * (abs(low) + abs(high)) + 2 * e + s + d for n, (low, high), e, s, d in axes),
     )
 
 
@@ -136,7 +129,7 @@ def counted_struct(
     divisor: int | None,
     index: DType,
 ) -> ByValue:
-    """Which cells a mean counts."""
+    """The cells that count in the divisor of a mean."""
     padding = window.padding if count_include_pad else ((0, 0),) * window.axes
     return struct(
         "Counted",

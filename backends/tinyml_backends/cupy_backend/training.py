@@ -1,4 +1,4 @@
-"""Convolution, batch normalisation and optimizers on CUDA: our kernels around cuBLAS's products."""
+"""Convolution, batch normalisation and optimizers with CUDA kernels and cuBLAS."""
 
 from math import prod
 from typing import Any
@@ -9,34 +9,24 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.cupy_backend import kernels as k
 from tinyml_backends.cupy_backend.devices import CupyArrays, on_device
 from tinyml_backends.cupy_backend.launcher import index_dtype
-from tinyml_backends.cupy_backend.structs import ByValue, farthest, geometry_struct, struct
+from tinyml_backends.cupy_backend.structs import ByValue, geometry_struct, largest_offset, struct
 from tinyml_backends.generic import conv
 from tinyml_backends.geometry import Window
 
-#: Bytes of the columns of one piece of a convolution: large enough to fill a GPU.
-PIECE_BYTES = 1 << 28
 #: Partial sums of each channel in batch normalisation, at most.
-PARTS = 1024
+MAX_PARTIALS = 1024
 
 
 class CupyTraining(CupyArrays):
-    """What training needs beside pooling. Nothing here waits for the GPU."""
+    """Convolution, batch normalisation and optimizers. Nothing here waits for the GPU."""
 
     @on_device
     def conv(
         self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
     ) -> Array:
         """As `Backend.conv`."""
-        return conv.conv(
-            self.xp,
-            x,
-            weight,
-            bias,
-            window,
-            groups,
-            copy=self._patches,
-            piece_bytes=PIECE_BYTES,
-        )
+        arguments = x, weight, bias, window, groups
+        return conv.conv(self.xp, *arguments, copy=self._patches, piece_bytes=self.chunk_bytes)
 
     @on_device
     def conv_gradient(
@@ -44,15 +34,10 @@ class CupyTraining(CupyArrays):
     ) -> tuple[Array, Array]:
         """As `Backend.conv_gradient`."""
         return conv.conv_gradient(
-            self.xp,
-            gradient,
-            x,
-            weight,
-            window,
-            groups,
+            *(self.xp, gradient, x, weight, window, groups),
             copy=self._patches,
             add=self._add_patches,
-            piece_bytes=PIECE_BYTES,
+            piece_bytes=self.chunk_bytes,
         )
 
     @on_device
@@ -69,7 +54,7 @@ class CupyTraining(CupyArrays):
         """As `Backend.col2im`; float16 is summed in float32 and rounded once."""
         if cols.dtype not in k.FLOATS:
             return conv.col2im(self.xp, cols, x_shape, window, add=add)
-        return self._image(cols, x_shape, window, samples_last=True, add=add)
+        return self._image(cols, x_shape, window, SAMPLES_LAST=True, ADD=add)
 
     def _patches(self, x: Array, window: Window) -> Array:
         if x.dtype not in k.FLOATS:
@@ -80,35 +65,36 @@ class CupyTraining(CupyArrays):
         if cols.dtype not in k.FLOATS:
             conv.add_patches(cols, out, window)
         else:
-            out += self._image(cols, out.shape, window, samples_last=False, add=True)
+            out += self._image(cols, out.shape, window, SAMPLES_LAST=False, ADD=True)
 
     def _columns(self, x: Array, window: Window, *, samples_last: bool) -> Array:
-        """Columns (N, C, cells, *outputs), or the same axes with the samples last."""
+        """Columns (N, C, cells, *outputs), or (C, cells, *outputs, N)."""
         x = self.xp.ascontiguousarray(x)
-        behind = (x.shape[1], window.count, *window.output_shape(x.shape[2:]))
-        shape = (*behind, len(x)) if samples_last else (len(x), *behind)
+        of_sample = (x.shape[1], window.count, *window.output_shape(x.shape[2:]))
+        shape = (*of_sample, len(x)) if samples_last else (len(x), *of_sample)
         cols = self.xp.empty(shape, x.dtype)
         instance, structs = _image_structs(x, x.shape, window, cols.size)
-        instance |= {"SAMPLES_LAST": samples_last}
+        instance["SAMPLES_LAST"] = samples_last
         self._launch(k.IM2COL, instance, cols.size, x, cols, *structs)
         return cols
 
-    def _image(
-        self,
-        cols: Array,
-        x_shape: tuple[int, ...],
-        window: Window,
-        *,
-        samples_last: bool,
-        add: bool,
-    ) -> Array:
-        """Image of columns as `_columns` lays them out."""
+    def _image(self, cols: Array, x_shape: tuple[int, ...], window: Window, **flags: bool) -> Array:
+        """Images of columns in one of the layouts of `_columns`."""
         cols = self.xp.ascontiguousarray(cols)
         out = self.xp.empty(x_shape, cols.dtype)
         instance, structs = _image_structs(cols, x_shape, window, cols.size)
-        instance |= {"SAMPLES_LAST": samples_last, "ADD": add}
-        self._launch(k.COL2IM, instance, out.size, cols, out, *structs)
+        self._launch(k.COL2IM, {**instance, **flags}, out.size, cols, out, *structs)
         return out
+
+    def activate(self, kind: str, x: Array, **options: Any) -> tuple[Array, Array]:
+        """As `Backend.activate`."""
+        with self.scope(x):
+            return super().activate(kind, x, **options)
+
+    def activate_gradient(self, kind: str, gradient: Array, saved: Array, **options: Any) -> Array:
+        """As `Backend.activate_gradient`."""
+        with self.scope(gradient):
+            return super().activate_gradient(kind, gradient, saved, **options)
 
     @on_device
     def moments(self, x: Array) -> tuple[Array, Array]:
@@ -116,60 +102,58 @@ class CupyTraining(CupyArrays):
         if x.dtype not in k.WIDE_FLOATS:
             return super().moments(x)
         mean = x.mean((0, *range(2, x.ndim)))
-        x = self.xp.ascontiguousarray(x)
-        images, index, parts = _images(x)
-        sums = self.xp.empty((x.shape[1], parts), x.dtype)
-        instance = {"T": x.dtype, "I": index}
-        self._launch(k.SQUARED_DEVIATIONS, instance, sums.size, x, mean, sums, images)
-        return mean, sums.sum(1) / (x.size // x.shape[1])
+        (squares,) = self._channel_sums(k.SQUARED_DEVIATIONS, x, mean)
+        return mean, squares / (x.size // x.shape[1])
 
     @on_device
     def normalize(
         self, x: Array, mean: Array, inverse_deviation: Array, scale: Array, shift: Array
     ) -> tuple[Array, Array]:
         """As `Backend.normalize`, in one pass."""
-        of_channels = (mean, inverse_deviation, scale, shift)
-        if not (_have_kernels(x, *of_channels) and _are_of_channels(x, *of_channels)):
-            return super().normalize(x, *of_channels)
-        x = self.xp.ascontiguousarray(x)
-        normalized, y = self.xp.empty(x.shape, x.dtype), self.xp.empty(x.shape, x.dtype)
-        images, index, _ = _images(x)
-        instance = {"T": x.dtype, "I": index}
-        arrays = (x, *of_channels, normalized, y)
-        self._launch(k.NORMALIZE, instance, x.size, *arrays, index.type(x.size), images)
+        per_channel = (mean, inverse_deviation, scale, shift)
+        if not (_have_kernels(x, *per_channel) and _are_per_channel(x, *per_channel)):
+            return super().normalize(x, *per_channel)
+        normalized, y = self._each_pixel(k.NORMALIZE, 2, x, *per_channel)
         return y, normalized
 
     @on_device
     def normalize_sums(self, gradient: Array, normalized: Array) -> tuple[Array, Array]:
         """As `Backend.normalize_sums`, in one pass."""
-        if not (_have_kernels(gradient, normalized) and _alike(gradient, normalized)):
+        if not (_have_kernels(gradient, normalized) and _same_shape(gradient, normalized)):
             return super().normalize_sums(gradient, normalized)
-        gradient = self.xp.ascontiguousarray(gradient)
-        images, index, parts = _images(gradient)
-        shape = (gradient.shape[1], parts)
-        sums = self.xp.empty(shape, gradient.dtype)
-        products = self.xp.empty(shape, gradient.dtype)
-        arrays = (gradient, normalized, sums, products)
-        instance = {"T": gradient.dtype, "I": index}
-        self._launch(k.GRADIENT_SUMS, instance, sums.size, *arrays, images)
-        return sums.sum(1), products.sum(1)
+        sums, products = self._channel_sums(k.GRADIENT_SUMS, gradient, normalized, results=2)
+        return sums, products
 
     @on_device
     def normalize_gradient(
         self, gradient: Array, normalized: Array, mean: Array, share: Array, slope: Array
     ) -> Array:
         """As `Backend.normalize_gradient`, in one pass."""
-        given = (normalized, mean, share, slope)
-        of_channels = _are_of_channels(gradient, *given[1:])
-        if not (_have_kernels(gradient, *given) and of_channels and _alike(gradient, normalized)):
-            return super().normalize_gradient(gradient, *given)
-        gradient = self.xp.ascontiguousarray(gradient)
-        out = self.xp.empty(gradient.shape, gradient.dtype)
-        images, index, _ = _images(gradient)
-        instance = {"T": gradient.dtype, "I": index}
-        count = index.type(out.size)
-        self._launch(k.NORMALIZE_GRADIENT, instance, out.size, gradient, *given, out, count, images)
+        arrays = (gradient, normalized, mean, share, slope)
+        fit = _same_shape(gradient, normalized) and _are_per_channel(gradient, *arrays[2:])
+        if not (fit and _have_kernels(*arrays)):
+            return super().normalize_gradient(*arrays)
+        (out,) = self._each_pixel(k.NORMALIZE_GRADIENT, 1, *arrays)
         return out
+
+    def _each_pixel(self, kernel: k.Kernel, results: int, x: Array, *others: Array) -> list[Array]:
+        """Results of an elementwise kernel of batch normalisation, shaped like ``x``."""
+        x = self.xp.ascontiguousarray(x)
+        outs = [self.xp.empty(x.shape, x.dtype) for _ in range(results)]
+        images, index, _ = _images(x)
+        numbers = (index.type(x.size), images)
+        self._launch(kernel, {"T": x.dtype, "I": index}, x.size, x, *others, *outs, *numbers)
+        return outs
+
+    def _channel_sums(
+        self, kernel: k.Kernel, x: Array, other: Array, results: int = 1
+    ) -> list[Array]:
+        """Sums of each channel: partial ones by a kernel, then their sum."""
+        x = self.xp.ascontiguousarray(x)
+        images, index, partials = _images(x)
+        outs = [self.xp.empty((x.shape[1], partials), x.dtype) for _ in range(results)]
+        self._launch(kernel, {"T": x.dtype, "I": index}, outs[0].size, x, other, *outs, images)
+        return [out.sum(1) for out in outs]
 
     @on_device
     def sgd_step(
@@ -212,10 +196,10 @@ class CupyTraining(CupyArrays):
 
 
 def _have_kernels(*arrays: Array) -> bool:
-    """Whether all are of one dtype that has kernels, and all but the first contiguous.
+    """Whether all have one dtype that has kernels, and all but the first are contiguous.
 
-    What has not the shape that the kernel takes is left to the generic code, which broadcasts or
-    refuses it.
+    Arrays whose shapes do not fit a kernel either are passed to the generic code, which broadcasts
+    or refuses them.
     """
     dtype = arrays[0].dtype
     return dtype in k.WIDE_FLOATS and all(
@@ -223,22 +207,22 @@ def _have_kernels(*arrays: Array) -> bool:
     )
 
 
-def _alike(*arrays: Array) -> bool:
+def _same_shape(*arrays: Array) -> bool:
     return len({array.shape for array in arrays}) == 1
 
 
-def _are_of_channels(images: Array, *arrays: Array) -> bool:
-    """Whether each has one number for each channel."""
+def _are_per_channel(images: Array, *arrays: Array) -> bool:
+    """Whether each array has one number per channel."""
     return all(array.shape == images.shape[1:2] for array in arrays)
 
 
 def _are_steps(*arrays: Array) -> bool:
-    """Whether an optimizer's kernel can go through all of them, element by element."""
-    return _have_kernels(arrays[0], *arrays) and _alike(*arrays)
+    """Whether an optimizer's kernel can update these arrays in place."""
+    return _have_kernels(arrays[0], *arrays) and _same_shape(*arrays)
 
 
 def _elementwise(tensor: Array) -> tuple[dict[str, Any], Any, Any]:
-    """Instance, number type, and element count for a pass over all elements."""
+    """Instance, type of numbers, and element count of an optimizer's kernel."""
     index = index_dtype(tensor.size)
     return {"T": tensor.dtype, "I": index}, tensor.dtype.type, index.type(tensor.size)
 
@@ -246,29 +230,19 @@ def _elementwise(tensor: Array) -> tuple[dict[str, Any], Any, Any]:
 def _image_structs(
     array: Array, x_shape: tuple[int, ...], window: Window, column_entries: int
 ) -> tuple[dict[str, Any], tuple[ByValue, ByValue]]:
-    samples, channels, *spatial = x_shape
-    index = index_dtype(prod(x_shape), column_entries, farthest(tuple(spatial), window))
-    shape = tuple(spatial)
+    (samples, channels), spatial = x_shape[:2], tuple(x_shape[2:])
+    index = index_dtype(prod(x_shape), column_entries, largest_offset(spatial, window))
     structs = (
-        geometry_struct(samples * channels, 1, shape, window, index),
+        geometry_struct(samples * channels, 1, spatial, window, index),
         struct("Columns", index, samples=samples, image_channels=channels, cells=window.count),
     )
     return {"T": array.dtype, "I": index}, structs
 
 
 def _images(x: Array) -> tuple[ByValue, "np.dtype[Any]", int]:
-    """How batch normalisation sees images, and in how many parts it sums a channel."""
+    """Struct and index type for batch normalisation, and the number of partial sums per channel."""
     samples, channels, *spatial = x.shape
-    pixels, index = prod(spatial), index_dtype(x.size)
-    parts = max(1, min(PARTS, samples * pixels))
-    images = struct(
-        "Images",
-        index,
-        channels=channels,
-        parts=parts,
-        per_channel=samples * pixels,
-        pixels=max(1, pixels),
-        part_count=parts,
-        channel_count=max(1, channels),
-    )
-    return images, index, parts
+    index, per_channel = index_dtype(x.size), samples * prod(spatial)
+    sizes = {"per_channel": per_channel, "partials": max(1, min(MAX_PARTIALS, per_channel))}
+    images = struct("Images", index, pixels=prod(spatial), channels=channels, **sizes)
+    return images, index, sizes["partials"]

@@ -4,7 +4,7 @@ The patches of a piece are copied into columns (im2col), multiplied and forgotte
 image never has its whole column matrix in memory: that matrix is size² times the image.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import groupby
 from math import prod
@@ -26,10 +26,20 @@ AddPatches: TypeAlias = Callable[[Array, Array, Window], None]
 
 
 class Each(Protocol):
-    """How pieces are worked on: ``map``, or a thread pool's ``map``."""
+    """How chunks are worked on: one after the other, or in threads."""
 
-    def __call__(self, function: Any, items: Any, /) -> Iterator[Any]:
-        """Results of ``function`` on every item, in the order of the items."""
+    def __call__(
+        self, work: Callable[[Any], Any], chunks: Iterable[Any], collect: Callable[[Any], Any], /
+    ) -> None:
+        """Call ``work`` with every chunk, and ``collect`` with the results in order."""
+
+
+def in_turn(
+    work: Callable[[Any], Any], chunks: Iterable[Any], collect: Callable[[Any], Any]
+) -> None:
+    """Work on one chunk after the other."""
+    for chunk in chunks:
+        collect(work(chunk))
 
 
 def conv(
@@ -40,7 +50,7 @@ def conv(
     window: Window,
     groups: int,
     *,
-    each: Each = map,
+    each: Each = in_turn,
     copy: Patches | None = None,
     piece_bytes: int = PIECE_BYTES,
 ) -> Array:
@@ -61,8 +71,7 @@ def conv(
         if not is_whole:
             target[...] = product.reshape(target.shape)
 
-    for _ in each(run, _pieces(x, window, piece_bytes)):
-        pass
+    each(run, _pieces(x, window, piece_bytes), lambda _: None)
     return out
 
 
@@ -74,7 +83,7 @@ def conv_gradient(
     window: Window,
     groups: int,
     *,
-    each: Each = map,
+    each: Each = in_turn,
     copy: Patches | None = None,
     add: AddPatches | None = None,
     piece_bytes: int = PIECE_BYTES,
@@ -97,12 +106,15 @@ def conv_gradient(
             add(xp.matmul(transposed, part).reshape(shape), target, piece.window)
         return total
 
-    # Neighbouring pieces of a sample share rows of the input, so one worker does all of a sample;
-    # the sums over samples are taken in their order, whoever is done first.
+    # Neighbouring pieces of a sample share rows of the input, so one thread does all of a sample;
+    # the sums over samples are added in the order of the samples, whichever is finished first.
     weight_gradient = xp.zeros(matrix.shape, xp.result_type(gradient, x))
     of_samples = groupby(_pieces(x, window, piece_bytes), key=lambda piece: piece.samples.start)
-    for total in each(run, (list(pieces) for _, pieces in of_samples)):
-        weight_gradient += total
+    each(
+        run,
+        [list(pieces) for _, pieces in of_samples],
+        lambda total: xp.add(weight_gradient, total, out=weight_gradient),
+    )
     return x_gradient, weight_gradient.reshape(weight.shape)
 
 

@@ -11,8 +11,8 @@ from tinyml_backends.conventions import Duplicates
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
 from tinyml_backends.numba_backend import average, pairs, pool, unpool
-from tinyml_backends.numba_backend.crew import share
 from tinyml_backends.numba_backend.plans import divisors, plan_of
+from tinyml_backends.numba_backend.scheduling import run
 from tinyml_backends.numpy_backend import NumpyBackend
 
 #: From this size of all arrays on, results are written past the cache: they would not stay there.
@@ -50,11 +50,11 @@ class NumbaBackend(NumpyBackend):
         size = x.nbytes + values.nbytes + winners.nbytes
         if plan.is_pair:
             past_cache = _goes_past_cache(size, values, is_fresh)
-            share(pairs.max_pool, (*flat, plan.g, past_cache), items, size)
+            run(pairs.max_pool, (*flat, plan.g, past_cache), items, size)
         else:
             known = (plan.down, plan.across) if x.dtype in _FLOATS else ((), ())
             arguments = (*flat, plan.g, plan.spans, *known, plan.apart)
-            share(pool.max_pool, arguments, items, size + ROW_BYTES * items)
+            run(pool.max_pool, arguments, items, size + ROW_BYTES * items)
         return out
 
     def max_unpool(
@@ -105,15 +105,15 @@ class NumbaBackend(NumpyBackend):
         flat: tuple[Array, ...] = (values, winners.ravel(), cells, plan.g)
         if plan.is_pair:
             arguments = (*flat, nought, _goes_past_cache(size, out, is_fresh))
-            share(pairs.scatter, arguments, len(y) * plan.rows_out, size)
+            run(pairs.scatter, arguments, len(y) * plan.rows_out, size)
             return out
         if plan.is_halved:
-            share(unpool.scatter_halves, (*flat, nought), len(y) * plan.rows_in, size)
+            run(unpool.scatter_halves, (*flat, nought), len(y) * plan.rows_in, size)
             return out
         if add and plan.overlaps and y.dtype.kind == "f":
             flat, nought = (y.ravel(), flat[1], out.ravel(), plan.g), y.dtype.type(0)
         arguments = (*flat, plan.offsets, nought, add and plan.overlaps)
-        share(unpool.scatter, arguments, len(y) * plan.rows_in, size)
+        run(unpool.scatter, arguments, len(y) * plan.rows_in, size)
         return out
 
     def max_unpool_gradient(
@@ -135,14 +135,14 @@ class NumbaBackend(NumpyBackend):
         items = len(gradient) * plan.rows_out
         if plan.is_pair:
             past_cache = _goes_past_cache(size, out, is_fresh)
-            share(pairs.gather, (*flat, past_cache), items, size)
+            run(pairs.gather, (*flat, past_cache), items, size)
         elif duplicates == "last" and plan.overlaps:
-            share(unpool.gather_last, (*flat, plan.offsets), items, size)
+            run(unpool.gather_last, (*flat, plan.offsets), items, size)
         elif plan.are_many and out.itemsize > 2:
             lengths = plan.down, plan.across, plan.apart
-            share(unpool.gather_common, (*flat, plan.spans, plan.offsets, *lengths), items, size)
+            run(unpool.gather_common, (*flat, plan.spans, plan.offsets, *lengths), items, size)
         else:
-            share(unpool.gather, (*flat, plan.offsets), items, size)
+            run(unpool.gather, (*flat, plan.offsets), items, size)
         return out
 
     def unpool_plane_indices(
@@ -155,7 +155,7 @@ class NumbaBackend(NumpyBackend):
         bad = np.full(len(y), -1, np.int64)
         inside, pooled = prod(input_shape), prod(y.shape[1:])
         arguments = (_bits(y), indices.ravel(), _bits(out), bad, inside, pooled)
-        share(unpool.place, arguments, len(y), y.nbytes + indices.nbytes + out.nbytes)
+        run(unpool.place, arguments, len(y), y.nbytes + indices.nbytes + out.nbytes)
         found = bad[bad >= 0]
         return out, int(found[0]) if len(found) else -1
 
@@ -179,9 +179,9 @@ class NumbaBackend(NumpyBackend):
         items, size = len(x) * plan.rows_out, x.nbytes + out.nbytes
         if plan.are_many:
             arguments += plan.down, plan.across, plan.apart
-            share(average.avg_pool_common, arguments, items, size)
+            run(average.avg_pool_common, arguments, items, size)
         else:
-            share(average.avg_pool, arguments, items, size)
+            run(average.avg_pool, arguments, items, size)
         return out
 
     def avg_pool_gradient(
@@ -206,9 +206,9 @@ class NumbaBackend(NumpyBackend):
         flat = gradient.ravel(), out.ravel(), plan.g
         items, size = len(gradient) * plan.rows_in, gradient.nbytes + out.nbytes
         if plan.is_halved:
-            share(average.avg_pool_gradient_halves, (*flat, *along), items, size)
+            run(average.avg_pool_gradient_halves, (*flat, *along), items, size)
         else:
-            share(average.avg_pool_gradient, (*flat, plan.spans, *along), items, size)
+            run(average.avg_pool_gradient, (*flat, plan.spans, *along), items, size)
         return out
 
 

@@ -13,7 +13,7 @@ from tinyml_backends.generic import conv
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import Workspace
 from tinyml_backends.numpy_backend import activation, pool, unpool
-from tinyml_backends.numpy_backend.threads import each
+from tinyml_backends.threads import run_in_order
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -118,13 +118,13 @@ class NumpyBackend(Backend):
         self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
     ) -> Array:
         """As `Backend.conv`, in threads; the result does not depend on their number."""
-        return conv.conv(np, x, weight, bias, window, groups, each=each)
+        return conv.conv(np, x, weight, bias, window, groups, each=run_in_order)
 
     def conv_gradient(
         self, gradient: Array, x: Array, weight: Array, window: Window, groups: int
     ) -> tuple[Array, Array]:
         """As `Backend.conv_gradient`, in threads; the result does not depend on their number."""
-        return conv.conv_gradient(np, gradient, x, weight, window, groups, each=each)
+        return conv.conv_gradient(np, gradient, x, weight, window, groups, each=run_in_order)
 
     def activate_gradient(self, kind: str, gradient: Array, saved: Array, **options: Any) -> Array:
         """As `Backend.activate_gradient`."""

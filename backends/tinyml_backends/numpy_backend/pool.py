@@ -1,10 +1,11 @@
-"""Max-pooling of pairs of rows and columns, in blocks and threads.
+"""Max-pooling of 2×2 tiles with NumPy, in chunks and threads.
 
-A window of 2×2 with stride 2 needs no geometry: an even plane is a row of pairs of rows, so that a
-stack of planes is cut anywhere between two pairs. A block of them is pooled along the rows first:
-two neighbours are one integer of twice their width in memory, which NumPy narrows to its low half
-several times as fast as it copies every second element. Then each row meets the one behind it,
-every second time in vain; that costs less than to sort the rows first.
+An even plane is a sequence of *bands*: two rows of cells, that is one row of tiles. A stack of
+planes may be divided after any band. A chunk is pooled along its rows first: NumPy reads two
+neighbouring cells as one integer of twice the width and narrows it to its low half, which is
+several times as fast as copying every second element. Then each row is compared with the next one.
+Every second comparison is of rows of different bands and is not used; leaving it out would cost
+more.
 """
 
 from typing import Any
@@ -15,8 +16,10 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.generic import pool
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numpy_backend.threads import GENERIC, cut, laid_out, scratch, share
-from tinyml_backends.numpy_backend.unpool import is_pairs, starts_of, take_winners
+from tinyml_backends.numpy_backend.chunks import GENERIC, chunks_of
+from tinyml_backends.numpy_backend.scratch import buffer_set, buffers
+from tinyml_backends.numpy_backend.unpool import first_cells, is_2x2_tiling, take_winners
+from tinyml_backends.threads import run
 
 
 def max_pool(
@@ -28,85 +31,89 @@ def max_pool(
         shape += x.shape[window.axes + 1 :]
         out = empty(np, shape, x.dtype), empty(np, shape, window.winner_dtype)
     values, winners = out
-    if not is_pairs(window, x.shape[1:]) or x.dtype == np.float16:  # NumPy has no quick maximum
+    if not is_2x2_tiling(window, x.shape[1:]) or x.dtype == np.float16:  # whose maximum is slow
 
-        def planes(here: slice) -> None:
-            pool.max_pool(np, x[here], window, (values[here], winners[here]))
+        def pool_planes(chunk: slice) -> None:
+            pool.max_pool(np, x[chunk], window, (values[chunk], winners[chunk]))
 
-        share(planes, cut(len(x), x, GENERIC))
+        run(pool_planes, *chunks_of(len(x), x, GENERIC))
         return out
     columns = values.shape[-1]
-    pairs = x.reshape(-1, 4 * columns)
+    bands = x.reshape(-1, 4 * columns)
     values, winners = values.reshape(-1, columns), winners.reshape(-1, columns)
 
-    def rows(here: slice) -> None:
-        _pool(np.ascontiguousarray(pairs[here]), window, values[here], winners[here])
+    def pool_bands(chunk: slice) -> None:
+        _pool(np.ascontiguousarray(bands[chunk]), window, values[chunk], winners[chunk])
 
-    share(rows, cut(len(pairs), x))
+    run(pool_bands, *chunks_of(len(bands), x))
     return out
 
 
-def _pool(pairs: Array, window: Window, values: Array, winners: Array) -> None:
-    desk = laid_out(_Desk, pairs.size // 2, values.shape[1], pairs.dtype)
-    desk.take(pairs.reshape(-1))
-    np.greater(desk.right, desk.left, out=desk.right_wins)
-    np.maximum(desk.right, desk.left, out=desk.right)
-    np.greater(desk.lower, desk.upper, out=desk.lower_wins)
-    np.maximum(desk.lower, desk.upper, out=desk.maxima)
-    # the winner is that of the upper row, or that of the lower one and 2 more
-    np.bitwise_or(desk.winner_in_row, 2, out=desk.winner_in_lower)
-    np.multiply(desk.winner_below, desk.is_lower, out=desk.is_lower)
-    np.maximum(desk.winner_above, desk.is_lower, out=desk.winners)
-    values.reshape(-1).view(desk.row)[...] = desk.rows_of_maxima
-    winners.reshape(-1).view(desk.row_of_winners)[...] = desk.rows_of_winners
-    if pairs.dtype.kind == "f":
-        _mend(pairs, window, values, winners, desk.maxima[: values.size])
+def _pool(bands: Array, window: Window, values: Array, winners: Array) -> None:
+    """Pool one chunk."""
+    b = buffer_set(_Buffers, bands.size // 2, values.shape[1], bands.dtype)
+    b.split(bands.reshape(-1))
+    np.greater(b.right, b.left, out=b.right_wins)
+    np.maximum(b.right, b.left, out=b.right)  # from here on the maxima of neighbours in a row
+    np.greater(b.lower, b.upper, out=b.lower_wins)
+    np.maximum(b.lower, b.upper, out=b.maxima)
+    # the winner is that of the upper row (0 or 1), or that of the lower row plus 2
+    np.bitwise_or(b.winner_in_row, 2, out=b.winner_if_lower)
+    np.multiply(b.winner_in_next_row, b.is_lower, out=b.is_lower)
+    np.maximum(b.winner_in_upper, b.is_lower, out=b.winners)
+    values.reshape(-1).view(b.row)[...] = b.rows_of_maxima
+    winners.reshape(-1).view(b.row_of_winners)[...] = b.rows_of_winners
+    if bands.dtype.kind == "f":
+        _correct_special_values(bands, window, values, winners, b.maxima[: values.size])
 
 
-class _Desk:
-    """Where a block is pooled: left and right cells of its pairs of columns, row after row.
+class _Buffers:
+    """Scratch buffers for one chunk.
 
-    An upper row of these stands in ``upper`` where the lower one stands in ``lower``; so do rows
-    that belong to different windows, which `rows_of_maxima` leaves out.
+    Element ``i`` of ``upper`` and ``lower`` is from one row and the next. Every second pair of rows
+    belongs to two bands; ``rows_of_maxima`` and ``rows_of_winners`` leave those out.
     """
 
-    def __init__(self, pairs: int, columns: int, dtype: "np.dtype[Any]") -> None:
-        size, behind = dtype.itemsize, pairs - columns
-        *halves, flags, more = scratch(pairs * size, pairs * size, pairs, behind)
+    def __init__(self, size: int, columns: int, dtype: "np.dtype[Any]") -> None:
+        width, compared = dtype.itemsize, size - columns
+        *halves, in_row, between_rows = buffers(size * width, size * width, size, compared)
         self.left, self.right = (half.view(dtype) for half in halves)
-        winners = halves[1][:pairs]  # whose memory is free once the maxima are found
-        self.right_wins, self.winner_in_row = flags.view(bool), flags
+        self.right_wins, self.winner_in_row = in_row.view(bool), in_row
         self.upper, self.lower = self.right[:-columns], self.right[columns:]
         self.maxima = self.left[:-columns]
-        self.lower_wins, self.is_lower = more.view(bool), more
-        self.winner_in_lower, self.winner_below = winners, winners[columns:]
-        self.winner_above, self.winners = flags[:-columns], winners[:-columns]
-        self.row, self.row_of_winners = np.dtype(f"V{columns * size}"), np.dtype(f"V{columns}")
+        self.lower_wins, self.is_lower = between_rows.view(bool), between_rows
+        winners = halves[1][:size]  # reuses ``right``, which is not read after the maxima are known
+        self.winner_if_lower, self.winner_in_next_row = winners, winners[columns:]
+        self.winner_in_upper, self.winners = in_row[:-columns], winners[:-columns]
+        self.row, self.row_of_winners = np.dtype(f"V{columns * width}"), np.dtype(f"V{columns}")
         self.rows_of_maxima = self.left.view(self.row)[::2]
         self.rows_of_winners = winners.view(self.row_of_winners)[::2]
-        if size < 8:  # there is no integer for a pair of those
-            self.pair = np.dtype(f"u{2 * size}")
-            self.low, self.high = self.left.view(f"u{size}"), self.right[:-1].view(f"u{size}")
+        if width < 8:  # no integer is wide enough for two cells of 8 bytes
+            self.two_cells = np.dtype(f"u{2 * width}")
+            self.left_bits = self.left.view(f"u{width}")
+            self.right_bits = self.right[:-1].view(f"u{width}")
 
-    def take(self, x: Array) -> None:
-        """Copy left and right cells of a block."""
+    def split(self, x: Array) -> None:
+        """Copy the cells of even and of odd columns of a chunk to ``left`` and ``right``."""
         if x.itemsize == 8:
             self.left[...], self.right[...] = x[::2], x[1::2]
             return
-        self.low[...] = x.view(self.pair)
-        self.high[...] = x[1:-1].view(self.pair)  # from the first right cell on
+        self.left_bits[...] = x.view(self.two_cells)
+        self.right_bits[...] = x[1:-1].view(self.two_cells)  # low halves from the second cell on
         self.right[-1] = x[-1]
 
 
-def _mend(pairs: Array, window: Window, values: Array, winners: Array, spare: Array) -> None:
-    """Pool a block with NaNs anew; where 0.0 may have met −0.0, take the zero of the winner."""
-    least = np.minimum.reduce(np.absolute(values.reshape(-1), out=spare))
+def _correct_special_values(
+    bands: Array, window: Window, values: Array, winners: Array, scratch: Array
+) -> None:
+    """Pool a chunk with NaNs again; where 0.0 may have met −0.0, copy the zero of the winner."""
+    least = np.minimum.reduce(np.absolute(values.reshape(-1), out=scratch))
     if least > 0:
         return
-    bits, columns = pairs.view(f"i{pairs.itemsize}"), values.shape[1]
+    bits, columns = bands.view(f"i{bands.itemsize}"), values.shape[1]
     if np.isnan(least):
-        plane = pairs.reshape(1, -1, 2 * columns)
+        plane = bands.reshape(1, -1, 2 * columns)
         pool.max_pool(np, plane, window, (values[np.newaxis], winners[np.newaxis]))
     elif bits.min() == np.iinfo(bits.dtype).min:
-        some = starts_of(-(-len(pairs) // 12), columns)  # those of all would take a block's memory
-        take_winners(pairs, winners, values, some)
+        cells = first_cells(-(-len(bands) // 12), columns)  # for all they would double the memory
+        take_winners(bands, winners, values, cells)

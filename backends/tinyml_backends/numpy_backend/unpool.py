@@ -1,7 +1,7 @@
-"""Max-unpooling and its gradients for pairs of rows and columns, in blocks and threads.
+"""Max-unpooling of 2×2 tiles and its gradients with NumPy, in chunks and threads.
 
-One flat index into a block of pairs of rows says where every value belongs. Windows of 2×2 that
-tile the planes begin at the same places in each block, so that those are computed once.
+A flat index into a chunk says where every value belongs: the first cell of its tile plus the offset
+of the winner. The first cells are the same in all chunks and are computed once.
 """
 
 import sys
@@ -15,16 +15,18 @@ from tinyml_backends.conventions import Duplicates
 from tinyml_backends.generic import unpool
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numpy_backend.threads import GENERIC, cut, laid_out, scratch, share
+from tinyml_backends.numpy_backend.chunks import GENERIC, chunks_of
+from tinyml_backends.numpy_backend.scratch import buffer_set, buffers
+from tinyml_backends.threads import run
 
-#: Columns of the longest row: a block holds two rows at least.
+#: Columns of the longest row: a chunk holds two rows at least.
 LONGEST_ROW = 1 << 15
 
 
-def is_pairs(window: Window, shape: tuple[int, ...]) -> bool:
-    """Whether windows of 2×2 tile planes of ``shape``, channels first, in rows that are not huge.
+def is_2x2_tiling(window: Window, shape: tuple[int, ...]) -> bool:
+    """Whether 2×2 windows tile planes of ``shape``, channels first, in rows that are not too long.
 
-    Arithmetic on pairs supposes that the left one is in the low bits.
+    The kernels read two cells as one integer whose low bits are the left cell.
     """
     return (
         len(shape) == 2
@@ -48,29 +50,29 @@ def max_unpool(
     """As `generic.unpool.max_unpool`; the sum is also the gradient of pooling."""
     if out is None:
         out = empty(np, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype)
-    if not is_pairs(window, out.shape[1:]):
+    if not is_2x2_tiling(window, out.shape[1:]):
 
-        def planes(here: slice) -> None:
-            arrays = y[here], winners[here]
-            unpool.max_unpool(np, *arrays, window, input_shape, duplicates, out[here])
+        def unpool_planes(chunk: slice) -> None:
+            arrays = y[chunk], winners[chunk]
+            unpool.max_unpool(np, *arrays, window, input_shape, duplicates, out[chunk])
 
-        share(planes, cut(len(y), out, GENERIC))
+        run(unpool_planes, *chunks_of(len(y), out, GENERIC))
         return out
     columns = y.shape[-1]
     y, winners = y.reshape(-1, columns), winners.reshape(-1, columns)
-    pairs, parts = out.reshape(-1, 4 * columns), cut(len(y), out)
-    starts = starts_of(parts.most, columns)
+    bands, chunks = out.reshape(-1, 4 * columns), chunks_of(len(y), out)
+    cells = first_cells(chunks.largest, columns)
 
-    def rows(here: slice) -> None:
-        values, target = y[here].reshape(-1), pairs[here].reshape(-1)
-        desk = laid_out(_Desk, len(values), columns, y.dtype)
-        positions = desk.find(winners[here], starts)
+    def unpool_bands(chunk: slice) -> None:
+        values, destination = y[chunk].reshape(-1), bands[chunk].reshape(-1)
+        b = buffer_set(_Buffers, len(values), columns, y.dtype)
+        positions = b.find(winners[chunk], cells)
         if duplicates == "sum":
-            values = np.add(values, 0, out=desk.values)
-        target.fill(0)
-        target[positions] = values
+            values = np.add(values, 0, out=b.values)
+        destination.fill(0)
+        destination[positions] = values
 
-    share(rows, parts)
+    run(unpool_bands, *chunks)
     return out
 
 
@@ -84,55 +86,62 @@ def max_unpool_gradient(
     """As `generic.unpool.max_unpool_gradient`."""
     if out is None:
         out = empty(np, winners.shape, gradient.dtype)
-    if not is_pairs(window, gradient.shape[1:]):
+    if not is_2x2_tiling(window, gradient.shape[1:]):
 
-        def planes(here: slice) -> None:
-            arrays = gradient[here], winners[here]
-            unpool.max_unpool_gradient(np, *arrays, window, duplicates, out[here])
+        def gather_planes(chunk: slice) -> None:
+            arrays = gradient[chunk], winners[chunk]
+            unpool.max_unpool_gradient(np, *arrays, window, duplicates, out[chunk])
 
-        share(planes, cut(len(gradient), gradient, GENERIC))
+        run(gather_planes, *chunks_of(len(gradient), gradient, GENERIC))
         return out
     columns = winners.shape[-1]
     winners, values = winners.reshape(-1, columns), out.reshape(-1, columns)
-    pairs, parts = gradient.reshape(-1, 4 * columns), cut(len(winners), gradient)
-    starts = starts_of(parts.most, columns)
-    share(lambda i: take_winners(pairs[i], winners[i], values[i], starts), parts)
+    bands, chunks = gradient.reshape(-1, 4 * columns), chunks_of(len(winners), gradient)
+    cells = first_cells(chunks.largest, columns)
+    run(lambda chunk: take_winners(bands[chunk], winners[chunk], values[chunk], cells), *chunks)
     return out
 
 
-def take_winners(pairs: Array, winners: Array, out: Array, starts: Array) -> None:
-    """Copy the winning cells of pairs of rows, of as many at once as there are starts for."""
+def take_winners(bands: Array, winners: Array, out: Array, cells: Array) -> None:
+    """Copy the winning cells, of as many bands at once as there are first ``cells`` for."""
     columns = out.shape[1]
-    for i in range(0, len(out), len(starts) // columns):
-        here = slice(i, i + len(starts) // columns)
-        target = out[here].reshape(-1)
-        positions = laid_out(_Desk, len(target), columns, out.dtype).find(winners[here], starts)
-        # none is outside; where NumPy is to refuse such a one, it takes into a buffer first
-        pairs[here].reshape(-1).take(positions, out=target, mode="wrap")
+    step = len(cells) // columns
+    for i in range(0, len(out), step):
+        some = slice(i, i + step)
+        destination = out[some].reshape(-1)
+        b = buffer_set(_Buffers, len(destination), columns, out.dtype)
+        positions = b.find(winners[some], cells)
+        # no position is outside; with mode="raise" NumPy would copy through a buffer
+        bands[some].reshape(-1).take(positions, out=destination, mode="wrap")
 
 
-class _Desk:
-    """Where the positions of a block's winners are found; its values may be copied there too."""
+class _Buffers:
+    """Scratch buffers for the positions of a chunk's winners, and for its values."""
 
     def __init__(self, count: int, columns: int, dtype: "np.dtype[Any]") -> None:
         offset = np.min_scalar_type(2 * columns + 1)
         sizes = np.dtype(np.intp).itemsize, dtype.itemsize, offset.itemsize, 1
-        positions, values, offsets, self.cells = scratch(*(count * size for size in sizes))
+        positions, values, offsets, self.winners = buffers(*(count * size for size in sizes))
         self.positions, self.values = positions.view(np.intp), values.view(dtype)
-        self.offsets, self.row_below = offsets.view(offset), offset.type(2 * columns - 2)
+        #: Winner 2 is the first cell of the next row, ``2 * columns`` after winner 0.
+        self.offsets, self.more_if_lower = offsets.view(offset), offset.type(2 * columns - 2)
 
-    def find(self, winners: Array, starts: Array) -> Array:
-        """Flat positions of winners, whose low two bits count, in windows that begin there."""
-        cells, offsets = np.bitwise_and(winners.reshape(-1), 3, out=self.cells), self.offsets
-        np.right_shift(cells, 1, out=offsets)
-        np.multiply(offsets, self.row_below, out=offsets)
-        np.add(offsets, cells, out=offsets)
+    def find(self, winners: Array, cells: Array) -> Array:
+        """Flat positions of winners, of which the low two bits count, in tiles of first ``cells``.
+
+        The offset of winner w is ``w + (w >> 1) * (2 * columns - 2)``.
+        """
+        winners = np.bitwise_and(winners.reshape(-1), 3, out=self.winners)
+        offsets = self.offsets
+        np.right_shift(winners, 1, out=offsets)
+        np.multiply(offsets, self.more_if_lower, out=offsets)
+        np.add(offsets, winners, out=offsets)
         self.positions[...] = offsets
-        return np.add(self.positions, starts[: len(cells)], out=self.positions)
+        return np.add(self.positions, cells[: len(winners)], out=self.positions)
 
 
 @lru_cache(maxsize=8)
-def starts_of(rows: int, columns: int) -> Array:
-    """Flat positions where the windows of so many pairs of rows begin."""
-    row, column = np.arange(rows, dtype=np.intp), np.arange(columns, dtype=np.intp)
-    return ((row * (4 * columns))[:, np.newaxis] + 2 * column).reshape(-1)
+def first_cells(bands: int, columns: int) -> Array:
+    """Flat positions of the first cells of all tiles in so many bands."""
+    band, column = np.arange(bands, dtype=np.intp), np.arange(columns, dtype=np.intp)
+    return ((band * (4 * columns))[:, np.newaxis] + 2 * column).reshape(-1)

@@ -1,5 +1,5 @@
-// The part of CUDA's header of the same name that the kernels use: conversions and bits, and no
-// arithmetic, which the kernels do in float. A copied __half keeps its bits.
+// The conversions of CUDA's header of the same name. There is no arithmetic: the kernels compute in
+// float. Copying a __half keeps its bits.
 #pragma once
 
 struct alignas(2) __half {

@@ -1,12 +1,12 @@
-// What a CUDA kernel needs of the device, for g++ on one host thread. The runner sets threadIdx and
-// blockIdx before each call, so a kernel runs one thread after the other: no barriers, no shared
-// memory, no warps; a kernel that uses them does not compile here. Atomics are plain code.
+// CUDA's built-in variables and functions for g++, on one host thread. The harness sets threadIdx and
+// blockIdx before each call, so a kernel runs one thread after the other. Kernels with barriers,
+// shared memory or warp intrinsics do not compile here. Atomics are plain code.
 //
-// nvrtc supplies more than this; the rest is added when a kernel needs it.
+// Add further functions of nvrtc when a kernel needs them.
 #pragma once
 
 #include <cmath>
-#include <math.h>  // brings the overloads for float into the global namespace, as CUDA has them
+#include <math.h>  // the overloads for float in the global namespace, as in CUDA
 #include <type_traits>
 
 #define __global__
@@ -26,7 +26,7 @@ static dim3 blockDim, gridDim;
 
 template <typename T> inline T __ldg(const T* address) { return *address; }
 
-// A cast of one type's bits to the other.
+// Reinterprets the bits of one type as another.
 template <typename To, typename From> inline To emulated_bits(From from) {
     static_assert(sizeof(To) == sizeof(From), "as many bits");
     To to;
@@ -40,7 +40,7 @@ inline float __int_as_float(int x) { return emulated_bits<float>(x); }
 inline long long __double_as_longlong(double x) { return emulated_bits<long long>(x); }
 inline double __longlong_as_double(long long x) { return emulated_bits<double>(x); }
 
-// g++ runs with -ffp-contract=off and rounds to nearest even, so the plain operators are these.
+// With -ffp-contract=off and rounding to nearest even, the plain operators are equivalent.
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
@@ -65,8 +65,8 @@ inline long long max(long long a, long long b) { return a < b ? b : a; }
 inline unsigned long long min(unsigned long long a, unsigned long long b) { return b < a ? b : a; }
 inline unsigned long long max(unsigned long long a, unsigned long long b) { return a < b ? b : a; }
 
-// Each returns the old value. Overloads, not templates: only what CUDA has, as CUDA has it. The sum
-// wraps, as the hardware's does.
+// Each returns the old value. Overloads instead of templates, so that only CUDA's types are accepted.
+// Integer sums wrap, as on the hardware.
 #define EMULATED_ATOMIC(type, name, next)               \
     inline type name(type* address, type value) {       \
         const type old = *address;                      \

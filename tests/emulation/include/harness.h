@@ -1,9 +1,9 @@
-// Runs a kernel's threads one after the other, and says what parameters it takes. Included behind
-// the kernel's code, by the file that names the kernel.
+// Runs a kernel's threads one after the other, and describes its parameters. Included after the
+// kernel's code, by the file that names the kernel.
 #pragma once
 
 struct EmulatedParameter {
-    int pointer;    // 1 for a pointer; kind and size are then its pointee's
+    int pointer;    // 1 for a pointer; kind and size are then those of its pointee
     int constant;   // 1 for a pointer to const
     int kind;       // 'b' bool, 'i' signed, 'u' unsigned, 'f' float (half included), 'V' other
     int size;       // 0 for void
@@ -50,7 +50,7 @@ template <typename... P> struct EmulatedKernel {
     template <int... N> void call(void* const* args, EmulatedNumbers<N...>) const {
         kernel(*static_cast<typename std::remove_cv<P>::type*>(args[N])...);
     }
-    // `order` holds a number for each thread of the grid; null means in order.
+    // `order` has one number per thread of the grid; null means in order.
     void run(void* const* args, const unsigned* order, long long first, long long count,
              const unsigned* grid, const unsigned* block) const {
         gridDim = {grid[0], grid[1], grid[2]};

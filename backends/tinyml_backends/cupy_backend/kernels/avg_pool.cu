@@ -1,7 +1,8 @@
-// Average pooling and its gradient, term by term in row-major order.
+// Average pooling and its gradient. Terms are added in row-major order.
 #include "common.cuh"
 
-// Which cells a mean is divided by: those in [low, high) of each axis, or `divisor` if it is not 0.
+// The divisor of a mean: `divisor` if it is not 0, else the number of window cells at positions
+// [low, high) along each axis.
 template <typename I> struct Counted {
     I low[3], high[3];
     long long divisor;
@@ -21,7 +22,7 @@ __device__ inline long long divisor_of(
     return cells;
 }
 
-// N neighbouring channels a thread; 1 where channels come first.
+// Each thread handles N adjacent channels; N is 1 if channels come first.
 template <typename T, typename I, int N>
 __global__ void avg_pool(
     const T* __restrict__ x, T* __restrict__ out, Geometry<I> g, Counted<I> counted) {
@@ -54,7 +55,7 @@ __global__ void avg_pool(
     }
 }
 
-// Each input cell adds the divided gradients of the windows that cover it.
+// One input cell per thread: the sum of the divided gradients of the windows that cover it.
 template <typename T, typename I, int N>
 __global__ void avg_pool_gradient(
     const T* __restrict__ gradient, T* __restrict__ out, Geometry<I> g, Counted<I> counted) {

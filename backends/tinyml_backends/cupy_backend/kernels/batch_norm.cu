@@ -1,32 +1,32 @@
-// Batch normalisation of images (samples, channels, pixels): sums over samples and pixels in parts,
-// which the array library adds up, and the elementwise chains in one pass each.
+// Batch normalisation of images (samples, channels, pixels): partial sums over samples and pixels,
+// which CuPy adds up, and the elementwise operations in one pass each.
 #include "common.cuh"
 
 template <typename I> struct Images {
-    I channels, parts, per_channel;  // per_channel = samples * pixels
-    Divisor<I> pixels, part_count, channel_count;
+    I per_channel;  // samples * pixels
+    Divisor<I> pixels, partials, channels;
 
-    // Flat position of element `e` of a channel, counted over samples and pixels.
+    // Flat index of element `e` of a channel; elements are numbered over samples and pixels.
     __device__ I flat(I channel, I e) const {
         const I sample = pixels.quotient(e);
-        return (sample * channels + channel) * pixels.value + e - sample * pixels.value;
+        return (sample * channels.value + channel) * pixels.value + e - sample * pixels.value;
     }
     __device__ I channel_of(I flat) const {
         const I image = pixels.quotient(flat);
-        return image - channel_count.quotient(image) * channels;
+        return image - channels.quotient(image) * channels.value;
     }
 };
 
-// Squared distances from the channel's mean, (channels, parts). Part p of a channel takes elements
-// p, p + parts, ..., so that neighbouring threads read neighbouring elements.
+// Partial sums of squared deviations from the channel's mean, (channels, partials). Partial sum p
+// of a channel takes elements p, p + partials, ..., so that loads of adjacent threads coalesce.
 template <typename T, typename I>
 __global__ void squared_deviations(
     const T* __restrict__ x, const T* __restrict__ mean, T* __restrict__ sums, Images<I> images) {
-    const I count = images.channels * images.parts;
+    const I count = images.channels.value * images.partials.value;
     for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
-        const I channel = images.part_count.quotient(i);
+        const I partials = images.partials.value, channel = images.partials.quotient(i);
         T sum = 0;
-        for (I e = i - channel * images.parts; e < images.per_channel; e += images.parts) {
+        for (I e = i - channel * partials; e < images.per_channel; e += partials) {
             const T deviation = x[images.flat(channel, e)] - mean[channel];
             sum += deviation * deviation;
         }
@@ -47,16 +47,16 @@ __global__ void normalize(
     }
 }
 
-// Sums of the gradient, and of the gradient times the normalised input, each (channels, parts).
+// Partial sums of the gradient and of gradient * normalized, each (channels, partials).
 template <typename T, typename I>
 __global__ void gradient_sums(
     const T* __restrict__ gradient, const T* __restrict__ normalized, T* __restrict__ sums,
     T* __restrict__ products, Images<I> images) {
-    const I count = images.channels * images.parts;
+    const I count = images.channels.value * images.partials.value;
     for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
-        const I channel = images.part_count.quotient(i);
+        const I partials = images.partials.value, channel = images.partials.quotient(i);
         T sum = 0, product = 0;
-        for (I e = i - channel * images.parts; e < images.per_channel; e += images.parts) {
+        for (I e = i - channel * partials; e < images.per_channel; e += partials) {
             const I at = images.flat(channel, e);
             sum += gradient[at];
             product += gradient[at] * normalized[at];
@@ -66,7 +66,7 @@ __global__ void gradient_sums(
     }
 }
 
-// The gradient less its mean and less its share along the normalised input, times the slope.
+// (gradient - normalized * share - mean) * slope, with one share, mean and slope per channel.
 template <typename T, typename I>
 __global__ void normalize_gradient(
     const T* __restrict__ gradient, const T* __restrict__ normalized, const T* __restrict__ mean,

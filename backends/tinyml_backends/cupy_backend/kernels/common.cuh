@@ -1,16 +1,16 @@
-// What all kernels share: element types, packs of neighbours, exact fast division, the geometry.
+// Shared by all kernels: element types, packs of adjacent elements, exact fast division, geometry.
 //
-// Pattern of every kernel: one thread makes one result (or one pack of neighbouring results) at a
-// time and strides over the grid, so that any grid is right. It gathers what it needs and writes
-// each of its results once; no two threads write the same place.
+// Pattern of every kernel: in each step of a grid-stride loop a thread computes one result, or one
+// pack of adjacent results, so any grid size is correct. It gathers its inputs and writes each
+// result once; no two threads write the same address.
 //
-// An array is (planes, input[0], input[1], input[2], channels); one or two spatial axes are three
-// whose first lengths are 1, and where channels come first they count as planes and `channels` is 1.
+// An array is (planes, input[0], input[1], input[2], channels). With one or two spatial axes the
+// first lengths are 1. If channels come first, they count as planes and `channels` is 1.
 // I is the type of all index arithmetic: int, or long long for arrays of 2**31 elements or more.
 
 #ifdef __CUDACC_RTC__
-// float16 and the two conversions that the hardware has. CUDA's own header would bring them too, but
-// need not be there where CuPy runs.
+// float16 and its two hardware conversions. cuda_fp16.h has them too, but CuPy runs on machines
+// without CUDA's headers.
 struct Half {
     unsigned short bits;
 };
@@ -25,7 +25,7 @@ __device__ inline Half to_half(float value) {
     return result;
 }
 #else
-#include <cuda_fp16.h>  // of the emulation
+#include <cuda_fp16.h>  // the emulation's header
 using Half = __half;
 __device__ inline float number(Half value) { return __half2float(value); }
 __device__ inline Half to_half(float value) { return __float2half_rn(value); }
@@ -33,34 +33,34 @@ __device__ inline Half to_half(float value) { return __float2half_rn(value); }
 
 template <typename T> __device__ inline T number(T value) { return value; }
 
-// Sums are kept in Sum<T>::type: float16 in float32, the others in themselves.
+// Type of sums: float for float16, T for the others.
 template <typename T> struct Sum { using type = T; };
 template <> struct Sum<Half> { using type = float; };
 
 template <typename T> __device__ inline T rounded(typename Sum<T>::type sum) { return sum; }
 template <> __device__ inline Half rounded<Half>(float sum) { return to_half(sum); }
 
-// All bits zero: +0.0.
+// +0.0 (all bits zero).
 template <typename T> __device__ inline T zero() { return T{}; }
 
-// N neighbours that are loaded and stored at once: 16 bytes of T, or fewer of the winners' type.
+// N adjacent elements, loaded or stored in one access: 16 bytes of T, or fewer of W.
 template <typename T, int N> struct alignas(sizeof(T) * N) Pack {
     T at[N];
 };
 
 template <int N, typename T, typename I>
-__device__ inline Pack<T, N> load(const T* __restrict__ from, I index) {
-    return *reinterpret_cast<const Pack<T, N>*>(from + index);
+__device__ inline Pack<T, N> load(const T* __restrict__ source, I index) {
+    return *reinterpret_cast<const Pack<T, N>*>(source + index);
 }
 
 template <int N, typename T, typename I>
-__device__ inline void store(T* __restrict__ to, I index, const Pack<T, N>& pack) {
-    *reinterpret_cast<Pack<T, N>*>(to + index) = pack;
+__device__ inline void store(T* __restrict__ destination, I index, const Pack<T, N>& pack) {
+    *reinterpret_cast<Pack<T, N>*>(destination + index) = pack;
 }
 
-// Division of 0 <= n < 2**31 by a number known before the launch, as a multiplication: Granlund and
-// Montgomery, "Division by Invariant Integers using Multiplication", PLDI 1994. The host computes
-// factor and shift.
+// Division of 0 <= n < 2**31 by an invariant number, with a multiplication and a shift (Granlund
+// and Montgomery, "Division by Invariant Integers using Multiplication", PLDI 1994). The host
+// computes factor and shift.
 template <typename I> struct Divisor;
 
 template <> struct Divisor<int> {
@@ -81,7 +81,7 @@ template <> struct Divisor<long long> {
     __device__ long long quotient(long long n) const { return n / value; }
 };
 
-// A stack of planes and the windows on it.
+// A stack of planes and its windows.
 template <typename I> struct Geometry {
     I planes;
     Divisor<I> channels;
@@ -90,9 +90,9 @@ template <typename I> struct Geometry {
     Divisor<I> size[3];
     Divisor<I> stride[3];
     Divisor<I> dilation[3];
-    I before[3];  // padding in front of each axis; negative where the windows leave cells over
-    I extent[3];  // input cells from a window's first to its last, both included
-    I reach[3];   // how many windows in front of the last one may cover the same cell
+    I before[3];  // padding before each axis; negative if the first window starts after cell 0
+    I extent[3];  // (size - 1) * dilation + 1
+    I reach[3];   // (extent - 1) / stride: windows before the last one that may cover the same cell
 
     __device__ I inputs() const {
         return planes * input[0].value * input[1].value * input[2].value * channels.value;
@@ -100,7 +100,7 @@ template <typename I> struct Geometry {
     __device__ I outputs() const {
         return planes * output[0].value * output[1].value * output[2].value * channels.value;
     }
-    // Input position of a window's cell 0; negative inside the padding.
+    // Input position of a window's cell 0; negative in the padding.
     __device__ I start(int axis, I output_position) const {
         return output_position * stride[axis].value - before[axis];
     }
@@ -109,29 +109,29 @@ template <typename I> struct Geometry {
     }
 };
 
-// Cells of a window along one axis: first ... stop - 1.
+// Cells [first, stop) of a window along one axis.
 template <typename I> struct Cells {
     I first, stop;
 };
 
-// Cells that stand in [low, high) where the window's cell 0 stands at `start`.
+// Cells at positions [low, high) of a window whose cell 0 is at position `start`.
 template <typename I>
 __device__ inline Cells<I> cells_between(
     const Geometry<I>& g, int axis, I start, I low, I high) {
     const Divisor<I>& step = g.dilation[axis];
-    const I behind = start < high ? step.quotient(high - 1 - start) + 1 : 0;
+    const I stop = start < high ? step.quotient(high - 1 - start) + 1 : 0;
     return {
         start < low ? step.quotient(low - start + step.value - 1) : 0,
-        behind < g.size[axis].value ? behind : g.size[axis].value};
+        stop < g.size[axis].value ? stop : g.size[axis].value};
 }
 
-// Cells inside the input of a window at an output position.
+// Cells of the window at an output position that are inside the input.
 template <typename I>
 __device__ inline Cells<I> cells_inside(const Geometry<I>& g, int axis, I output) {
     return cells_between(g, axis, g.start(axis, output), (I)0, g.input[axis].value);
 }
 
-// Where an element of an array stands.
+// Coordinates of an element.
 template <typename I> struct Place {
     I plane, at[3], channel;
 };
@@ -158,8 +158,8 @@ __device__ inline I flat_of(
         * channels.value + channel;
 }
 
-// The windows that cover an input position along one axis: candidates first ... last, ascending,
-// of which each must still be asked `cell_of`.
+// Windows first ... last along one axis that may cover an input position; with dilation or gaps
+// between windows not all of them do, so `cell_of` decides.
 template <typename I> struct Covering {
     I first, last;
 };
@@ -168,13 +168,13 @@ template <typename I>
 __device__ inline Covering<I> covering(const Geometry<I>& g, int axis, I position) {
     const I shifted = position + g.before[axis];
     if (shifted < 0) return {0, -1};
-    const I newest = g.stride[axis].quotient(shifted);
-    const I last = newest < g.output[axis].value ? newest : g.output[axis].value - 1;
-    const I first = newest - g.reach[axis];
+    const I latest = g.stride[axis].quotient(shifted);
+    const I last = latest < g.output[axis].value ? latest : g.output[axis].value - 1;
+    const I first = latest - g.reach[axis];
     return {first < 0 ? 0 : first, last};
 }
 
-// Number along one axis of the cell with which window `output` covers `position`, or -1.
+// Cell of window `output` at input position `position` along one axis, or -1 if there is none.
 template <typename I>
 __device__ inline I cell_of(const Geometry<I>& g, int axis, I position, I output) {
     const I distance = position - g.start(axis, output);

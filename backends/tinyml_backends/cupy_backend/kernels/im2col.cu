@@ -1,13 +1,13 @@
-// Images (N, C, ...) to columns and back, both by gathering.
+// Images (N, C, ...) to columns and back.
 //
-// Columns are (N, C, cells, outputs) for the matrix products of convolution, or, with SAMPLES_LAST,
-// (C, cells, outputs, N). The geometry's planes are the N * C images.
+// Columns are (N, C, cells, outputs), or with SAMPLES_LAST (C, cells, outputs, N). The planes of
+// the geometry are the N * C images.
 #include "common.cuh"
 
 template <typename I> struct Columns {
     Divisor<I> samples, image_channels, cells;
 
-    // Flat position of a column's entry.
+    // Flat index of an entry of the columns.
     template <bool SAMPLES_LAST>
     __device__ I flat(const Geometry<I>& g, I plane, I cell, I a, I b, I c) const {
         const I sample = image_channels.quotient(plane);
@@ -45,7 +45,7 @@ __global__ void im2col(
     }
 }
 
-// Window along one axis whose cell `cell` stands at `position`, or -1.
+// Window along one axis whose cell `cell` is at `position`, or -1 if there is none.
 template <typename I>
 __device__ inline I window_at(const Geometry<I>& g, int axis, I position, I cell) {
     const I distance = position + g.before[axis] - cell * g.dilation[axis].value;
@@ -54,8 +54,8 @@ __device__ inline I window_at(const Geometry<I>& g, int axis, I position, I cell
     return window * g.stride[axis].value == distance && window < g.output[axis].value ? window : -1;
 }
 
-// With ADD the entries of a cell are summed in ascending order of the columns' rows; without, the
-// last one is taken.
+// With ADD, the entries of an input cell are summed in ascending order of the columns' rows;
+// without it, the last one is stored.
 template <typename T, typename I, bool SAMPLES_LAST, bool ADD>
 __global__ void col2im(
     const T* __restrict__ cols, T* __restrict__ out, Geometry<I> g, Columns<I> columns) {
@@ -64,7 +64,7 @@ __global__ void col2im(
         const Place<I> p = place_of(i, g.input, g.channels);
         typename Sum<T>::type total = 0;
         T last = zero<T>();
-        I row = 0;  // number of the window's cell at the start of a row
+        I row = 0;  // first cell of the window's current row
         for (I cell_a = 0; cell_a < g.size[0].value; ++cell_a) {
             const I a = window_at(g, 0, p.at[0], cell_a);
             for (I cell_b = 0; cell_b < g.size[1].value; ++cell_b, row += g.size[2].value) {

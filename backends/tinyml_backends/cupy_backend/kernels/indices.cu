@@ -1,7 +1,7 @@
-// Indices from outside to winners, every one of them checked.
+// Indices of the user to winners; every index is checked.
 #include "common.cuh"
 
-// What an index counts: the cells of its window, or of a plane whose last or first axis is fastest.
+// What an index numbers: cells of its window, or of a plane whose last or first axis is fastest.
 enum Counts { WINDOW, PLANE, PLANE_FIRST_AXIS_FASTEST };
 
 // index = plane * of_plane + channel * of_channel + pitch * (position in the plane)
@@ -10,7 +10,7 @@ template <typename I> struct Flat {
     Divisor<I> pitch;
 };
 
-// `first_bad` gets the position of the first index that names no input cell of its own window.
+// `first_bad` receives the position of the first index that is not an input cell of its own window.
 template <typename W, typename I, int COUNTS>
 __global__ void winners_from_indices(
     const long long* __restrict__ indices, W* __restrict__ winners,

@@ -1,10 +1,11 @@
 // Max-unpooling by winners, and the gradient of max-pooling, which is the same with sums.
 //
-// Each input cell asks the windows that cover it, in row-major order, whether they chose it. So it
-// is written once and needs no atomics; winners that point nowhere are never chosen.
+// Each thread visits the windows that cover its input cell, in row-major order, and takes the
+// values of those whose winner it is. So each cell is written once, without atomics, and an invalid
+// winner matches no cell.
 #include "common.cuh"
 
-// What a cell holds after the windows that chose it: the last one's value, or their sum from +0.0.
+// Result of an input cell: the last value taken, or with SUM the sum of the values from +0.0.
 template <typename T, bool SUM> struct Cell;
 
 template <typename T> struct Cell<T, false> {
@@ -19,7 +20,7 @@ template <typename T> struct Cell<T, true> {
     __device__ T result() const { return rounded<T>(value); }
 };
 
-// Any window, overlapping or not. N neighbouring channels a thread; 1 where channels come first.
+// Any window. Each thread handles N adjacent channels; N is 1 if channels come first.
 template <typename T, typename W, typename I, int N, bool SUM>
 __global__ void max_unpool(
     const T* __restrict__ y, const W* __restrict__ winners, T* __restrict__ out, Geometry<I> g) {
@@ -57,10 +58,10 @@ __global__ void max_unpool(
     }
 }
 
-// Channels first, windows two cells wide that tile each row exactly and overlap along no axis: a
-// thread writes N cells (16 bytes) of a row from its N / 2 windows.
+// Channels first, windows two cells wide that tile each row and do not overlap along any axis: each
+// thread writes N adjacent cells (16 bytes) of a row from N / 2 windows.
 template <typename T, typename W, typename I, int N, bool SUM>
-__global__ void max_unpool_pairs(
+__global__ void max_unpool_width2(
     const T* __restrict__ y, const W* __restrict__ winners, T* __restrict__ out, Geometry<I> g) {
     const I count = g.inputs() / N;
     for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {

@@ -1,11 +1,11 @@
-// Gradient of max-unpooling: each window takes the gradient at the cell its winner names.
+// Gradient of max-unpooling: for each window, the gradient at its winner's cell.
 #include "common.cuh"
 
 template <typename I> __device__ inline I clamped(I position, I length) {
     return position < 0 ? 0 : position < length ? position : length - 1;
 }
 
-// Whether a window after `p`, in row-major order, chose the input cell `at` too.
+// Whether a window after `p`, in row-major order, has the input cell `at` as its winner too.
 template <typename W, typename I>
 __device__ bool overwritten(
     const W* __restrict__ winners, const Geometry<I>& g, const Place<I>& p, const I (&at)[3]) {
@@ -33,7 +33,7 @@ __device__ bool overwritten(
     return false;
 }
 
-// With LAST, for overlapping windows: 0 for a value that a later window overwrote.
+// With LAST (overlapping windows), the result is 0 if a later window overwrote the value.
 template <typename T, typename W, typename I, bool LAST>
 __global__ void max_unpool_gradient(
     const T* __restrict__ gradient, const W* __restrict__ winners, T* __restrict__ out,
@@ -41,7 +41,7 @@ __global__ void max_unpool_gradient(
     const I count = g.outputs();
     for (I i = first_thread<I>(); i < count; i += all_threads<I>()) {
         const Place<I> p = place_of(i, g.output, g.channels);
-        // a winner beyond the window is clamped before the arithmetic, so that nothing overflows
+        // An invalid winner is clamped first, so that the index arithmetic cannot overflow.
         const I cells = g.size[0].value * g.size[1].value * g.size[2].value;
         I rest = winners[i] < cells ? (I)winners[i] : cells - 1;
         I at[3];

@@ -1,4 +1,5 @@
-// One step of an optimizer in one pass, in place; the order of operations is the generic one's.
+// One step of an optimizer, in place and in one pass, with the order of operations of
+// generic/steps.py.
 #include "common.cuh"
 
 template <typename T, typename I>
@@ -12,7 +13,7 @@ __global__ void sgd(
     }
 }
 
-// rest = 1 - decay; rate and correction take away the bias of moments that start at zero.
+// rest is 1 - decay; rate and correction include the bias correction of the moments.
 template <typename T, typename I>
 __global__ void adam(
     T* __restrict__ tensor, const T* __restrict__ gradient, T* __restrict__ first,

@@ -1,8 +1,8 @@
-// Max-unpooling by indices that may name any cell of the plane, the last of a cell's writers wins:
-// first each value claims its cell, then each cell is written by its owner.
+// Max-unpooling by indices of any cell of the plane. Of several values for one cell the last one is
+// stored: the first kernel finds the last value of each cell, its owner; the second one copies it.
 #include "common.cuh"
 
-// `owner` starts at -1 everywhere. A bad index claims nothing; the first one's position is noted.
+// `owner` is initialised to -1. Bad indices are skipped; `first_bad` receives the first position.
 template <typename I>
 __global__ void claim_cells(
     const long long* __restrict__ indices, I* __restrict__ owner,

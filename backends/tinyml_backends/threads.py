@@ -1,0 +1,261 @@
+"""The pool of worker threads and the scheduler of all CPU backends.
+
+NumPy and compiled kernels release the GIL while they work, so that threads work on chunks of the
+arrays in parallel. Workers are daemon threads that are started at the first call that needs them
+and sleep between calls. A forked child has no workers and runs serially, as does a process that
+cannot start a thread.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import Context, copy_context
+from functools import cache
+from queue import SimpleQueue
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: ``spin(flag, seen)`` returns, without the GIL, soon after ``flag[0]`` is no longer ``seen``, or
+#: after some microseconds.
+Spin: TypeAlias = Callable[[NDArray[np.int64], int], object]
+
+VARIABLE = "TINYML_NUM_THREADS"
+
+_jobs: "SimpleQueue[_Job]" = SimpleQueue()
+_workers: list[threading.Thread] = []
+_lock = threading.Lock()
+_in_fork = False
+_blas_limits: Any = None
+_blas_users = 0
+#: The number of jobs that were given to workers which may spin.
+_posted = np.zeros(1, np.int64)
+
+
+def thread_count() -> int:
+    """How many threads may work at once: one in a forked child, else `configured_threads`."""
+    return 1 if _in_fork else configured_threads()
+
+
+@cache
+def configured_threads() -> int:
+    """``TINYML_NUM_THREADS``, else the number of CPUs this process may use.
+
+    Raises
+    ------
+    ValueError
+        If the variable holds no positive integer.
+    """
+    text = os.environ.get(VARIABLE, "")
+    if not text:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{VARIABLE} is {text!r}; it must be an integer of at least 1")
+    return int(text)
+
+
+def run(
+    work: Callable[[T], object],
+    chunks: Sequence[T],
+    threads: int | None = None,
+    spin: Spin | None = None,
+) -> None:
+    """Call ``work(chunk)`` for every chunk, in the caller and in workers.
+
+    Threads take the chunks in order, one at a time. Workers run in copies of the caller's context,
+    which holds NumPy's error state. After an error or an interrupt no further chunk begins. Chunks
+    that have begun are always finished when the call returns or raises. ``work`` may call `run`.
+
+    Parameters
+    ----------
+    work
+        Called with one chunk; it should release the GIL most of the time.
+    chunks
+        What ``work`` is called with.
+    threads
+        How many threads may work, at most `thread_count`, which is the default.
+    spin
+        Where given, a worker that is done spins before it sleeps, and so does a caller that waits.
+
+    Raises
+    ------
+    BaseException
+        The first error that ``work`` raised.
+    """
+    workers = min(len(chunks), thread_count(), threads or len(chunks)) - 1
+    if workers < 1 or (started := _start(workers)) < 1:
+        for chunk in chunks:
+            work(chunk)
+        return
+    job = _Job(work, chunks, spin)
+    try:
+        try:
+            for _ in range(min(workers, started)):
+                _jobs.put(job)
+            if spin:
+                _posted[0] += 1
+            job.work_in_caller()
+        finally:
+            job.close()
+    finally:  # an interrupt may come before the first close has begun
+        job.close()
+    error, job.error = job.error, None
+    try:
+        if error:
+            raise error
+    finally:
+        del error  # its traceback refers to this frame
+
+
+def run_in_order(
+    work: Callable[[T], R], chunks: Iterable[T], collect: Callable[[R], object]
+) -> None:
+    """`run`, and call ``collect`` with each result, in the order of the chunks.
+
+    One result is collected at a time, as soon as all before it are, so that few are held at once.
+    BLAS runs on one thread meanwhile: its own threads meet at a barrier in every matrix product and
+    spin there, which makes products of this size slower, and forty times slower when another
+    process uses one of the cores.
+    """
+    finished: dict[int, R] = {}
+    collected, lock = 0, threading.Lock()
+
+    def work_and_collect(numbered: tuple[int, T]) -> None:
+        nonlocal collected
+        result = work(numbered[1])
+        with lock:
+            finished[numbered[0]] = result
+            while collected in finished:
+                collect(finished.pop(collected))
+                collected += 1
+
+    with _one_blas_thread():
+        run(work_and_collect, list(enumerate(chunks)))
+
+
+class _Job:
+    """The chunks of one call, which threads take one by one."""
+
+    def __init__(
+        self, work: Callable[[Any], object], chunks: Iterable[Any], spin: Spin | None
+    ) -> None:
+        self.work: Callable[[Any], object] | None = work
+        self.chunks, self.spin = iter(chunks), spin
+        self.context: Context | None = copy_context()  # None once the job is closed
+        self.error: BaseException | None = None
+        self.lock, self.active_workers = threading.Lock(), 0
+        #: Held until the last active worker has left a closed job; then ``has_left`` is 1, too.
+        self.left, self.has_left = threading.Lock(), np.zeros(1, np.int64)
+        self.left.acquire()
+
+    def work_in_caller(self) -> None:
+        """Work on chunks until all are taken; an interrupt is raised at once."""
+        try:
+            self._work()
+        except Exception as error:
+            self._fail(error)
+
+    def work_in_worker(self) -> Spin | None:
+        """Work on chunks until all are taken, if the job is not closed; return ``spin``."""
+        with self.lock:
+            if self.context is None:
+                return None
+            self.active_workers += 1
+            context = self.context.copy()
+        try:
+            context.run(self._work)
+        except BaseException as error:
+            self._fail(error)
+        with self.lock:
+            self.active_workers -= 1
+            if self.context is None and not self.active_workers:
+                self.left.release()
+                self.has_left[0] = 1
+        return self.spin
+
+    def close(self) -> None:
+        """Begin no further chunk, wait for the active workers, and release the arrays."""
+        try:
+            with self.lock:
+                self.chunks, self.context = iter(()), None
+                workers = self.active_workers
+            if workers:
+                if self.spin:
+                    self.spin(self.has_left, 0)
+                self.left.acquire()
+            self.work = None
+        except BaseException:
+            self.close()
+            raise
+
+    def _work(self) -> None:
+        work, end = self.work, self
+        while work:
+            with self.lock:
+                chunk = next(self.chunks, end)
+            if chunk is end:
+                return
+            work(chunk)
+
+    def _fail(self, error: BaseException) -> None:
+        with self.lock:
+            self.error = self.error or error
+            self.chunks = iter(())
+
+
+def _start(count: int) -> int:
+    """Start workers until there are ``count``; return how many there are."""
+    if len(_workers) < count:
+        with _lock, suppress(RuntimeError):  # at the limit of threads, or at interpreter shutdown
+            while len(_workers) < count:
+                worker = threading.Thread(target=_serve, args=(_jobs,), name="tinyml", daemon=True)
+                worker.start()
+                _workers.append(worker)
+    return len(_workers)
+
+
+def _serve(jobs: "SimpleQueue[_Job]") -> None:
+    while True:
+        spin = jobs.get().work_in_worker()
+        posted = int(_posted[0])
+        if spin and jobs.empty():
+            spin(_posted, posted)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Limit BLAS to one thread; the last of several users restores the number before."""
+    global _blas_limits, _blas_users
+    with _lock:
+        if _blas_users == 0:
+            _blas_limits = _blas().limit(limits=1, user_api="blas")
+        _blas_users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _blas_users -= 1
+            if _blas_users == 0:
+                _blas_limits.restore_original_limits()
+
+
+def _after_fork() -> None:
+    """The parent's workers do not exist in a child, and its locks may be held."""
+    global _jobs, _workers, _lock, _in_fork, _blas_users
+    _jobs, _workers, _lock, _in_fork, _blas_users = SimpleQueue(), [], threading.Lock(), True, 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
