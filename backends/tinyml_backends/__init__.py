@@ -26,9 +26,6 @@ from tinyml_backends.selection import (
     use_backend,
 )
 
-#: An earlier name, until its callers have changed.
-home_of = owner_of
-
 __all__ = [
     "DTYPES",
     "Backend",
@@ -44,7 +41,6 @@ __all__ = [
     "backend_for",
     "backends",
     "current_backend",
-    "home_of",
     "owner_of",
     "register_backend",
     "resolve",

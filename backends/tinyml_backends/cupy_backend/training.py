@@ -26,7 +26,7 @@ class CupyTraining(CupyArrays):
     ) -> Array:
         """As `Backend.conv`."""
         arguments = x, weight, bias, window, groups
-        return conv.conv(self.xp, *arguments, copy=self._patches, piece_bytes=self.chunk_bytes)
+        return conv.conv(self.xp, *arguments, copy=self._patches, chunk_bytes=self.chunk_bytes)
 
     @on_device
     def conv_gradient(
@@ -37,7 +37,7 @@ class CupyTraining(CupyArrays):
             *(self.xp, gradient, x, weight, window, groups),
             copy=self._patches,
             add=self._add_patches,
-            piece_bytes=self.chunk_bytes,
+            chunk_bytes=self.chunk_bytes,
         )
 
     @on_device

@@ -1,6 +1,6 @@
-"""Convolution by matrix products of patches, a cache-sized piece of the image at a time.
+"""Convolution by matrix products of patches, a cache-sized chunk of the image at a time.
 
-The patches of a piece are copied into columns (im2col), multiplied and forgotten, so that a large
+The patches of a chunk are copied into columns (im2col), multiplied and released, so that a large
 image never has its whole column matrix in memory: that matrix is size² times the image.
 """
 
@@ -16,9 +16,8 @@ from tinyml_backends.generic.chunks import chunks
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty, zeros
 
-#: Bytes of the columns of one piece. They are written once and read by the matrix product at once.
-PIECE_BYTES = 1 << 21
-
+#: Bytes of the columns of one chunk: the matrix product reads them while they are in the cache.
+CHUNK_BYTES = 1 << 21
 
 #: Patches of some images, and their adjoint: `patches` and `add_patches`, or a backend's own.
 Patches: TypeAlias = Callable[[Array, Window], Array]
@@ -52,7 +51,7 @@ def conv(
     *,
     each: Each = in_turn,
     copy: Patches | None = None,
-    piece_bytes: int = PIECE_BYTES,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
     """Cross-correlation of ``x`` (N, C, …) with ``weight`` (F, C / groups, …)."""
     copy = copy or partial(patches, xp)
@@ -60,10 +59,10 @@ def conv(
     outputs = window.output_shape(x.shape[2:])
     out = empty(xp, (len(x), len(weight), *outputs), xp.result_type(x, weight))
 
-    def run(piece: _Piece) -> None:
-        target = out[piece.samples, :, piece.outputs]
-        cols = _columns(copy, x, piece, groups)
-        is_whole = target.shape[2] == outputs[0]  # whole samples: the product goes to its place
+    def run(chunk: _Chunk) -> None:
+        target = out[chunk.samples, :, chunk.outputs]
+        cols = _columns(copy, x, chunk, groups)
+        is_whole = target.shape[2] == outputs[0]  # whole samples: the product is written there
         place = target.reshape(len(target), groups, matrix.shape[1], -1) if is_whole else None
         product = xp.matmul(matrix, cols, out=place)
         if bias is not None:
@@ -71,7 +70,7 @@ def conv(
         if not is_whole:
             target[...] = product.reshape(target.shape)
 
-    each(run, _pieces(x, window, piece_bytes), lambda _: None)
+    each(run, _chunks(x, window, chunk_bytes), lambda _: None)
     return out
 
 
@@ -86,7 +85,7 @@ def conv_gradient(
     each: Each = in_turn,
     copy: Patches | None = None,
     add: AddPatches | None = None,
-    piece_bytes: int = PIECE_BYTES,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[Array, Array]:
     """Gradients of `conv` with respect to ``x`` and ``weight``."""
     copy, add = copy or partial(patches, xp), add or add_patches
@@ -94,52 +93,52 @@ def conv_gradient(
     transposed = xp.ascontiguousarray(matrix.swapaxes(1, 2))
     x_gradient = zeros(xp, x.shape, xp.result_type(gradient, weight))
 
-    def run(pieces: list[_Piece]) -> Array:
+    def run(of_sample: list[_Chunk]) -> Array:
         total = xp.zeros(matrix.shape, xp.result_type(gradient, x))
-        for piece in pieces:
-            part = gradient[piece.samples, :, piece.outputs]
-            part = part.reshape(len(part), groups, matrix.shape[1], -1)
-            cols = _columns(copy, x, piece, groups)
-            total += xp.matmul(part, cols.swapaxes(2, 3)).sum(0)
-            target = x_gradient[piece.samples, :, piece.rows]
-            shape = (*target.shape[:2], window.count, *piece.window.output_shape(target.shape[2:]))
-            add(xp.matmul(transposed, part).reshape(shape), target, piece.window)
+        for chunk in of_sample:
+            terms = gradient[chunk.samples, :, chunk.outputs]
+            terms = terms.reshape(len(terms), groups, matrix.shape[1], -1)
+            cols = _columns(copy, x, chunk, groups)
+            total += xp.matmul(terms, cols.swapaxes(2, 3)).sum(0)
+            target = x_gradient[chunk.samples, :, chunk.rows]
+            shape = (*target.shape[:2], window.count, *chunk.window.output_shape(target.shape[2:]))
+            add(xp.matmul(transposed, terms).reshape(shape), target, chunk.window)
         return total
 
-    # Neighbouring pieces of a sample share rows of the input, so one thread does all of a sample;
+    # Neighbouring chunks of a sample share rows of the input, so one thread does all of a sample;
     # the sums over samples are added in the order of the samples, whichever is finished first.
     weight_gradient = xp.zeros(matrix.shape, xp.result_type(gradient, x))
-    of_samples = groupby(_pieces(x, window, piece_bytes), key=lambda piece: piece.samples.start)
+    of_samples = groupby(_chunks(x, window, chunk_bytes), key=lambda chunk: chunk.samples.start)
     each(
         run,
-        [list(pieces) for _, pieces in of_samples],
+        [list(of_sample) for _, of_sample in of_samples],
         lambda total: xp.add(weight_gradient, total, out=weight_gradient),
     )
     return x_gradient, weight_gradient.reshape(weight.shape)
 
 
-class _Piece(NamedTuple):
+class _Chunk(NamedTuple):
     """Some samples and neighbouring rows of outputs, with the input rows they need."""
 
     samples: slice
     outputs: slice
     rows: slice
     window: Window
-    """What runs on ``rows``."""
+    """The window to run on ``rows`` alone."""
 
 
-def _pieces(x: Array, window: Window, piece_bytes: int) -> Iterator[_Piece]:
-    """Cut the outputs so that the columns of each piece take about ``piece_bytes``."""
+def _chunks(x: Array, window: Window, chunk_bytes: int) -> Iterator[_Chunk]:
+    """Divide the outputs so that the columns of each chunk take about ``chunk_bytes``."""
     samples, channels = x.shape[:2]
     height, *others = window.output_shape(x.shape[2:])
     row_bytes = channels * window.count * prod(others) * x.dtype.itemsize
-    for some, outputs in chunks(samples, height, row_bytes, piece_bytes):
-        yield _Piece(some, outputs, *window.inputs_for(outputs, x.shape[2:]))
+    for some, outputs in chunks(samples, height, row_bytes, chunk_bytes):
+        yield _Chunk(some, outputs, *window.inputs_for(outputs, x.shape[2:]))
 
 
-def _columns(copy: Patches, x: Array, piece: _Piece, groups: int) -> Array:
-    """Columns of a piece, (n, groups, C / groups · cells, outputs)."""
-    cols = copy(x[piece.samples, :, piece.rows], piece.window)
+def _columns(copy: Patches, x: Array, chunk: _Chunk, groups: int) -> Array:
+    """Columns of a chunk, (n, groups, C / groups · cells, outputs)."""
+    cols = copy(x[chunk.samples, :, chunk.rows], chunk.window)
     samples, channels, cells, *outputs = cols.shape
     return cols.reshape(samples, groups, channels // groups * cells, prod(outputs))
 
