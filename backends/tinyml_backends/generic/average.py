@@ -17,7 +17,6 @@ def avg_pool(
     count_include_pad: bool,
     divisor: int | None,
     out: Array | None = None,
-    *,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
     """Mean of each window: its cells added one at a time in row-major order, then divided."""
@@ -48,7 +47,6 @@ def avg_pool_gradient(
     count_include_pad: bool,
     divisor: int | None,
     out: Array | None = None,
-    *,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
     """Each window's gradient, divided, added to all of its cells in row-major order of windows."""

@@ -20,7 +20,6 @@ def winners_from_indices(
     convention: Convention,
     window: Window,
     input_shape: tuple[int, ...],
-    *,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[Array, int]:
     """Winners, and the flat position of the first bad index, or -1 where all are good."""

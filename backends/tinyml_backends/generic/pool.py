@@ -14,7 +14,6 @@ def max_pool(
     x: Array,
     window: Window,
     out: tuple[Array, Array] | None = None,
-    *,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[Array, Array]:
     """Maximum of each window, and the number of the cell that holds it."""

@@ -29,7 +29,6 @@ def max_unpool(
     input_shape: tuple[int, ...],
     duplicates: Duplicates,
     out: Array | None = None,
-    *,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
     """Each value at its winner's cell, zero elsewhere.
@@ -57,7 +56,6 @@ def max_pool_gradient(
     window: Window,
     input_shape: tuple[int, ...],
     out: Array | None = None,
-    *,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
     """Sum of the gradients of the windows that each input cell won, one at a time from +0.0.
@@ -90,7 +88,6 @@ def max_unpool_gradient(
     window: Window,
     duplicates: Duplicates,
     out: Array | None = None,
-    *,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
     """Gradient at each winner's cell; with "last", zero for a value that was overwritten."""
@@ -156,7 +153,6 @@ def first_duplicate(
     winners: Array,
     window: Window,
     input_shape: tuple[int, ...],
-    *,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[int, int, int] | None:
     """First cell that two windows chose: flat in the whole unpooled array, and the two windows.
@@ -201,7 +197,6 @@ def unpool_plane_indices(
     y: Array,
     indices: Array,
     input_shape: tuple[int, ...],
-    *,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[Array, int]:
     """Each value at any cell of its plane, where the last writer wins; first bad or -1."""
