@@ -1,11 +1,10 @@
 """Max-pooling of 2×2 tiles with NumPy, in chunks and threads.
 
-An even plane is a sequence of *bands*: two rows of cells, that is one row of tiles. A stack of
-planes may be divided after any band. A chunk is pooled along its rows first: NumPy reads two
-neighbouring cells as one integer of twice the width and narrows it to its low half, which is
-several times as fast as copying every second element. Then each row is compared with the next one.
-Every second comparison is of rows of different bands and is not used; leaving it out would cost
-more.
+Two rows of cells are one row of tiles, so that a stack of even planes may be divided between any
+two rows of tiles. A chunk is pooled along the rows of cells first: NumPy reads two neighbouring
+cells as one integer of twice the width and narrows it to its low half, which is several times as
+fast as copying every second element. Then each row is compared with the next one. Every second
+comparison is between different rows of tiles and is not used; leaving it out would cost more.
 """
 
 from typing import Any
@@ -31,7 +30,8 @@ def max_pool(
         shape += x.shape[window.axes + 1 :]
         out = empty(np, shape, x.dtype), empty(np, shape, window.winner_dtype)
     values, winners = out
-    if not is_2x2_tiling(window, x.shape[1:]) or x.dtype == np.float16:  # whose maximum is slow
+    is_slow = x.dtype == np.float16  # in NumPy's maximum
+    if is_slow or not is_2x2_tiling(window, x.shape[1:]):
 
         def pool_planes(chunk: slice) -> None:
             pool.max_pool(np, x[chunk], window, (values[chunk], winners[chunk]))
@@ -39,20 +39,20 @@ def max_pool(
         run(pool_planes, *chunks_of(len(x), x, GENERIC))
         return out
     columns = values.shape[-1]
-    bands = x.reshape(-1, 4 * columns)
+    tile_rows = x.reshape(-1, 4 * columns)
     values, winners = values.reshape(-1, columns), winners.reshape(-1, columns)
 
-    def pool_bands(chunk: slice) -> None:
-        _pool(np.ascontiguousarray(bands[chunk]), window, values[chunk], winners[chunk])
+    def pool_tiles(chunk: slice) -> None:
+        _pool(np.ascontiguousarray(tile_rows[chunk]), window, values[chunk], winners[chunk])
 
-    run(pool_bands, *chunks_of(len(bands), x))
+    run(pool_tiles, *chunks_of(len(tile_rows), x))
     return out
 
 
-def _pool(bands: Array, window: Window, values: Array, winners: Array) -> None:
+def _pool(tile_rows: Array, window: Window, values: Array, winners: Array) -> None:
     """Pool one chunk."""
-    b = buffer_set(_Buffers, bands.size // 2, values.shape[1], bands.dtype)
-    b.split(bands.reshape(-1))
+    b = buffer_set(_Buffers, tile_rows.size // 2, values.shape[1], tile_rows.dtype)
+    b.split(tile_rows.reshape(-1))
     np.greater(b.right, b.left, out=b.right_wins)
     np.maximum(b.right, b.left, out=b.right)  # from here on the maxima of neighbours in a row
     np.greater(b.lower, b.upper, out=b.lower_wins)
@@ -63,15 +63,15 @@ def _pool(bands: Array, window: Window, values: Array, winners: Array) -> None:
     np.maximum(b.winner_in_upper, b.is_lower, out=b.winners)
     values.reshape(-1).view(b.row)[...] = b.rows_of_maxima
     winners.reshape(-1).view(b.row_of_winners)[...] = b.rows_of_winners
-    if bands.dtype.kind == "f":
-        _correct_special_values(bands, window, values, winners, b.maxima[: values.size])
+    if tile_rows.dtype.kind == "f":
+        _correct_special_values(tile_rows, window, values, winners, b.maxima[: values.size])
 
 
 class _Buffers:
     """Scratch buffers for one chunk.
 
-    Element ``i`` of ``upper`` and ``lower`` is from one row and the next. Every second pair of rows
-    belongs to two bands; ``rows_of_maxima`` and ``rows_of_winners`` leave those out.
+    ``lower`` is ``upper`` one row further on. ``rows_of_maxima`` and ``rows_of_winners`` leave out
+    the comparisons between different rows of tiles.
     """
 
     def __init__(self, size: int, columns: int, dtype: "np.dtype[Any]") -> None:
@@ -104,16 +104,17 @@ class _Buffers:
 
 
 def _correct_special_values(
-    bands: Array, window: Window, values: Array, winners: Array, scratch: Array
+    tile_rows: Array, window: Window, values: Array, winners: Array, scratch: Array
 ) -> None:
     """Pool a chunk with NaNs again; where 0.0 may have met −0.0, copy the zero of the winner."""
     least = np.minimum.reduce(np.absolute(values.reshape(-1), out=scratch))
     if least > 0:
         return
-    bits, columns = bands.view(f"i{bands.itemsize}"), values.shape[1]
+    bits, columns = tile_rows.view(f"i{tile_rows.itemsize}"), values.shape[1]
     if np.isnan(least):
-        plane = bands.reshape(1, -1, 2 * columns)
+        plane = tile_rows.reshape(1, -1, 2 * columns)
         pool.max_pool(np, plane, window, (values[np.newaxis], winners[np.newaxis]))
     elif bits.min() == np.iinfo(bits.dtype).min:
-        cells = first_cells(-(-len(bands) // 12), columns)  # for all they would double the memory
-        take_winners(bands, winners, values, cells)
+        # a twelfth at a time: the positions of all would take as much memory as the chunk
+        cells = first_cells(-(-len(tile_rows) // 12), columns)
+        take_winners(tile_rows, winners, values, cells)

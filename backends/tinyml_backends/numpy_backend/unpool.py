@@ -60,11 +60,11 @@ def max_unpool(
         return out
     columns = y.shape[-1]
     y, winners = y.reshape(-1, columns), winners.reshape(-1, columns)
-    bands, chunks = out.reshape(-1, 4 * columns), chunks_of(len(y), out)
+    tile_rows, chunks = out.reshape(-1, 4 * columns), chunks_of(len(y), out)
     cells = first_cells(chunks.largest, columns)
 
-    def unpool_bands(chunk: slice) -> None:
-        values, destination = y[chunk].reshape(-1), bands[chunk].reshape(-1)
+    def unpool_tiles(chunk: slice) -> None:
+        values, destination = y[chunk].reshape(-1), tile_rows[chunk].reshape(-1)
         b = buffer_set(_Buffers, len(values), columns, y.dtype)
         positions = b.find(winners[chunk], cells)
         if duplicates == "sum":
@@ -72,7 +72,7 @@ def max_unpool(
         destination.fill(0)
         destination[positions] = values
 
-    run(unpool_bands, *chunks)
+    run(unpool_tiles, *chunks)
     return out
 
 
@@ -96,14 +96,14 @@ def max_unpool_gradient(
         return out
     columns = winners.shape[-1]
     winners, values = winners.reshape(-1, columns), out.reshape(-1, columns)
-    bands, chunks = gradient.reshape(-1, 4 * columns), chunks_of(len(winners), gradient)
+    tile_rows, chunks = gradient.reshape(-1, 4 * columns), chunks_of(len(winners), gradient)
     cells = first_cells(chunks.largest, columns)
-    run(lambda chunk: take_winners(bands[chunk], winners[chunk], values[chunk], cells), *chunks)
+    run(lambda chunk: take_winners(tile_rows[chunk], winners[chunk], values[chunk], cells), *chunks)
     return out
 
 
-def take_winners(bands: Array, winners: Array, out: Array, cells: Array) -> None:
-    """Copy the winning cells, of as many bands at once as there are first ``cells`` for."""
+def take_winners(tile_rows: Array, winners: Array, out: Array, cells: Array) -> None:
+    """Copy the winning cells, of as many rows of tiles at once as ``cells`` has."""
     columns = out.shape[1]
     step = len(cells) // columns
     for i in range(0, len(out), step):
@@ -112,7 +112,7 @@ def take_winners(bands: Array, winners: Array, out: Array, cells: Array) -> None
         b = buffer_set(_Buffers, len(destination), columns, out.dtype)
         positions = b.find(winners[some], cells)
         # no position is outside; with mode="raise" NumPy would copy through a buffer
-        bands[some].reshape(-1).take(positions, out=destination, mode="wrap")
+        tile_rows[some].reshape(-1).take(positions, out=destination, mode="wrap")
 
 
 class _Buffers:
@@ -141,7 +141,7 @@ class _Buffers:
 
 
 @lru_cache(maxsize=8)
-def first_cells(bands: int, columns: int) -> Array:
-    """Flat positions of the first cells of all tiles in so many bands."""
-    band, column = np.arange(bands, dtype=np.intp), np.arange(columns, dtype=np.intp)
-    return ((band * (4 * columns))[:, np.newaxis] + 2 * column).reshape(-1)
+def first_cells(rows: int, columns: int) -> Array:
+    """Flat positions of the first cells of all tiles in so many rows of tiles."""
+    row, column = np.arange(rows, dtype=np.intp), np.arange(columns, dtype=np.intp)
+    return ((row * (4 * columns))[:, np.newaxis] + 2 * column).reshape(-1)
