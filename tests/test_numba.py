@@ -1,4 +1,4 @@
-"""The compiled kernels: equal to the generic ones however they are cut, cached, and missing."""
+"""The compiled kernels: equal to the generic ones in chunks of any size, cached, and missing."""
 
 import os
 import shutil
@@ -30,11 +30,11 @@ def numba() -> Backend:
     return resolve("numba")
 
 
-@pytest.fixture(params=["as they come", "small chunks", "last rows first"])
-def cut(request, numba, monkeypatch):
-    """Kernels run as they come, or in chunks of few rows, in three threads, past the cache.
+@pytest.fixture(params=["usual chunks", "small chunks", "last rows first"])
+def chunked(request, numba, monkeypatch):
+    """Kernels run as usual; or in chunks of few rows, in three threads, with non-temporal stores.
 
-    Or from the end, a few rows at a time: none may write what belongs to rows behind its own.
+    Or from the end, a few rows at a time: none may write rows after its own.
     """
     from tinyml_backends import threads
     from tinyml_backends.numba_backend import backend, scheduling
@@ -54,14 +54,14 @@ def cut(request, numba, monkeypatch):
 
 
 @hypothesis.given(data=st.data())
-def test_the_bits_of_the_generic_kernels(cut, data):
+def test_the_bits_of_the_generic_kernels(chunked, data):
     spatial, geometry = data.draw(geometries())
     window = Window.of(len(spatial), **geometry)
     channels = data.draw(st.sampled_from([(), (), (1,), (3,)]))
-    same(cut, data, window, spatial, channels)
+    same(chunked, data, window, spatial, channels)
 
 
-#: Windows that have code of their own, and some that nearly have.
+#: Windows with kernels of their own, and some similar ones.
 COMMON = [
     Window.of(2, 2),
     Window.of(2, 3, 2, 1),
@@ -77,12 +77,12 @@ COMMON = [
 
 @pytest.mark.parametrize("channels", [(), (1,), (5,), (64,)], ids=str)
 @hypothesis.given(data=st.data())
-def test_the_bits_of_the_generic_kernels_on_the_common_windows(cut, data, channels):
+def test_the_bits_of_the_generic_kernels_on_the_common_windows(chunked, data, channels):
     window = data.draw(st.sampled_from(COMMON))
     before = st.integers(3, 9 if window.axes < 3 else 5)
     spatial = tuple(data.draw(before) for _ in range(window.axes - 1))
     spatial += (data.draw(st.integers(2, 40)),)
-    same(cut, data, window, spatial, channels)
+    same(chunked, data, window, spatial, channels)
 
 
 def same(backend, data, window, spatial, channels):
@@ -109,24 +109,26 @@ def same(backend, data, window, spatial, channels):
         check = assert_same_sums if summed else assert_same_bits
         check(getattr(backend, name)(*arguments), expected)
         memory = np.full(expected.size + 66, 77, expected.dtype)
-        out = memory[33:-33].reshape(expected.shape)  # not at a cache line's begin
+        start = data.draw(st.sampled_from([32, 33]))  # aligned for non-temporal stores, or not
+        end = start + expected.size
+        out = memory[start:end].reshape(expected.shape)
         assert getattr(backend, name)(*arguments, out=out) is out
         check(out, expected)
-        assert (memory[:33] == 77).all()
-        assert (memory[-33:] == 77).all()
+        assert (memory[:start] == 77).all()
+        assert (memory[end:] == 77).all()
 
 
 @pytest.mark.parametrize("at_end", [True, False], ids=["ends there", "begins there"])
 @pytest.mark.parametrize("channels", [(), (3,), (20,)], ids=str)
 @pytest.mark.parametrize("window", COMMON, ids=str)
-def test_nothing_outside_is_touched(cut, window, channels, at_end):
-    """Arrays lie beside memory that nobody may touch; what they hold is as from generic kernels."""
+def test_nothing_outside_is_touched(chunked, window, channels, at_end):
+    """Arrays lie next to protected memory; the results are those of the generic kernels."""
     spatial = ((4, 6, 44) if at_end else (5, 6, 45))[-window.axes :]
     x = np.random.default_rng(0).standard_normal((2, *spatial, *channels), np.float32)
     y, winners = GENERIC.max_pool(x, window)
     values, cells = guarded(0 * y, at_end), guarded(0 * winners, at_end)
     x = guarded(x, at_end)
-    cut.max_pool(x, window, out=(values, cells))
+    chunked.max_pool(x, window, out=(values, cells))
     assert_same_bits(values, y)
     assert_same_bits(cells, winners)
     values.reshape(-1)[::5] = -0.0
@@ -143,14 +145,14 @@ def test_nothing_outside_is_touched(cut, window, channels, at_end):
     ):
         expected = getattr(GENERIC, name)(*arguments)
         out = guarded(np.full_like(expected, 77), at_end)
-        getattr(cut, name)(*arguments, out=out)
+        getattr(chunked, name)(*arguments, out=out)
         assert_same_sums(out, expected)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_rows_that_end_with_the_array(numba, size, stride):
-    """Vectors read neither in front of the first nor behind the last element."""
+    """Vectors read neither before the first nor after the last element."""
     window = Window.of(1, size, stride)
     for length in range(3, 70):
         x = np.random.default_rng(length).standard_normal((1, length), np.float32)
@@ -174,7 +176,7 @@ LARGE = [
 
 @pytest.mark.parametrize(("window", "shape"), LARGE, ids=str)
 def test_large_stacks(numba, window, shape):
-    """Planes are cut into rows; each piece is large enough for a thread."""
+    """Planes are divided into rows; each chunk is large enough for a thread."""
     x = np.random.default_rng(0).integers(-9, 9, shape).astype(np.float32)
     spatial = x.shape[1 : window.axes + 1]
     y, winners = GENERIC.max_pool(x, window)
@@ -192,7 +194,7 @@ def test_large_stacks(numba, window, shape):
         assert_same_bits(getattr(numba, name)(*arguments), getattr(GENERIC, name)(*arguments))
 
 
-def test_results_that_are_not_aligned(cut):
+def test_results_that_are_not_aligned(chunked):
     """Their elements may lie in two cache lines."""
     window, x = Window.of(2, 2), np.random.default_rng(0).standard_normal((3, 8, 64), np.float32)
     y, winners = GENERIC.max_pool(x, window)
@@ -203,49 +205,58 @@ def test_results_that_are_not_aligned(cut):
 
     out = unaligned(y.shape), np.empty_like(winners)
     assert not out[0].flags.aligned
-    for array, expected in zip(cut.max_pool(x, window, out=out), (y, winners), strict=True):
+    for array, expected in zip(chunked.max_pool(x, window, out=out), (y, winners), strict=True):
         assert_same_bits(array, expected)
     for name, *arguments in (
         ("max_unpool", y, winners, window, x.shape[1:], "last"),
         ("max_unpool_gradient", x, winners, window, "last"),
     ):
         expected = getattr(GENERIC, name)(*arguments)
-        found = getattr(cut, name)(*arguments, out=unaligned(expected.shape))
+        found = getattr(chunked, name)(*arguments, out=unaligned(expected.shape))
         assert_same_bits(found, expected)
 
 
-def test_what_goes_past_the_cache(numba, monkeypatch):
-    """Large results, unless the system has to find and clear their memory first."""
+@pytest.mark.parametrize(
+    ("rows", "columns", "channels", "given", "expected"),
+    [
+        (8000, 2000, (), True, True),
+        (2000, 2000, (), True, False),
+        (8000, 2000, (), False, False),
+        (8000, 1000, (2,), True, False),
+        (8000, 2002, (), True, False),
+    ],
+    ids=["large", "small", "new", "channels last", "rows that start between 16 bytes"],
+)
+def test_what_is_written_with_non_temporal_stores(
+    numba, monkeypatch, rows, columns, channels, given, expected
+):
     from tinyml_backends.numba_backend import backend
 
-    window, seen = Window.of(2, 2), []
+    seen = []
     monkeypatch.setattr(backend, "run", lambda kernel, arguments, *_: seen.append(arguments[-1]))
-    for rows, given, expected in ((2000, True, False), (8000, True, True), (8000, False, True)):
-        x, y = np.empty((1, rows, 2000), np.float32), np.empty((1, rows // 2, 1000), np.float32)
-        winners = np.empty(y.shape, np.uint8)
-        numba.max_pool(x, window, out=(y, winners) if given else None)
-        numba.max_unpool_gradient(x, winners, window, "last", out=y if given else None)
-        numba.max_unpool(y, winners, window, x.shape[1:], "last", out=x if given else None)
-        unpooled = expected and (given or x.nbytes < backend.MAPPED_BYTES)
-        assert seen == [expected, expected, unpooled]
-        seen.clear()
+    x = np.empty((1, rows, columns, *channels), np.float32)
+    y = np.empty((1, rows // 2, columns // 2, *channels), np.float32)
+    winners = np.empty(y.shape, np.uint8)
+    spatial = x.shape[1:3]
+    numba.max_unpool(y, winners, Window.of(2, 2), spatial, "last", out=x if given else None)
+    assert seen == [(0,) if expected else ()]
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
-def test_plane_indices(cut, dtype):
+def test_plane_indices(chunked, dtype):
     rng = np.random.default_rng(0)
     y = rng.standard_normal((5, 4, 4), np.float32)
     indices = rng.integers(0, 16, y.shape).astype(dtype)  # many duplicates
-    out, first_bad = cut.unpool_plane_indices(y, indices, (5, 6))
+    out, first_bad = chunked.unpool_plane_indices(y, indices, (5, 6))
     expected, _ = GENERIC.unpool_plane_indices(y, indices, (5, 6))
     assert first_bad == -1
     assert_same_bits(out, expected)
     indices[3, 1, 2], indices[4, 0, 0] = 30, 31
-    assert cut.unpool_plane_indices(y, indices, (5, 6))[1] == 3 * 16 + 6
+    assert chunked.unpool_plane_indices(y, indices, (5, 6))[1] == 3 * 16 + 6
 
 
-def test_winners_that_were_overwritten_stay_inside(cut):
-    """Winners written through ``out`` are the caller's; whatever they hold, no memory is lost."""
+def test_winners_that_were_overwritten_stay_inside(chunked):
+    """A caller may overwrite winners given as ``out``; kernels stay inside their arrays."""
     for window, spatial, channels in (
         *((window, (9, 9), ()) for window in (COMMON[0], COMMON[1], Window.of(2, 3, 1, 2))),
         *((window, (5, 6, 45)[-window.axes :], ()) for window in COMMON),
@@ -256,12 +267,12 @@ def test_winners_that_were_overwritten_stay_inside(cut):
         winners[...] = np.random.default_rng(0).integers(0, 256, winners.shape)
         memory = np.full(x.size + 64, 77, np.float32)
         out = memory[32:-32].reshape(x.shape)
-        cut.max_unpool(y, winners, window, spatial, "last", out=out)
-        cut.max_pool_gradient(y, winners, window, spatial, out=out)
+        chunked.max_unpool(y, winners, window, spatial, "last", out=out)
+        chunked.max_pool_gradient(y, winners, window, spatial, out=out)
         assert (memory[:32] == 77).all()
         assert (memory[-32:] == 77).all()
         for rule in ("last", "sum"):
-            gradient = cut.max_unpool_gradient(x, winners, window, rule)
+            gradient = chunked.max_unpool_gradient(x, winners, window, rule)
             assert set(np.unique(gradient)) <= {0, 1}
 
 
@@ -269,14 +280,14 @@ CALLS = """
 import sys
 import numpy as np
 import tinyml
-from tinyml_backends.numba_backend import pairs
+from tinyml_backends.numba_backend import tiles_2x2
 
 x = np.arange(64, dtype=sys.argv[1]).reshape(1, 1, 8, 8)
 with tinyml.use_backend("numba"):
     y, switches = tinyml.max_pool(x, 2)
     assert y[0, 0, 0].tolist() == [9, 11, 13, 15], y
     assert tinyml.max_unpool(y, switches).sum() == y.sum()
-stats = pairs.max_pool.stats
+stats = tiles_2x2.max_pool.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
@@ -351,7 +362,7 @@ def test_a_changed_source_is_compiled_again(numba, site, tmp_path):
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     finished(start("f4", site, **cache))
     with (site / "tinyml_backends" / "numba_backend" / "compiled.py").open("a") as file:
-        file.write("\n# a helper that kernels of other files call\n")
+        file.write("\n# a comment\n")
     assert finished(start("f4", site, **cache)) == (0, 1)
 
 

@@ -1,4 +1,8 @@
-"""Kernels of average pooling and its gradient, for float32 and float64; arrays as in `pool`."""
+"""Kernels of average pooling and its gradient, for float32 and float64; arrays as in `pool`.
+
+The divisor of a window is the product of one element each of three vectors, ``counts``: see
+`plans.divisors`.
+"""
 
 from typing import Any
 
@@ -7,234 +11,154 @@ import numpy as np
 from tinyml_backends.numba_backend.compiled import at, compiled, inlined, put
 from tinyml_backends.numba_backend.rows import (
     corner_of,
-    fetch_cells_ahead,
+    expand_rows,
+    geometry,
     inside_along,
-    inside_of,
     load_cells,
-    reach_of,
-    row_at,
-    row_behind,
-    side_by_side,
+    reduce_rows,
     steps_of,
-    unpacked,
+    store_columns,
 )
 from tinyml_backends.numba_backend.unpool import touching
 from tinyml_backends.numba_backend.vectors import (
-    ONE,
     WIDE,
-    full,
+    add,
+    broadcast,
+    divide,
     load,
-    over,
-    plus,
+    prefetch,
     store,
-    store_zipped,
 )
 
 
 @compiled
 def avg_pool(
-    x: Any, out: Any, g: Any, spans: Any, n0: Any, n1: Any, n2: Any, start: int, stop: int
+    x: Any, out: Any, numbers: Any, spans: Any, counts: Any, fixed: Any, start: int, stop: int
 ) -> None:
-    """Sums from +0.0 in row-major order of the window, then divided by n0[·] · n1[·] · n2[·].
+    """Sums from +0.0 in row-major order of the window, then divided.
 
-    An item is a row of ``out``.
+    An item is a row of ``out``. With `plans.Fixed`, neighbouring windows are summed as vectors.
     """
-    d, h, w, c, od, oh, ow = g[0], g[1], g[2], g[3], g[4], g[5], g[6]
-    kd, kh, kw, sd, sh, sw = g[7], g[8], g[9], g[10], g[11], g[12]
-    pd, ph, pw, dd, dh, dw = g[13], g[14], g[15], g[16], g[17], g[18]
-    for row in range(start, stop):
-        plane, rest = row // (od * oh), row % (od * oh)
-        depth, height = rest // oh * sd - pd, rest % oh * sh - ph
-        to = row * ow * c
-        for i in range(to, to + ow * c):
-            put(out, i, out.dtype.type(0))
-        for i in range(kd):
-            z = depth + i * dd
-            for j in range(kh):
-                y = height + j * dh
-                if z < 0 or z >= d or y < 0 or y >= h:
-                    continue
-                for k in range(kw):
-                    low, high = spans[2 * k], spans[2 * k + 1]
-                    of = (((plane * d + z) * h + y) * w + k * dw - pw + low * sw) * c
-                    _add(x, of, sw, out, to + low * c, 1, c, high - low)
-        count = n0[rest // oh] * n1[rest % oh]
-        for o in range(ow):
-            divisor = out.dtype.type(count * n2[o])
-            for e in range(to + o * c, to + (o + 1) * c):
-                put(out, e, at(out, e) / divisor)
-
-
-@compiled
-def avg_pool_common(
-    x: Any,
-    out: Any,
-    g: Any,
-    spans: Any,
-    n0: Any,
-    n1: Any,
-    n2: Any,
-    down: Any,
-    across: Any,
-    apart: Any,
-    start: int,
-    stop: int,
-) -> None:
-    """As `avg_pool`, for common windows: neighbouring ones are summed side by side."""
-    g = unpacked(g)
-    c, ow, sw, steps, reach = g[3], g[6], g[12], steps_of(g), reach_of(g, apart)
-    n, group = side_by_side(g, spans)
-    row = row_at(start, g)
-    for number in range(start, stop):
-        first, behind = inside_of(row, g, spans)
-        of, to = corner_of(row, g)[2], number * ow * c
-        count = n0[row[1]] * n1[row[2]]
-        _average_each(x, out, g, row, to, count, n2, 0, first)
-        for o in range(first, behind, group):
-            divisor = full(WIDE, out, count * n2[o])
-            for v in range(0, n, len(WIDE)):
-                e = min(v, max(0, n - len(WIDE)))
-                cell, place = of + o * sw * c + e * len(apart), to + o * c + e
-                if cell + reach <= len(x) and place + len(WIDE) <= stop * ow * c:
-                    total = _sum(apart, x, cell, steps, g[7], down, across)
-                    store(out, place, over(total, divisor))
-                elif c == 1:
-                    last = min(behind, first + v + len(WIDE))
-                    _average_each(x, out, g, row, to, count, n2, first + v, last)
-                else:
-                    _average_each(x, out, g, row, to, count, n2, o, o + 1)
-        _average_each(x, out, g, row, to, count, n2, behind, ow)
-        row = row_behind(row, g)
+    g, arrays = geometry(numbers), (x, out, counts, spans)
+    reduce_rows(_average, _average_each, _divisors, arrays, g, spans, fixed, start, stop)
 
 
 @inlined
-def _sum(apart: Any, x: Any, of: int, steps: Any, depth: int, down: Any, across: Any) -> Any:
-    """Sums of the cells of neighbouring windows, ``of`` the first cell of the first one."""
-    total = full(WIDE, x, 0)
-    for i in range(depth):
-        for j in range(len(down)):
-            row = of + i * steps[0] + j * steps[1]
-            fetch_cells_ahead(WIDE, apart, x, row)
-            for k in range(len(across)):
-                total = plus(total, load_cells(WIDE, apart, x, row + k * steps[2]))
-    return total
+def _divisors(arrays: Any, row: Any) -> Any:
+    """The divisors of a row of windows: a factor of all, and the others by window."""
+    along_d, along_h, along_w = arrays[2]
+    return along_d[row.depth] * along_h[row.height], along_w
+
+
+@inlined
+def _average(arrays: Any, divisors: Any, g: Any, fixed: Any, o: int, cell: int, to: int) -> None:
+    """Average neighbouring windows, ``cell`` and ``to`` of the first of them."""
+    x, out, _, _ = arrays
+    step_d, step_h, step_w = steps_of(g)
+    total = broadcast(WIDE, x, 0)
+    for d in range(g.size_d):
+        for h in range(len(fixed.rows)):
+            first = cell + d * step_d + h * step_h
+            prefetch(WIDE, x, first, fixed.step)
+            for w in range(len(fixed.columns)):
+                total = add(total, load_cells(WIDE, fixed.step, x, first + w * step_w))
+    divisor = broadcast(WIDE, out, divisors[0] * divisors[1][o])
+    store(out, to, divide(total, divisor))
 
 
 @compiled
 def _average_each(
-    x: Any, out: Any, g: Any, row: Any, to: int, count: int, n2: Any, first: int, behind: int
+    arrays: Any, divisors: Any, g: Any, row: Any, to: int, first: int, end: int
 ) -> None:
-    """Some windows of a row, whose first output is ``to``."""
-    c, steps = g[3], steps_of(g)
-    front, top, corner = corner_of(row, g)
-    i0, i1 = inside_along(front, g[7], g[16], g[0])
-    j0, j1 = inside_along(top, g[8], g[17], g[1])
-    for o in range(first, behind):
-        k0, k1 = inside_along(o * g[12] - g[15], g[9], g[18], g[2])
-        of, divisor = corner + o * g[12] * c, out.dtype.type(count * n2[o])
-        for e in range(c):
-            total = out.dtype.type(0)
-            for i in range(i0, i1):
-                for j in range(j0, j1):
-                    for k in range(k0, k1):
-                        total += at(x, of + i * steps[0] + j * steps[1] + k * steps[2] + e)
-            put(out, to + o * c + e, total / divisor)
+    """Average a range of the windows of a row, whose first output is ``to``."""
+    x, out, _, spans = arrays
+    c, (step_d, step_h, step_w) = g.channels, steps_of(g)
+    d, h, corner = corner_of(row, g)
+    d0, d1 = inside_along(d, g.size_d, g.dilation_d, g.in_d)
+    h0, h1 = inside_along(h, g.size_h, g.dilation_h, g.in_h)
+    for i in range(to + first * c, to + end * c):
+        put(out, i, out.dtype.type(0))
+    for i in range(d0, d1):
+        for j in range(h0, h1):
+            for k in range(g.size_w):
+                low, high = max(first, spans[2 * k]), min(end, spans[2 * k + 1])
+                of = corner + i * step_d + j * step_h + k * step_w + low * g.stride_w * c
+                _add(x, of, g.stride_w, out, to + low * c, 1, c, high - low)
+    for o in range(first, end):
+        divisor = out.dtype.type(divisors[0] * divisors[1][o])
+        for i in range(to + o * c, to + (o + 1) * c):
+            put(out, i, at(out, i) / divisor)
 
 
 @compiled
 def avg_pool_gradient(
-    gradient: Any, out: Any, g: Any, spans: Any, n0: Any, n1: Any, n2: Any, start: int, stop: int
+    gradient: Any, out: Any, numbers: Any, spans: Any, counts: Any, start: int, stop: int
 ) -> None:
     """Each window's gradient, divided, added to its cells in row-major order of the windows.
 
     An item is a row of ``out``.
     """
-    d, h, w, c, od, oh, ow = g[0], g[1], g[2], g[3], g[4], g[5], g[6]
-    kd, kh, kw, sd, sh, sw = g[7], g[8], g[9], g[10], g[11], g[12]
-    pd, ph, pw, dd, dh, dw = g[13], g[14], g[15], g[16], g[17], g[18]
-    terms = np.empty(ow * c, out.dtype)
+    g, along_d, along_h, along_w = geometry(numbers), counts[0], counts[1], counts[2]
+    c, rows = g.channels, g.in_d * g.in_h
+    terms = np.empty(g.out_w * c, out.dtype)
     row = start
     while row < stop:  # the rows of one plane at a time
-        plane = row // (d * h)
-        before = plane * d * h
-        end = min(stop, before + d * h)
-        for i in range(row * w * c, end * w * c):
+        plane = row // rows
+        before = plane * rows
+        end = min(stop, before + rows)
+        for i in range(row * g.in_w * c, end * g.in_w * c):
             put(out, i, out.dtype.type(0))
-        z0, z1, y0, y1 = touching(g, row - before, end - before)
-        for z in range(z0, z1):
-            for v in range(y0, y1):
-                of = ((plane * od + z) * oh + v) * ow * c
-                count = n0[z] * n1[v]
-                for o in range(ow):
-                    divisor = out.dtype.type(count * n2[o])
+        d0, d1, h0, h1 = touching(g, row - before, end - before)
+        for d in range(d0, d1):
+            for h in range(h0, h1):
+                of = ((plane * g.out_d + d) * g.out_h + h) * g.out_w * c
+                for o in range(g.out_w):
+                    divisor = out.dtype.type(along_d[d] * along_h[h] * along_w[o])
                     for e in range(o * c, (o + 1) * c):
                         put(terms, e, at(gradient, of + e) / divisor)
-                for i in range(kd):
-                    for j in range(kh):
-                        to = z * sd - pd + i * dd, v * sh - ph + j * dh
-                        target = before + to[0] * h + to[1]
-                        if to[1] < 0 or to[1] >= h or target < row or target >= end:
+                for i in range(g.size_d):
+                    for j in range(g.size_h):
+                        z = d * g.stride_d - g.padding_d + i * g.dilation_d
+                        y = h * g.stride_h - g.padding_h + j * g.dilation_h
+                        target = before + z * g.in_h + y
+                        if y < 0 or y >= g.in_h or target < row or target >= end:
                             continue
-                        for k in range(kw - 1, -1, -1):  # the windows of a cell in ascending order
+                        # from the last column on, so that a cell's windows come in their order
+                        for k in range(g.size_w - 1, -1, -1):
                             low, high = spans[2 * k], spans[2 * k + 1]
-                            cell = (target * w + k * dw - pw + low * sw) * c
-                            _add(terms, low * c, 1, out, cell, sw, c, high - low)
+                            x = k * g.dilation_w - g.padding_w + low * g.stride_w
+                            cell = (target * g.in_w + x) * c
+                            _add(terms, low * c, 1, out, cell, g.stride_w, c, high - low)
         row = end
 
 
 @compiled
-def avg_pool_gradient_halves(
-    gradient: Any, out: Any, g: Any, n0: Any, n1: Any, n2: Any, start: int, stop: int
+def avg_pool_gradient_tiled(
+    gradient: Any, out: Any, numbers: Any, counts: Any, start: int, stop: int
 ) -> None:
-    """As `avg_pool_gradient`, for windows of two columns that lie side by side along all axes.
-
-    Each cell has one term, added to +0.0.
-    """
-    d, h, w, c, od, oh, ow, kd, kh = g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], g[8]
-    n = ow if c == 1 else c  # neighbours to treat side by side
-    ahead = 2 * len(WIDE) if c == 1 else c + len(WIDE)
-    for row in range(start, stop):
-        plane, z, v = row // (d * h), row // h % d, row % h
-        to, behind = row * w * c, row * w * c
-        if z < od * kd and v < oh * kh:
-            behind += 2 * ow * c
-            begin = ((plane * od + z // kd) * oh + v // kh) * ow * c
-            divisor = n0[z // kd] * n1[v // kh] * n2[0]  # all windows have as many cells
-            for o in range(1 if c == 1 else ow):
-                for i in range(0, n, len(WIDE)):
-                    e = min(i, max(0, n - len(WIDE)))
-                    of, cell = begin + o * c + e, to + 2 * o * c + e * (2 if c == 1 else 1)
-                    if of + len(WIDE) <= len(gradient) and cell + ahead <= stop * w * c:
-                        _share_out(WIDE, gradient, of, divisor, out, cell, c)
-                        continue
-                    for e in range(i, min(n, i + len(WIDE))):
-                        of, cell = begin + o * c + e, to + 2 * o * c + e * (2 if c == 1 else 1)
-                        _share_out(ONE, gradient, of, divisor, out, cell, c)
-        for i in range(behind, (row + 1) * w * c):
-            put(out, i, out.dtype.type(0))
+    """Like `avg_pool_gradient`, for `Plan.is_tiling`: each cell has one term, added to +0.0."""
+    expand_rows(_spread, _divisors, (gradient, out, counts), geometry(numbers), start, stop)
 
 
 @inlined
-def _share_out(lanes: Any, gradient: Any, of: int, divisor: Any, out: Any, to: int, c: int) -> None:
-    """An equal share of neighbouring windows' gradients for both cells of a row of theirs."""
-    each = over(load(lanes, gradient, of), full(lanes, out, divisor))
-    each = plus(full(lanes, out, 0), each)
-    if c == 1:
-        store_zipped(out, to, each, each)
-    else:
-        store(out, to, each)
-        store(out, to + c, each)
+def _spread(lanes: Any, arrays: Any, divisors: Any, g: Any, first: int, of: int, cell: int) -> None:
+    """Write neighbouring windows' gradients, divided, to the cells of one of their rows."""
+    gradient, out, _ = arrays
+    divisor = broadcast(lanes, out, divisors[0] * divisors[1][0])  # windows that tile are equal
+    term = divide(load(lanes, gradient, of), divisor)
+    term = add(broadcast(lanes, out, 0), term)
+    store_columns(out, cell, term, term, g.channels, ())
 
 
 @compiled
 def _add(terms: Any, of: int, s: int, out: Any, to: int, t: int, c: int, positions: int) -> None:
-    """Add C elements at every ``s``-th position to those at every ``t``-th, one of them 1."""
+    """Add C elements at every ``s``-th position to those at every ``t``-th; ``s`` or ``t`` is 1."""
     if s * t == 1:
         _accumulate(terms, of, 1, out, to, 1, positions * c)
     elif c > 1:
         for o in range(positions):
             _accumulate(terms, of + o * s * c, 1, out, to + o * t * c, 1, c)
-    elif s == 2:  # with the step as a constant, the loop is vectorised
+    elif s == 2:  # LLVM vectorises the loop if the step is a constant
         _accumulate(terms, of, 2, out, to, 1, positions)
     elif t == 2:
         _accumulate(terms, of, 1, out, to, 2, positions)

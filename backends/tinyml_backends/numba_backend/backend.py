@@ -10,16 +10,14 @@ from tinyml_backends.contract import DTYPES
 from tinyml_backends.conventions import Duplicates
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numba_backend import average, pairs, pool, unpool
-from tinyml_backends.numba_backend.plans import divisors, plan_of
+from tinyml_backends.numba_backend import average, pool, tiles_2x2, unpool
+from tinyml_backends.numba_backend.plans import Fixed, divisors, plan_of
+from tinyml_backends.numba_backend.vectors import STREAM_ALIGNMENT
 from tinyml_backends.numba_backend.scheduling import run
 from tinyml_backends.numpy_backend import NumpyBackend
 
-#: From this size of all arrays on, results are written past the cache: they would not stay there.
+#: From this size of all arrays on, unpooled images are written with non-temporal stores.
 STREAMED_BYTES = 3 << 24
-#: From this size on a new array is one whose memory the system has yet to clear, in the cache.
-MAPPED_BYTES = 1 << 25
-
 #: A row of any windows takes about as long as so many bytes, where it is asked whether to share.
 ROW_BYTES = 1 << 10
 
@@ -40,7 +38,6 @@ class NumbaBackend(NumpyBackend):
         if x.dtype == _HALF:
             return super().max_pool(x, window, out=out)
         plan = plan_of(window, x.shape[1:])
-        is_fresh = out is None
         if out is None:
             shape = x.shape[:1] + plan.pooled
             out = empty(np, shape, x.dtype), empty(np, shape, plan.winner_dtype)
@@ -48,12 +45,11 @@ class NumbaBackend(NumpyBackend):
         flat = x.ravel(), values.ravel(), winners.ravel()
         items = len(x) * plan.rows_out
         size = x.nbytes + values.nbytes + winners.nbytes
-        if plan.is_pair:
-            past_cache = _goes_past_cache(size, values, is_fresh)
-            run(pairs.max_pool, (*flat, plan.g, past_cache), items, size)
+        if plan.is_2x2_tiling:
+            run(tiles_2x2.max_pool, (*flat, plan.numbers), items, size)
         else:
-            known = (plan.down, plan.across) if x.dtype in _FLOATS else ((), ())
-            arguments = (*flat, plan.g, plan.spans, *known, plan.apart)
+            fixed = plan.fixed if x.dtype in _FLOATS else _ANY._replace(step=plan.fixed.step)
+            arguments = (*flat, plan.numbers, plan.spans, *fixed)
             run(pool.max_pool, arguments, items, size + ROW_BYTES * items)
         return out
 
@@ -96,23 +92,25 @@ class NumbaBackend(NumpyBackend):
         out: Array | None,
     ) -> Array:
         plan = plan_of(window, (*input_shape, *y.shape[window.axes + 1 :]))
-        is_fresh = out is None
+        streamed: tuple[int, ...] = ()
         if out is None:
             out = empty(np, y.shape[:1] + plan.shape, y.dtype)
+        elif y.nbytes + winners.nbytes + out.nbytes >= STREAMED_BYTES and _can_stream(out, window):
+            streamed = (0,)
         size = y.nbytes + winners.nbytes + out.nbytes
-        # one term alone is added to +0.0, which makes +0.0 of −0.0 and changes nothing else
-        values, cells, nought = _bits(y), _bits(out), _NOUGHT[y.dtype, add]
-        flat: tuple[Array, ...] = (values, winners.ravel(), cells, plan.g)
-        if plan.is_pair:
-            arguments = (*flat, nought, _goes_past_cache(size, out, is_fresh))
-            run(pairs.scatter, arguments, len(y) * plan.rows_out, size)
+        # adding a single term to +0.0 turns -0.0 into +0.0 and changes no other value
+        values, cells, zero = _bits(y), _bits(out), _ZERO[y.dtype, add]
+        flat: tuple[Array, ...] = (values, winners.ravel(), cells, plan.numbers, zero)
+        if plan.is_2x2_tiling:
+            arguments = (*flat, streamed)
+            run(tiles_2x2.scatter, arguments, len(y) * plan.rows_out, size)
             return out
-        if plan.is_halved:
-            run(unpool.scatter_halves, (*flat, nought), len(y) * plan.rows_in, size)
+        if plan.is_tiling:
+            run(unpool.scatter_tiled, flat, len(y) * plan.rows_in, size)
             return out
         if add and plan.overlaps and y.dtype.kind == "f":
-            flat, nought = (y.ravel(), flat[1], out.ravel(), plan.g), y.dtype.type(0)
-        arguments = (*flat, plan.offsets, nought, add and plan.overlaps)
+            flat = (y.ravel(), flat[1], out.ravel(), plan.numbers, y.dtype.type(0))
+        arguments = (*flat, plan.offsets, add and plan.overlaps)
         run(unpool.scatter, arguments, len(y) * plan.rows_in, size)
         return out
 
@@ -127,22 +125,18 @@ class NumbaBackend(NumpyBackend):
     ) -> Array:
         """As `Backend.max_unpool_gradient`."""
         plan = plan_of(window, gradient.shape[1:])
-        is_fresh = out is None
         if out is None:
             out = empty(np, winners.shape, gradient.dtype)
         size = gradient.nbytes + winners.nbytes + out.nbytes
-        flat = (_bits(gradient), winners.ravel(), _bits(out), plan.g)
+        flat = (_bits(gradient), winners.ravel(), _bits(out), plan.numbers)
         items = len(gradient) * plan.rows_out
-        if plan.is_pair:
-            past_cache = _goes_past_cache(size, out, is_fresh)
-            run(pairs.gather, (*flat, past_cache), items, size)
+        if plan.is_2x2_tiling:
+            run(tiles_2x2.gather, flat, items, size)
         elif duplicates == "last" and plan.overlaps:
             run(unpool.gather_last, (*flat, plan.offsets), items, size)
-        elif plan.are_many and out.itemsize > 2:
-            lengths = plan.down, plan.across, plan.apart
-            run(unpool.gather_common, (*flat, plan.spans, plan.offsets, *lengths), items, size)
         else:
-            run(unpool.gather, (*flat, plan.offsets), items, size)
+            fixed = plan.fixed if plan.fills_vectors and out.itemsize > 2 else _ANY
+            run(unpool.gather, (*flat, plan.offsets, plan.spans, fixed), items, size)
         return out
 
     def unpool_plane_indices(
@@ -175,13 +169,9 @@ class NumbaBackend(NumpyBackend):
         if out is None:
             out = empty(np, x.shape[:1] + plan.pooled, x.dtype)
         along = divisors(window, x.shape[1 : window.axes + 1], count_include_pad, divisor)
-        arguments: tuple[Any, ...] = (x.ravel(), out.ravel(), plan.g, plan.spans, *along)
-        items, size = len(x) * plan.rows_out, x.nbytes + out.nbytes
-        if plan.are_many:
-            arguments += plan.down, plan.across, plan.apart
-            run(average.avg_pool_common, arguments, items, size)
-        else:
-            run(average.avg_pool, arguments, items, size)
+        fixed = plan.fixed if plan.fills_vectors else _ANY
+        arguments = (x.ravel(), out.ravel(), plan.numbers, plan.spans, along, fixed)
+        run(average.avg_pool, arguments, len(x) * plan.rows_out, x.nbytes + out.nbytes)
         return out
 
     def avg_pool_gradient(
@@ -203,32 +193,35 @@ class NumbaBackend(NumpyBackend):
         if out is None:
             out = empty(np, gradient.shape[:1] + plan.shape, gradient.dtype)
         along = divisors(window, tuple(input_shape), count_include_pad, divisor)
-        flat = gradient.ravel(), out.ravel(), plan.g
+        flat = gradient.ravel(), out.ravel(), plan.numbers
         items, size = len(gradient) * plan.rows_in, gradient.nbytes + out.nbytes
-        if plan.is_halved:
-            run(average.avg_pool_gradient_halves, (*flat, *along), items, size)
+        if plan.is_tiling:
+            run(average.avg_pool_gradient_tiled, (*flat, along), items, size)
         else:
-            run(average.avg_pool_gradient, (*flat, plan.spans, *along), items, size)
+            run(average.avg_pool_gradient, (*flat, plan.spans, along), items, size)
         return out
 
 
+#: What kernels are compiled for if they do not know the size of the window.
+_ANY = Fixed((), (), (0,))
 _HALF = np.dtype("f2")
 _FLOATS = frozenset(map(np.dtype, ("f4", "f8")))
 _UNSIGNED = {dtype: np.dtype(f"u{dtype.itemsize}") for dtype in DTYPES}
-#: By dtype and whether a value is added to +0.0: the bits that become 0.
-_NOUGHT: dict[tuple[Any, bool], Any] = {
+#: By dtype, and whether a value is added to +0.0: the bits that are written as 0.
+_ZERO: dict[tuple[Any, bool], Any] = {
     (dtype, added): (-np.zeros(1, dtype) if added else np.zeros(1, dtype)).view(bits)[0]
     for dtype, bits in _UNSIGNED.items()
     for added in (False, True)
 }
 
 
-def _goes_past_cache(size: int, out: Array, is_fresh: bool) -> bool:
-    if size < STREAMED_BYTES or not out.flags.aligned:  # an element may lie in two lines
-        return False
-    return not is_fresh or out.nbytes < MAPPED_BYTES
+def _can_stream(out: Array, window: Window) -> bool:
+    """Whether each row of unpooled images starts where non-temporal stores can."""
+    start: int = out.__array_interface__["data"][0]
+    row_bytes = out.shape[-1] * out.itemsize
+    return out.ndim == window.axes + 1 and not (start | row_bytes) % STREAM_ALIGNMENT
 
 
 def _bits(array: Array) -> Array:
-    """All elements in a row, as unsigned integers of their size; a copy if they are not in one."""
+    """All elements as a flat array of unsigned integers of their size; a copy if not contiguous."""
     return array.ravel().view(_UNSIGNED[array.dtype])

@@ -1,24 +1,19 @@
-"""Numba as this backend uses it: without the GIL, cached on disk, with plain memory access.
+"""Numba as this backend uses it: without the GIL, cached on disk, with LLVM code of its own.
 
 ``parallel=True`` is not used: its threads do not survive a fork, and its workqueue aborts when two
-threads enter it. Kernels take a range of items instead, and `crew` shares the ranges out.
+threads enter it. A kernel takes a range of items instead, and the caller runs chunks in threads.
 """
 
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from llvmlite import ir
 from numba import njit, types
 from numba.core import caching
 from numba.extending import intrinsic
-
-#: Bytes of one cache line, and of one `stream`.
-LINE = 64
-#: Bytes by which cells are asked for in advance: the processor does not guess that a row follows.
-AHEAD = 5 << 10
 
 
 def _stamp() -> bytes:
@@ -41,8 +36,8 @@ class _Implementation(caching.CompileResultCacheImpl):  # type: ignore[misc]
 class _Cache(caching.FunctionCache):  # type: ignore[misc]
     """Numba's disk cache, which never fails a call.
 
-    Two processes that save at once may give the name of one kernel to the other, so that what is
-    loaded is compared with what was asked for.
+    If two processes save at once, one kernel's file name may refer to another kernel's code. So the
+    signature of what was loaded is compared with the one that was wanted.
     """
 
     _impl_class = _Implementation
@@ -54,7 +49,7 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
     def load_overload(self, signature: Any, context: Any) -> Any:
         try:
             found = super().load_overload(signature, context)
-        except Exception:  # a damaged file fails in ways of its own
+        except Exception:  # a damaged file may raise anything
             with suppress(OSError):
                 self.flush()
             return None
@@ -69,8 +64,8 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
 def compiled(function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
     """Compile ``function`` for each combination of argument types when first called with it.
 
-    The machine code is kept in ``NUMBA_CACHE_DIR``, beside the source, or in the user's cache
-    folder, whichever can be written first; without any, each process compiles its own.
+    The machine code is cached in ``NUMBA_CACHE_DIR``, beside the source, or in the user's cache
+    folder: the first of these that can be written. If none can, each process compiles again.
     """
     dispatcher = njit(nogil=True, error_model="numpy", **options)(function)
     with suppress(RuntimeError, OSError):
@@ -79,7 +74,7 @@ def compiled(function: Callable[..., Any], **options: bool) -> Callable[..., Any
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As `compiled`, for what kernels call in their innermost loops."""
+    """Like `compiled`, for functions that kernels call in their innermost loops."""
     return compiled(function, forceinline=True)
 
 
@@ -89,47 +84,52 @@ def element(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> An
     return builder.gep(data, [index], inbounds=True)
 
 
-def _at(_: Any, array: Any, index: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(element(context, builder, signature.args[0], *arguments))
+class Code(NamedTuple):
+    """Where an instruction generates its code, and the Numba types of its arguments."""
 
-    return array.dtype(array, types.intp), generate
+    context: Any
+    builder: Any
+    types: tuple[Any, ...]
 
-
-def _put(_: Any, array: Any, index: Any, value: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[2], element(context, builder, signature.args[0], *arguments[:2]))
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, array.dtype), generate
-
-
-def _stream(_: Any, target: Any, source: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        line = ir.VectorType(ir.IntType(32), LINE // 4)
-        to, of = (builder.inttoptr(address, line.as_pointer()) for address in arguments)
-        stored = builder.store(builder.load(of, align=4), to, align=LINE)
-        temporal = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-        stored.set_metadata("nontemporal", temporal)
-        return context.get_dummy_value()
-
-    return types.void(types.uintp, types.uintp), generate
+    def pointer(self, argument: int, array: Any, index: Any, inbounds: bool = True) -> Any:
+        """Pointer to an element of a contiguous array, which is argument number ``argument``."""
+        kind = self.types[argument]
+        data = self.context.make_array(kind)(self.context, self.builder, array).data
+        return self.builder.gep(data, [index], inbounds=inbounds)
 
 
-def prefetch(builder: Any, element: Any, ahead: Any) -> None:
-    """Ask for the cache line so many bytes behind an element."""
-    byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
-    function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-    place = builder.gep(builder.bitcast(element, byte), [ahead])
-    builder.call(function, [place, integer(0), integer(3), integer(1)])
+def instruction(signature: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Decorate a function that generates the LLVM code of a function for kernels.
+
+    ``signature`` gives Numba's signature for the types of the arguments. The decorated function
+    takes a `Code` and the LLVM values of the arguments, and returns the value of the result.
+    """
+
+    def decorate(generate: Callable[..., Any]) -> Any:
+        @wraps(generate)  # Numba binds a call's arguments to the parameters of `generate`
+        def typed(_: Any, *kinds: Any) -> Any:
+            def lower(context: Any, builder: Any, signed: Any, values: Any) -> Any:
+                result = generate(Code(context, builder, signed.args), *values)
+                return context.get_dummy_value() if result is None else result
+
+            return signature(*kinds), lower
+
+        return intrinsic(typed)
+
+    return decorate
 
 
-#: ``at(array, i)`` is ``array[i]`` and ``put(array, i, value)`` is ``array[i] = value`` for a
-#: contiguous one-dimensional array and ``0 <= i < len(array)``. Unlike Numba's own they do not ask
-#: whether ``i`` is negative, which keeps loops from being vectorised.
-at, put = intrinsic(_at), intrinsic(_put)
+# Unlike Numba's own indexing, `at` and `put` do not handle negative indices: the test for them
+# keeps loops from being vectorised.
 
-#: ``stream(to, of)`` copies one cache line between addresses, past the cache: a line that is
-#: written whole and not read soon need not be fetched first. ``to`` is a multiple of `LINE`.
-stream = intrinsic(_stream)
+
+@instruction(lambda array, index: array.dtype(array, types.intp))
+def at(code: Code, array: Any, index: Any) -> Any:
+    """``array[index]`` for a contiguous 1-D array and ``0 <= index < len(array)``."""
+    return code.builder.load(code.pointer(0, array, index))
+
+
+@instruction(lambda array, index, value: types.void(array, types.intp, array.dtype))
+def put(code: Code, array: Any, index: Any, value: Any) -> None:
+    """``array[index] = value`` for a contiguous 1-D array and ``0 <= index < len(array)``."""
+    code.builder.store(value, code.pointer(0, array, index))

@@ -1,4 +1,4 @@
-"""The geometry of a call, as the numbers that kernels read, worked out once."""
+"""The geometry of a call in the form that kernels read, computed once."""
 
 from functools import lru_cache
 from math import prod
@@ -13,24 +13,60 @@ from tinyml_backends.geometry import Window
 Numbers = NDArray[np.int64]
 
 
-class Plan(NamedTuple):
-    """A window on an input of some shape, with one to three spatial axes made three."""
+class Geometry(NamedTuple):
+    """A window on an input, with one to three spatial axes made three: depth, height, width.
 
-    g: Numbers
-    """Input D, H, W and C; output D, H, W; then size, stride, padding in front and dilation, three
-    each. C is the number of channels where they come last, else 1."""
+    ``channels`` is the number of channels where they come last, else 1.
+    """
+
+    in_d: int
+    in_h: int
+    in_w: int
+    channels: int
+    out_d: int
+    out_h: int
+    out_w: int
+    size_d: int
+    size_h: int
+    size_w: int
+    stride_d: int
+    stride_h: int
+    stride_w: int
+    padding_d: int
+    padding_h: int
+    padding_w: int
+    dilation_d: int
+    dilation_h: int
+    dilation_w: int
+
+
+class Fixed(NamedTuple):
+    """Sizes that are constants in the machine code: a kernel is compiled for the length of a tuple.
+
+    They are known for the common windows: 2 or 3 columns, not dilated, and as many rows or one.
+    """
+
+    rows: tuple[int, ...]
+    """As many elements as a common window has rows, none for any other window."""
+    columns: tuple[int, ...]
+    """As many elements as a common window has columns, none for any other window."""
+    step: tuple[int, ...]
+    """As many elements, one or two, as lie between the first cells of two windows in a row."""
+
+
+class Plan(NamedTuple):
+    """What kernels and their callers need to know about a window on an input of some shape."""
+
+    numbers: Numbers
+    """The `Geometry`, as an array: Numba unpacks one argument faster than nineteen."""
     spans: Numbers
-    """For each cell along the last axis, the outputs whose cell lies inside the input, as pairs."""
-    down: tuple[int, ...]
-    """As many elements as a common window has rows: a kernel is compiled for the length of a tuple.
-    Windows of 2 or 3 columns, and as many rows or one, are common."""
-    across: tuple[int, ...]
-    """As many elements as a common window has columns, none for any other."""
-    apart: tuple[int, ...]
-    """As many elements, one or two, as there are from a cell to the neighbouring window's."""
-    are_many: bool
-    """Whether common windows inside the input, or channels, lie side by side in such numbers that
-    to read all their cells as vectors is quicker than to read one cell of each."""
+    """For each column of the window, the first output whose cell lies inside the input, and the
+    one after the last."""
+    fixed: Fixed
+    """What kernels are compiled for."""
+    fills_vectors: bool
+    """Whether a row has so many common windows inside the input, or so many channels, that loading
+    all cells of neighbouring windows as vectors is faster than loading one cell of each window."""
     offsets: Numbers
     """Flat distance of each cell of the window from its first."""
     pooled: tuple[int, ...]
@@ -41,11 +77,11 @@ class Plan(NamedTuple):
     """Of the window's winners."""
     overlaps: bool
     """Whether two windows may hold the same input cell."""
-    is_halved: bool
-    """Whether windows with a left and a right half, of a column each, lie side by side along all
-    axes, from the first cell on."""
-    is_pair: bool
-    """Whether the windows are 2×2 of stride 2, side by side from the first cell on, in 2-D."""
+    is_tiling: bool
+    """Whether the windows have two columns and tile the input from its first cell on; cells may be
+    left over at the ends."""
+    is_2x2_tiling: bool
+    """Whether they do, and are 2×2 windows on images."""
     is_global: bool
     """Whether one window holds the whole input and nothing else."""
     rows_in: int
@@ -64,8 +100,8 @@ def plan_of(window: Window, shape: tuple[int, ...]) -> Plan:
     size, stride = _three(window.size), _three(window.stride)
     padding, dilation = _three(window.padding_before, 0), _three(window.dilation)
     c = prod(channels)
-    numbers = [d, h, w, c, *out, *size, *stride, *padding, *dilation]
-    spans = np.array([[out[2], 0]] * size[2], np.int64)  # of a cell that no window has inside
+    geometry = Geometry(d, h, w, c, *out, *size, *stride, *padding, *dilation)
+    spans = np.array([[out[2], 0]] * size[2], np.int64)  # of a column that is always outside
     for cell in window.cells_along(axes - 1, spatial):
         spans[cell.number] = cell.outputs[-1].start, cell.outputs[-1].stop
     steps = (dilation[0] * h * w * c, dilation[1] * w * c, dilation[2] * c)
@@ -74,32 +110,31 @@ def plan_of(window: Window, shape: tuple[int, ...]) -> Plan:
         offsets = offsets[..., None] + np.arange(cells, dtype=np.int64) * step
     rows, columns = size[1:]
     is_common = columns in (2, 3) and rows in (1, columns) and dilation[1:] == (1, 1)
-    is_halved = (
+    is_tiling = (
         window.size == window.stride
         and columns == 2
         and dilation == (1, 1, 1)
         and padding == (0, 0, 0)
         and all(n * k <= cells for n, k, cells in zip(out, size, (d, h, w), strict=True))
     )
-    apart = 2 if c == 1 and stride[2] == 2 else 1
-    most = spans[-1, 1] - spans[0, 0]  # windows in a row that lie inside
+    step = 2 if c == 1 and stride[2] == 2 else 1
+    inside = spans[-1, 1] - spans[0, 0]  # windows of a row that lie inside the input
+    neighbours = c if c > 1 else inside if stride[2] == step else 1
     return Plan(
-        np.array(numbers, np.int64),
-        spans.reshape(-1),
-        (0,) * rows if is_common else (),
-        (0,) * columns if is_common else (),
-        (0,) * apart,
-        is_common and (c if c > 1 else most if stride[2] == apart else 1) >= prod(size),
-        offsets.reshape(-1),
-        (*outputs, *channels),
-        tuple(shape),
-        window.winner_dtype,
-        window.overlaps,
-        is_halved,
-        is_halved and window.size == (2, 2),
-        is_global(window, spatial),
-        d * h,
-        out[0] * out[1],
+        numbers=np.array(geometry, np.int64),
+        spans=spans.reshape(-1),
+        fixed=Fixed((0,) * rows * is_common, (0,) * columns * is_common, (0,) * step),
+        fills_vectors=is_common and neighbours >= prod(size),
+        offsets=offsets.reshape(-1),
+        pooled=(*outputs, *channels),
+        shape=tuple(shape),
+        winner_dtype=window.winner_dtype,
+        overlaps=window.overlaps,
+        is_tiling=is_tiling,
+        is_2x2_tiling=is_tiling and window.size == (2, 2),
+        is_global=is_global(window, spatial),
+        rows_in=d * h,
+        rows_out=out[0] * out[1],
     )
 
 
@@ -111,7 +146,7 @@ def _three(values: tuple[int, ...], missing: int = 1) -> tuple[int, ...]:
 def divisors(
     window: Window, input_shape: tuple[int, ...], count_include_pad: bool, divisor: int | None
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """Divisor of each window as a product of three vectors, one for each axis."""
+    """Divisor of each window: the product of one element each of three vectors, one an axis."""
     out = _three(window.output_shape(input_shape))
     if divisor is not None:
         counts = [[divisor] * out[0], [1] * out[1], [1] * out[2]]

@@ -1,12 +1,11 @@
-"""Kernels of max-pooling: an item is a row of the output, of all planes.
+"""Kernel of max-pooling: an item is a row of the output, of all planes.
 
 Arrays are flat. A position along a row holds C neighbouring elements: the channels where they come
-last, one element otherwise, so that one kernel serves both layouts. `plans` says what the numbers
-``g`` and ``spans`` are, and the tuples that only have a length.
+last, one element otherwise, so that one kernel serves both layouts. `Plan` describes ``numbers``,
+``spans`` and ``fixed``.
 
-The last of several vectors in a row of windows repeats some of the one before. Where there is none
-before, it reaches into what lies behind, and what it writes there is written again when its turn
-comes.
+The last vector in a row of windows repeats some windows of the one before. In a row of fewer
+windows than lanes it reaches into the next row, whose results are written later.
 """
 
 from typing import Any
@@ -14,15 +13,22 @@ from typing import Any
 from tinyml_backends.numba_backend.compiled import compiled, inlined
 from tinyml_backends.numba_backend.rows import (
     corner_of,
-    fetch_cells_ahead,
+    geometry,
     inside_along,
     load_cells,
+    row_after,
     row_at,
-    row_behind,
     steps_of,
-    unpacked,
 )
-from tinyml_backends.numba_backend.vectors import ONE, WIDE, beats, choose, full, store
+from tinyml_backends.numba_backend.vectors import (
+    ONE,
+    WIDE,
+    broadcast,
+    exceeds,
+    prefetch,
+    select,
+    store,
+)
 
 
 @compiled
@@ -30,98 +36,105 @@ def max_pool(
     x: Any,
     values: Any,
     winners: Any,
-    g: Any,
+    numbers: Any,
     spans: Any,
-    down: Any,
-    across: Any,
-    apart: Any,
+    rows: Any,
+    columns: Any,
+    step: Any,
     start: int,
     stop: int,
 ) -> None:
-    """Any window: its cells compete in row-major order, neighbouring windows side by side."""
-    g = unpacked(g)
-    d, h, w, c, ow, kd, kh, kw, sw = g[0], g[1], g[2], g[3], g[6], g[7], g[8], g[9], g[12]
-    pw, dd, dh, dw = g[15], g[16], g[17], g[18]
-    low, high = spans[0], spans[2 * kw - 1]  # outputs of a row whose windows lie inside it
-    steps, arrays = steps_of(g), (x, values, winners)
+    """Any window: compare its cells in row-major order, those of neighbouring windows at once.
+
+    ``rows``, ``columns`` and ``step`` are the fields of `plans.Fixed`. Passed as one argument, they
+    make LLVM's code for 3×3 windows a third slower.
+    """
+    g = geometry(numbers)
+    c = g.channels
+    low, high = spans[0], spans[2 * g.size_w - 1]  # outputs of a row whose windows lie inside it
+    step_d, step_h, step_w = steps_of(g)
+    steps, arrays, size = (step_d, step_h, step_w), (x, values, winners), (g.size_h, g.size_w)
     row = row_at(start, g)
     for number in range(start, stop):
-        front, top, corner = corner_of(row, g)
-        i0, i1 = inside_along(front, kd, dd, d)
-        j0, j1 = inside_along(top, kh, dh, h)
-        row = row_behind(row, g)
+        d, h, corner = corner_of(row, g)
+        d0, d1 = inside_along(d, g.size_d, g.dilation_d, g.in_d)
+        h0, h1 = inside_along(h, g.size_h, g.dilation_h, g.in_h)
+        row = row_after(row, g)
         o = 0
-        while o < ow:
-            of, to = corner + o * sw * c, (number * ow + o) * c
-            k0, k1 = inside_along(o * sw - pw, kw, dw, w)
-            box = (i0, i1, j0, j1, k0, k1)
-            is_common = len(across) > 0 and low <= o < high and j1 - j0 == len(down)
-            n = c  # neighbours to treat side by side
-            if c == 1 and low <= o < high and sw == len(apart):
+        while o < g.out_w:
+            of, to = corner + o * g.stride_w * c, (number * g.out_w + o) * c
+            w0, w1 = inside_along(o * g.stride_w - g.padding_w, g.size_w, g.dilation_w, g.in_w)
+            box = (d0, d1, h0, h1, w0, w1)
+            is_common = len(columns) > 0 and low <= o < high and h1 - h0 == len(rows)
+            n = c  # neighbours to treat at once
+            if c == 1 and low <= o < high and g.stride_w == len(step):
                 n = high - o
-            reach = (i1 - 1) * steps[0] + (j1 - 1) * steps[1] + (k1 - 1) * steps[2]
-            reach += len(WIDE) * len(apart)
+            reach = (d1 - 1) * step_d + (h1 - 1) * step_h + (w1 - 1) * step_w
+            reach += len(WIDE) * len(step)  # elements that are read from the first cell on
             for v in range(0, n, len(WIDE)):
-                e = min(v, max(0, n - len(WIDE)))
-                cell = of + e * len(apart)
-                if cell + reach > len(x) or to + e + len(WIDE) > stop * ow * c:
+                i = min(v, max(0, n - len(WIDE)))
+                cell = of + i * len(step)
+                if cell + reach > len(x) or to + i + len(WIDE) > stop * g.out_w * c:
                     for i in range(v, min(n, v + len(WIDE))):
-                        cell = of + i * len(apart)
-                        _compete_anywhere(ONE, ONE, arrays, cell, to + i, steps, box, (kh, kw))
+                        cell = of + i * len(step)
+                        _pool_any(ONE, ONE, arrays, cell, to + i, steps, box, size)
                 elif is_common:
-                    whole, size = (i0, i1, 0, len(down), 0, len(across)), (len(down), len(across))
-                    _compete(WIDE, apart, arrays, cell, to + e, steps, whole, size)
+                    whole = (d0, d1, 0, len(rows), 0, len(columns))
+                    known = (len(rows), len(columns))
+                    _pool(WIDE, step, arrays, cell, to + i, steps, whole, known)
                 else:
-                    _compete_anywhere(WIDE, apart, arrays, cell, to + e, steps, box, (kh, kw))
+                    _pool_any(WIDE, step, arrays, cell, to + i, steps, box, size)
             o += n if c == 1 else 1
 
 
 @inlined
-def _compete(
-    lanes: Any, apart: Any, arrays: Any, of: int, to: int, steps: Any, box: Any, size: Any
+def _pool(
+    lanes: Any, step: Any, arrays: Any, of: int, to: int, steps: Any, box: Any, size: Any
 ) -> None:
-    """Find the winners of as many windows as there are lanes, ``of`` the first cell of the first.
+    """Write maxima and winners of as many windows as there are lanes.
 
-    Each row of a window has a winner first, so that rows do not wait for one another.
+    ``of`` and ``to`` are the flat indices of the first window's first cell and of its output,
+    ``box`` the ranges of the cells inside the input. Each row of a window has a winner first, so
+    that no row depends on the one before.
     """
     _, values, winners = arrays
-    i0, i1, j0, j1, _, _ = box
-    leader, number = _best(lanes, apart, arrays, of, i0, j0, steps, box, size)
-    for j in range(j0 + 1, j1):
-        best, which = _best(lanes, apart, arrays, of, i0, j, steps, box, size)
-        wins = beats(best, leader)
-        leader, number = choose(wins, best, leader), choose(wins, which, number)
-    for i in range(i0 + 1, i1):
-        for j in range(j0, j1):
-            best, which = _best(lanes, apart, arrays, of, i, j, steps, box, size)
-            wins = beats(best, leader)
-            leader, number = choose(wins, best, leader), choose(wins, which, number)
-    store(values, to, leader)
+    d0, d1, h0, h1, _, _ = box
+    best, number = _best_of_row(lanes, step, arrays, of, (d0, h0), steps, box, size)
+    for h in range(h0 + 1, h1):
+        other, other_number = _best_of_row(lanes, step, arrays, of, (d0, h), steps, box, size)
+        wins = exceeds(other, best)
+        best, number = select(wins, other, best), select(wins, other_number, number)
+    for d in range(d0 + 1, d1):
+        for h in range(h0, h1):
+            other, other_number = _best_of_row(lanes, step, arrays, of, (d, h), steps, box, size)
+            wins = exceeds(other, best)
+            best, number = select(wins, other, best), select(wins, other_number, number)
+    store(values, to, best)
     store(winners, to, number)
 
 
 @inlined
-def _best(
-    lanes: Any, apart: Any, arrays: Any, of: int, i: int, j: int, steps: Any, box: Any, size: Any
+def _best_of_row(
+    lanes: Any, step: Any, arrays: Any, of: int, row: Any, steps: Any, box: Any, size: Any
 ) -> Any:
-    """The winners in one row of the windows, and their numbers."""
+    """The maxima in one row of the windows, and their numbers."""
     x, _, winners = arrays
-    k0, k1 = box[4:]
-    row, number = of + i * steps[0] + j * steps[1], (i * size[0] + j) * size[1]
-    fetch_cells_ahead(lanes, apart, x, row)
-    best = load_cells(lanes, apart, x, row + k0 * steps[2])
-    which = full(lanes, winners, number + k0)
-    for k in range(k0 + 1, k1):
-        value = load_cells(lanes, apart, x, row + k * steps[2])
-        wins = beats(value, best)
-        best = choose(wins, value, best)
-        which = choose(wins, full(lanes, winners, number + k), which)
-    return best, which
+    (d, h), step_w, (w0, w1) = row, steps[2], box[4:]
+    cell, number = of + d * steps[0] + h * steps[1], (d * size[0] + h) * size[1]
+    prefetch(lanes, x, cell, step)
+    best = load_cells(lanes, step, x, cell + w0 * step_w)
+    best_number = broadcast(lanes, winners, number + w0)
+    for w in range(w0 + 1, w1):
+        value = load_cells(lanes, step, x, cell + w * step_w)
+        wins = exceeds(value, best)
+        best = select(wins, value, best)
+        best_number = select(wins, broadcast(lanes, winners, number + w), best_number)
+    return best, best_number
 
 
 @compiled
-def _compete_anywhere(
-    lanes: Any, apart: Any, arrays: Any, of: int, to: int, steps: Any, box: Any, size: Any
+def _pool_any(
+    lanes: Any, step: Any, arrays: Any, of: int, to: int, steps: Any, box: Any, size: Any
 ) -> None:
-    """As `_compete`, but called: its loops would take registers from those that know their ends."""
-    _compete(lanes, apart, arrays, of, to, steps, box, size)
+    """Like `_pool`, but not inlined: its loops need registers that common windows need too."""
+    _pool(lanes, step, arrays, of, to, steps, box, size)

@@ -1,25 +1,32 @@
-"""Short vectors inside compiled kernels, as LLVM has them.
+"""SIMD vectors inside compiled kernels, as LLVM has them.
 
-LLVM makes vector code of plain loops too, but for a row of 14 or 28 elements it checks for
-overlaps, peels and finishes longer than it works. Here a kernel says itself what it does side by
-side. The first argument ``lanes`` is a tuple whose length is the number of elements: its type then
-holds it.
+LLVM also vectorises plain loops, but for a row of 14 or 28 elements its checks for overlap and its
+loops for the remainder take longer than the work. So kernels use vectors explicitly. The argument
+``lanes`` is a tuple whose length is the number of lanes: the type of a tuple includes its length.
 """
 
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 
-from tinyml_backends.numba_backend.compiled import AHEAD, LINE, prefetch
+from tinyml_backends.numba_backend.compiled import Code, instruction
 
-#: Lanes of a vector, as many as a cache line has float32, and of one where there is no room.
+#: Lanes of a full vector, as many as a cache line holds float32; and one lane, for the places where
+#: a full vector would reach outside the array.
 WIDE, ONE = (0,) * 16, (0,)
+#: Bytes of a cache line.
+LINE_BYTES = 64
+#: Addresses of non-temporal stores are multiples of so many bytes.
+STREAM_ALIGNMENT = 16
+#: Distance in bytes between a load and the cells that are prefetched with it: the hardware does not
+#: predict the next row.
+PREFETCH_BYTES = 5 << 10
 
 
 class Vector(types.Type):  # type: ignore[misc]
-    """Type of some elements side by side; they live in registers."""
+    """Numba's type of a SIMD vector."""
 
     def __init__(self, element: Any, lanes: int) -> None:
         self.element, self.lanes = element, lanes
@@ -33,134 +40,132 @@ class _Model(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, ir.VectorType(element, kind.lanes))
 
 
-def _address(context: Any, builder: Any, kind: Any, where: Any, lanes: int) -> Any:
-    """Pointer to ``lanes`` elements of an array from an index on, and how it is aligned."""
-    array, index = where
-    data = context.make_array(kind)(context, builder, array).data
-    element = builder.gep(data, [index], inbounds=True)
-    vector = ir.VectorType(data.type.pointee, lanes)
-    return builder.bitcast(element, vector.as_pointer()), kind.dtype.bitwidth // 8
+def _vector_pointer(
+    code: Code, argument: int, array: Any, index: Any, lanes: int
+) -> tuple[Any, int]:
+    """Pointer to ``lanes`` elements of an array, and its alignment."""
+    element = code.pointer(argument, array, index)
+    vector = ir.VectorType(element.type.pointee, lanes)
+    pointer = code.builder.bitcast(element, vector.as_pointer())
+    return pointer, code.types[argument].dtype.bitwidth // 8
 
 
-def _picked(builder: Any, left: Any, right: Any, places: Any) -> Any:
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), list(places))
-    return builder.shuffle_vector(left, right, mask)
+def _shuffle(code: Code, first: Any, second: Any, lanes: Any) -> Any:
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
+    return code.builder.shuffle_vector(first, second, mask)
 
 
-def _loading(first: int, step: int) -> Any:
-    """Every ``step``-th of the elements from the index on, from the ``first`` on."""
-
-    def typed(_: Any, lanes: Any, array: Any, index: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            total = lanes.count * step
-            place, align = _address(context, builder, array, arguments[1:], total)
-            vector = builder.load(place, align=align)
-            places = range(first, total, step)
-            return vector if step == 1 else _picked(builder, vector, vector, places)
-
-        return Vector(array.dtype, lanes.count)(lanes, array, types.intp), generate
-
-    return intrinsic(typed)
+def _broadcast(code: Code, value: Any, lanes: int) -> Any:
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    one = code.builder.insert_element(undefined, value, ir.IntType(32)(0))
+    return _shuffle(code, one, one, (0,) * lanes)
 
 
-def _fetching(step: int) -> Any:
-    """Ask for the lines, `AHEAD` bytes on, of ``step`` times as many elements as lanes."""
-
-    def typed(_: Any, lanes: Any, array: Any, index: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            data = context.make_array(array)(context, builder, arguments[1]).data
-            place, size = builder.gep(data, [arguments[2]]), array.dtype.bitwidth // 8
-            for line in range(0, step * lanes.count * size, LINE):
-                prefetch(builder, place, ir.IntType(64)(AHEAD + line))
-            return context.get_dummy_value()
-
-        return types.void(lanes, array, types.intp), generate
-
-    return intrinsic(typed)
+@instruction(lambda lanes, array, index: Vector(array.dtype, lanes.count)(lanes, array, types.intp))
+def load(code: Code, lanes: Any, array: Any, index: Any) -> Any:
+    """The elements from ``index`` on."""
+    pointer, align = _vector_pointer(code, 1, array, index, code.types[0].count)
+    return code.builder.load(pointer, align=align)
 
 
-def _store(_: Any, array: Any, index: Any, vector: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place, align = _address(context, builder, array, arguments[:2], vector.lanes)
-        builder.store(arguments[2], place, align=align)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, vector), generate
+def _two_vectors(lanes: Any, array: Any, index: Any) -> Any:
+    vectors = types.UniTuple(Vector(array.dtype, lanes.count), 2)
+    return vectors(lanes, array, types.intp)
 
 
-def _store_zipped(_: Any, array: Any, index: Any, even: Any, odd: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        lanes = even.lanes
-        place, align = _address(context, builder, array, arguments[:2], 2 * lanes)
-        places = (i // 2 + i % 2 * lanes for i in range(2 * lanes))
-        zipped = _picked(builder, arguments[2], arguments[3], tuple(places))
-        builder.store(zipped, place, align=align)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, even, odd), generate
-
-
-def _spread(builder: Any, value: Any, lanes: int) -> Any:
-    vector = ir.VectorType(value.type, lanes)
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
-    return _picked(builder, one, one, (0,) * lanes)
+@instruction(_two_vectors)
+def load_alternating(code: Code, lanes: Any, array: Any, index: Any) -> Any:
+    """Twice as many elements, as two vectors: the first, third, fifth …, and those between."""
+    total = 2 * code.types[0].count
+    pointer, align = _vector_pointer(code, 1, array, index, total)
+    both = code.builder.load(pointer, align=align)
+    vectors = [_shuffle(code, both, both, range(first, total, 2)) for first in range(2)]
+    kind = types.UniTuple(Vector(code.types[1].dtype, code.types[0].count), 2)
+    return code.context.make_tuple(code.builder, kind, vectors)
 
 
-def _full(_: Any, lanes: Any, array: Any, value: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _spread(builder, arguments[2], lanes.count)
+@instruction(lambda lanes, array, index, step: types.void(lanes, array, types.intp, step))
+def prefetch(code: Code, lanes: Any, array: Any, index: Any, step: Any) -> None:
+    """Prefetch what will be loaded some iterations later; it may lie outside the array.
 
-    return Vector(array.dtype, lanes.count)(lanes, array, array.dtype), generate
-
-
-def _beats(_: Any, value: Any, leader: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        if isinstance(value.element, types.Float):  # unordered: one of the two is NaN
-            greater = builder.fcmp_ordered(">", *arguments)
-            return builder.or_(greater, builder.fcmp_unordered("uno", arguments[0], arguments[0]))
-        compare = builder.icmp_signed if value.element.signed else builder.icmp_unsigned
-        return compare(">", *arguments)
-
-    return Vector(types.boolean, value.lanes)(value, leader), generate
+    ``step`` is a tuple of as many elements as lie between two lanes: one or two.
+    """
+    byte, integer, offset = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
+    kind = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
+    function = code.builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+    start = code.builder.bitcast(code.pointer(1, array, index, inbounds=False), byte)
+    loaded_bytes = code.types[3].count * code.types[0].count * code.types[1].dtype.bitwidth // 8
+    for line in range(0, loaded_bytes, LINE_BYTES):
+        address = code.builder.gep(start, [offset(PREFETCH_BYTES + line)])
+        code.builder.call(function, [address, integer(0), integer(3), integer(1)])
 
 
-def _equals(_: Any, vector: Any, value: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.icmp_signed("==", arguments[0], _spread(builder, arguments[1], vector.lanes))
-
-    return Vector(types.boolean, vector.lanes)(vector, vector.element), generate
-
-
-def _choose(_: Any, mask: Any, yes: Any, no: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.select(*arguments)
-
-    return yes(mask, yes, no), generate
+@instruction(lambda array, index, vector: types.void(array, types.intp, vector))
+def store(code: Code, array: Any, index: Any, vector: Any) -> None:
+    """Store a vector at the elements from ``index`` on."""
+    pointer, align = _vector_pointer(code, 0, array, index, code.types[2].lanes)
+    code.builder.store(vector, pointer, align=align)
 
 
-def _arithmetic(operation: str) -> Any:
-    def typed(_: Any, one: Any, other: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return getattr(builder, operation)(*arguments)
+@instruction(
+    lambda array, index, even, odd, streamed: types.void(array, types.intp, even, odd, streamed)
+)
+def store_alternating(
+    code: Code, array: Any, index: Any, even: Any, odd: Any, streamed: Any
+) -> None:
+    """Store the lanes of two vectors in turn, so that `load_alternating` would load them.
 
-        return one(one, other), generate
+    If ``streamed`` is a tuple with elements, use non-temporal stores, which write whole cache lines
+    without reading them first. The address is a multiple of `STREAM_ALIGNMENT` then.
+    """
+    lanes = code.types[2].lanes
+    pointer, align = _vector_pointer(code, 0, array, index, 2 * lanes)
+    order = [lane // 2 + lane % 2 * lanes for lane in range(2 * lanes)]
+    stored = code.builder.store(_shuffle(code, even, odd, order), pointer, align=align)
+    if code.types[4].count > 0:
+        stored.align = STREAM_ALIGNMENT
+        metadata = code.builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        stored.set_metadata("nontemporal", metadata)
 
-    return intrinsic(typed)
+
+@instruction(
+    lambda lanes, array, value: Vector(array.dtype, lanes.count)(lanes, array, array.dtype)
+)
+def broadcast(code: Code, lanes: Any, array: Any, value: Any) -> Any:
+    """``value`` in each lane, as elements of ``array``."""
+    return _broadcast(code, value, code.types[0].count)
 
 
-#: ``load(lanes, array, i)``: the elements from ``i`` on; ``evens`` and ``odds``: every second one
-#: of twice as many, all of which must lie inside the array.
-load, evens, odds = _loading(0, 1), _loading(0, 2), _loading(1, 2)
-#: ``fetch_ahead(lanes, array, i)`` asks for what ``load`` will read some iterations later, and
-#: ``fetch_pairs_ahead`` for what ``evens`` and ``odds`` will; it may lie outside the array.
-fetch_ahead, fetch_pairs_ahead = _fetching(1), _fetching(2)
-#: ``store(array, i, vector)``; ``store_zipped(array, i, evens, odds)`` stores both, taking turns.
-store, store_zipped = intrinsic(_store), intrinsic(_store_zipped)
-#: ``full(lanes, array, value)``: ``value`` in each lane, as an element of ``array``.
-full = intrinsic(_full)
-#: ``beats(value, leader)``: where it is greater, or NaN. ``equals(integers, scalar)``.
-beats, equals = intrinsic(_beats), intrinsic(_equals)
-#: ``choose(mask, yes, no)``
-choose = intrinsic(_choose)
-#: ``plus(one, other)`` and ``over(one, other)`` of floats.
-plus, over = _arithmetic("fadd"), _arithmetic("fdiv")
+@instruction(lambda value, best: Vector(types.boolean, value.lanes)(value, best))
+def exceeds(code: Code, value: Any, best: Any) -> Any:
+    """Where ``value`` is greater, or NaN."""
+    kind, builder = code.types[0].element, code.builder
+    if isinstance(kind, types.Float):
+        greater = builder.fcmp_ordered(">", value, best)
+        return builder.or_(greater, builder.fcmp_unordered("uno", value, value))
+    return (builder.icmp_signed if kind.signed else builder.icmp_unsigned)(">", value, best)
+
+
+@instruction(lambda vector, value: Vector(types.boolean, vector.lanes)(vector, vector.element))
+def equals(code: Code, vector: Any, value: Any) -> Any:
+    """Where a vector of integers equals a scalar."""
+    other = _broadcast(code, value, code.types[0].lanes)
+    return code.builder.icmp_signed("==", vector, other)
+
+
+@instruction(lambda mask, yes, no: yes(mask, yes, no))
+def select(code: Code, mask: Any, yes: Any, no: Any) -> Any:
+    """The lanes of ``yes`` where ``mask`` is true, else those of ``no``."""
+    return code.builder.select(mask, yes, no)
+
+
+@instruction(lambda left, right: left(left, right))
+def add(code: Code, left: Any, right: Any) -> Any:
+    """The sum of two vectors of floats."""
+    return code.builder.fadd(left, right)
+
+
+@instruction(lambda left, right: left(left, right))
+def divide(code: Code, left: Any, right: Any) -> Any:
+    """The quotient of two vectors of floats."""
+    return code.builder.fdiv(left, right)
