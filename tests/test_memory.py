@@ -1,4 +1,4 @@
-"""What the kernels allocate beside their results."""
+"""What the kernels allocate in addition to their results."""
 
 import tracemalloc
 

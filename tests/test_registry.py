@@ -145,7 +145,7 @@ class TestNames:
         assert status["numpy"].available
         assert status["second"].available
         assert status["numpy"].reason == ""
-        for name in ("numba", "cupy"):  # whether they can run is the machine's affair
+        for name in ("numba", "cupy"):  # whether they can run depends on the machine
             assert status[name].available == (status[name].reason == "")
 
 

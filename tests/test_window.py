@@ -75,7 +75,7 @@ def _last_axis(cell):
 
 @given(case=geometries(), data=st.data())
 def test_some_rows_alone_are_as_in_the_whole(case, data):
-    """Some rows alone meet what they meet in the whole."""
+    """Windows on some rows alone hold the same cells as in the whole."""
     shape, geometry = case
     window = Window.of(len(shape), **geometry)
     whole = meetings(window.cells(shape))

@@ -39,7 +39,7 @@ def images(*shape, seed=0):
 @pytest.mark.host
 @pytest.mark.parametrize("name", ["numpy", "numba"])
 def test_a_second_step_allocates_no_large_buffer(name):
-    """Beside the columns of convolution, pieces of fixed size that come and go."""
+    """Apart from the columns of convolution, chunks of a fixed size that are released at once."""
     if name == "numba":
         peer("numba")
     with tinyml.use_backend(name):
@@ -59,7 +59,7 @@ def test_a_second_step_allocates_no_large_buffer(name):
         try:
             step()
             before, _ = tracemalloc.get_traced_memory()
-            # but for the scratch memory of a thread, which is made once
+            # apart from a thread's scratch buffer, which is allocated once
             but_scratch = tracemalloc.Filter(False, "*/threads.py")
             snapshot = tracemalloc.take_snapshot().filter_traces([but_scratch])
             kept = [trace for trace in snapshot.traces if trace.size >= smallest]

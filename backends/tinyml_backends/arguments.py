@@ -12,38 +12,31 @@ PaddingPerAxis = int | Sequence[int] | Sequence[tuple[int, int]]
 
 def per_axis(name: str, value: IntPerAxis, axes: int, minimum: int) -> tuple[int, ...]:
     """One int for each axis, from one int or a sequence of them, checked."""
-    try:
-        several = isinstance(value, Sequence | np.ndarray)
-        checked = tuple(_integer(v) for v in (_listed(value) if several else (value,) * axes))
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; it must be an int or {axes} ints") from None
-    if len(checked) != axes:
-        raise ValueError(
-            f"{name} is {value!r}; it must be an int or one int for each of {axes} axes"
-        )
-    if min(checked) < minimum:
-        raise ValueError(f"{name} is {value!r}; every value must be at least {minimum}")
-    return checked
+    listed = value if isinstance(value, Sequence | np.ndarray) else (value,) * axes
+    return _ints(name, value, listed, (axes,), f"an int or {axes} ints", minimum)
 
 
 def lengths(name: str, value: Sequence[int], axes: int | None, minimum: int = 1) -> tuple[int, ...]:
     """Plain ints from a shape that a user wrote, checked; ``axes=None`` means one to three."""
-    allowed = "one to three" if axes is None else axes
+    counts, allowed = (
+        ((1, 2, 3), "one to three ints") if axes is None else ((axes,), f"{axes} ints")
+    )
+    return _ints(name, value, value, counts, allowed, minimum)
+
+
+def _ints(
+    name: str, value: object, listed: Any, counts: tuple[int, ...], allowed: str, minimum: int
+) -> tuple[int, ...]:
+    """``listed`` as ints, as many as one of ``counts`` says; ``value`` is what the user wrote."""
     try:
-        checked = tuple(_integer(v) for v in _listed(value))
+        checked = tuple(map(_integer, [listed] if isinstance(listed, str) else listed))
     except TypeError:
-        raise TypeError(f"{name} is {value!r}; it must be {allowed} ints") from None
-    if (len(checked) not in (1, 2, 3)) if axes is None else (len(checked) != axes):
-        raise ValueError(f"{name} is {value!r}; it must be {allowed} ints")
+        raise TypeError(f"{name} is {value!r}; it must be {allowed}") from None
+    if len(checked) not in counts:
+        raise ValueError(f"{name} is {value!r}; it must be {allowed}")
     if min(checked) < minimum:
         raise ValueError(f"{name} is {value!r}; every value must be at least {minimum}")
     return checked
-
-
-def _listed(value: Any) -> tuple[Any, ...]:
-    if isinstance(value, str):
-        raise TypeError("a text is no shape")
-    return tuple(value)
 
 
 def _integer(value: object) -> int:

@@ -70,3 +70,7 @@ class Convention:
     def plane_pitches(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
         """Distance of neighbours along each axis, inside the plane."""
         return pitches(spatial) if self.order == "C" else pitches(spatial[::-1])[::-1]
+
+
+#: Where an element stands in the memory of a whole stack of planes, channels last or not.
+IN_MEMORY = Convention("nhwc", include_batch=True)

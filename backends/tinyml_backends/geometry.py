@@ -25,14 +25,14 @@ from tinyml_backends.arguments import (
 
 
 class Cell(NamedTuple):
-    """One cell of the window, and the input cells where it stands in an array of planes."""
+    """One cell of the window, and where it lies in an array of planes."""
 
     number: int
     """Row-major number inside the window."""
     outputs: tuple[slice, ...]
     """The pooled positions whose cell ``number`` lies inside the input; axis 0 is the planes."""
     inputs: tuple[slice, ...]
-    """The input cells there, one for each of ``outputs``."""
+    """That cell of each of ``outputs``."""
 
 
 @dataclass(frozen=True, slots=True)

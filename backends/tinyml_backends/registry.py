@@ -53,7 +53,7 @@ class BackendStatus:
 
 
 def register_backend(name: str, target: Target) -> None:
-    """Make a backend known under a name; registering a name again replaces it.
+    """Register a backend under a name; registering a name again replaces it.
 
     A backend that is selected already stays selected until the name is selected again.
 
@@ -142,7 +142,7 @@ def resolve(which: str | Backend) -> Backend:
 
 
 def _known() -> dict[str, Loader]:
-    """Every known name; a built-in one cannot be taken, a registered one hides an installed one."""
+    """Every known name: built-in ones cannot be replaced, registered ones hide installed ones."""
     return {**_BUILT_IN, **_entry_points(), **_registered, **_BUILT_IN}
 
 

@@ -134,14 +134,19 @@ def backend_for(*arrays: Array) -> Backend:
     MixedBackendError
         If they are of different libraries or devices.
     """
-    selected = _selection()
-    if isinstance(selected, str) or not all(map(selected.handles, arrays)):
-        selected = _of_library(selected, arrays)
+    backend = _selection()
+    if isinstance(backend, str):
+        backend = _of_library(backend, arrays)
+    else:
+        for array in arrays:  # a loop, since this is a part of the time of a small operation
+            if not backend.handles(array):
+                backend = _of_library(backend, arrays)
+                break
     if len(arrays) > 1:
-        places = {selected.device(array) for array in arrays}
+        places = {backend.device(array) for array in arrays}
         if len(places) > 1:
-            raise MixedBackendError(_mixed(places))
-    return selected
+            raise _mixed(places)
+    return backend
 
 
 def owner_of(array: Array) -> Backend:
@@ -163,7 +168,7 @@ def owner_of(array: Array) -> Backend:
 def _of_library(selected: _Selection, arrays: tuple[Array, ...]) -> Backend:
     owners = [_plain(array) for array in arrays]
     if len({owner.library for owner in owners}) > 1:
-        raise MixedBackendError(_mixed({o.device(a) for o, a in zip(owners, arrays, strict=True)}))
+        raise _mixed({o.device(a) for o, a in zip(owners, arrays, strict=True)})
     if isinstance(selected, str):
         return _fastest(owners[0].library)
     if owners[0].library == "numpy":
@@ -171,8 +176,8 @@ def _of_library(selected: _Selection, arrays: tuple[Array, ...]) -> Backend:
     return owners[0]
 
 
-def _mixed(places: set[str]) -> str:
-    return (
+def _mixed(places: set[str]) -> MixedBackendError:
+    return MixedBackendError(
         f"arrays live on {' and '.join(sorted(places))}; one operation needs them in one place: "
         "move them with tinyml.asarray(a, backend) or tinyml.to_numpy(a)"
     )

@@ -28,23 +28,23 @@ def adaptive_max_pool(
     for axis in reversed(range(len(output_shape))):
         starts, stops = _bins(x.shape[axis + 1], output_shape[axis])
         pitch = pitches(x.shape[1:])[axis]
-        leader, place = _cells(xp, values, position, starts, axis, pitch)
+        maximum, place = _cells(xp, values, position, starts, axis, pitch)
         for k in range(1, int((stops - starts).max(initial=0))):
-            at = np.minimum(starts + k, stops - 1)  # past a window's end, its last cell again
+            at = np.minimum(starts + k, stops - 1)  # after a window's end, its last cell again
             candidate, its_place = _cells(xp, values, position, at, axis, pitch)
-            take = candidate > leader
+            take = candidate > maximum
             if x.dtype.kind == "f":
                 take |= candidate != candidate
-            replace(xp, leader, take, candidate)
+            replace(xp, maximum, take, candidate)
             replace(xp, place, take, its_place)
-        values, position = leader, place
+        values, position = maximum, place
     return values, position
 
 
 def _cells(
     xp: ModuleType, values: Array, position: Array, at: Lengths, axis: int, pitch: int
 ) -> tuple[Array, Array]:
-    """One cell of every window along an axis, and where in the plane it stands."""
+    """One cell of every window along an axis, and its position in the plane."""
     at = xp.asarray(at)
     along = (at * pitch).reshape(-1, *[1] * (values.ndim - axis - 2))
     return xp.take(values, at, axis + 1), xp.take(position, at, axis + 1) + along
@@ -86,17 +86,7 @@ def adaptive_avg_pool(xp: ModuleType, x: Array, output_shape: tuple[int, ...]) -
     """Mean of each window; sums of floats are kept in float64."""
     total = x.astype(np.float64 if x.dtype.kind == "f" else wide(x.dtype))
     for axis, outputs in enumerate(output_shape):
-        starts, stops = _bins(x.shape[axis + 1], outputs)
-        lead = (slice(None),) * (axis + 1)
-        result = xp.zeros(
-            (*total.shape[: axis + 1], outputs, *total.shape[axis + 2 :]), total.dtype
-        )
-        for k in range(int((stops - starts).max(initial=0))):
-            longer = np.flatnonzero(stops - starts > k)
-            result[(*lead, xp.asarray(longer))] += xp.take(
-                total, xp.asarray(starts[longer] + k), axis + 1
-            )
-        total = result
+        total = _sums(xp, total, *_bins(x.shape[axis + 1], outputs), axis)
     return quotient(total, _sizes(xp, x.shape[1:], output_shape)).astype(x.dtype)
 
 
@@ -110,23 +100,24 @@ def adaptive_avg_pool_gradient(
     for axis, length in enumerate(input_shape):
         starts, stops = _bins(length, outputs[axis])
         first = np.searchsorted(stops, np.arange(length), side="right")
-        last = np.searchsorted(starts, np.arange(length), side="right")  # one past it
-        lead = (slice(None),) * (axis + 1)
-        result = xp.zeros((*terms.shape[: axis + 1], length, *terms.shape[axis + 2 :]), terms.dtype)
-        for k in range(int((last - first).max())):
-            more = np.flatnonzero(last - first > k)
-            result[(*lead, xp.asarray(more))] += xp.take(
-                terms, xp.asarray(first[more] + k), axis + 1
-            )
-        terms = result
+        last = np.searchsorted(starts, np.arange(length), side="right")  # and one more
+        terms = _sums(xp, terms, first, last, axis)
     return terms.astype(gradient.dtype)
 
 
-def _bins(
-    length: int, outputs: int
-) -> tuple[
-    "np.ndarray[tuple[int], np.dtype[np.int64]]", "np.ndarray[tuple[int], np.dtype[np.int64]]"
-]:
+def _sums(xp: ModuleType, array: Array, starts: Lengths, stops: Lengths, axis: int) -> Array:
+    """Sums of the cells from each start to before its stop along an axis, one cell at a time."""
+    shape = list(array.shape)
+    shape[axis + 1] = len(starts)
+    result = xp.zeros(shape, array.dtype)
+    for k in range(int((stops - starts).max(initial=0))):
+        longer = np.flatnonzero(stops - starts > k)
+        place = (*[slice(None)] * (axis + 1), xp.asarray(longer))
+        result[place] += xp.take(array, xp.asarray(starts[longer] + k), axis + 1)
+    return result
+
+
+def _bins(length: int, outputs: int) -> tuple[Lengths, Lengths]:
     """Start and stop of each window along an axis."""
     i = np.arange(outputs, dtype=np.int64)
     return i * length // max(1, outputs), -(-(i + 1) * length // max(1, outputs))

@@ -23,12 +23,12 @@ def avg_pool(
     """Mean of each window: its cells added one at a time in row-major order, then divided."""
     spatial, channels = x.shape[1 : window.axes + 1], x.shape[window.axes + 1 :]
     outputs = window.output_shape(spatial)
-    divisors = _Divisors(xp, window, spatial, count_include_pad, divisor, len(channels))
+    of_rows, in_row = _divisors(xp, window, spatial, count_include_pad, divisor, len(channels))
     axes = tuple(range(1, window.axes + 1))
     if out is None:
         out = empty(xp, (len(x), *outputs, *channels), x.dtype)
     if is_global(window, spatial):
-        out[...] = quotient(x.sum(axes, dtype=_exact(x.dtype), keepdims=True), divisors[:])
+        out[...] = quotient(x.sum(axes, dtype=_exact(x.dtype), keepdims=True), of_rows * in_row)
         return out
     for planes, rows in chunks_of(x, outputs[0], chunk_bytes):
         inputs, local = window.inputs_for(rows, spatial)
@@ -36,7 +36,7 @@ def avg_pool(
         total = xp.zeros(target.shape, wide(x.dtype))
         for cell in local.cells(source.shape[1 : window.axes + 1]):
             total[cell.outputs] += source[cell.inputs]
-        target[...] = quotient(total, divisors[rows])
+        target[...] = quotient(total, of_rows[rows] * in_row)
     return out
 
 
@@ -53,17 +53,17 @@ def avg_pool_gradient(
 ) -> Array:
     """Each window's gradient, divided, added to all of its cells in row-major order of windows."""
     channels = gradient.shape[window.axes + 1 :]
-    divisors = _Divisors(xp, window, input_shape, count_include_pad, divisor, len(channels))
+    of_rows, in_row = _divisors(xp, window, input_shape, count_include_pad, divisor, len(channels))
     dtype = wide(gradient.dtype)
     out = zeros(xp, (len(gradient), *input_shape, *channels), gradient.dtype, out)
     if is_global(window, input_shape):
-        out[...] = quotient(gradient.astype(dtype), divisors[:])
+        out[...] = quotient(gradient.astype(dtype), of_rows * in_row)
         return out
     for planes, rows in chunks_of(out, input_shape[0], chunk_bytes):
         outputs, local = window.outputs_touching(rows, input_shape)
         if outputs.start == outputs.stop:
             continue
-        terms = quotient(gradient[planes, outputs].astype(dtype), divisors[outputs])
+        terms = quotient(gradient[planes, outputs].astype(dtype), of_rows[outputs] * in_row)
         target = out[planes, rows]
         total = xp.zeros(target.shape, dtype)
         for cell in reversed(local.cells(target.shape[1 : window.axes + 1])):
@@ -94,35 +94,30 @@ def quotient(total: Array, divisor: Array) -> Array:
     return down + ((down < 0) & (down * divisor != total))
 
 
-class _Divisors:
-    """Divisor of each window, for some rows at a time, shaped to broadcast over channels."""
+def _divisors(
+    xp: ModuleType,
+    window: Window,
+    input_shape: tuple[int, ...],
+    count_include_pad: bool,
+    divisor: int | None,
+    trailing: int,
+) -> tuple[Array, Array]:
+    """Divisors of windows as a factor of each row and one of each window in it.
 
-    def __init__(
-        self,
-        xp: ModuleType,
-        window: Window,
-        input_shape: tuple[int, ...],
-        count_include_pad: bool,
-        divisor: int | None,
-        trailing: int,
-    ) -> None:
-        self.xp, self.window, self.input_shape = xp, window, input_shape
-        self.padding, self.divisor = count_include_pad, divisor
-        self.in_row = xp.ones((), np.int64)
-        for axis in range(1, window.axes):
-            along = self._counts(axis, window.starts(input_shape)[axis])
-            self.in_row = self.in_row[..., None] * along
-        self.in_row = self.in_row.reshape((*self.in_row.shape, *[1] * trailing))
-
-    def _counts(self, axis: int, starts: range) -> Array:
-        if self.divisor is not None:
-            return self.xp.full(len(starts), self.divisor if axis == 0 else 1, np.int64)
-        counts = self.window.counts(axis, starts, self.input_shape, padding=self.padding)
-        return self.xp.asarray(counts, dtype=np.int64)
-
-    def __getitem__(self, rows: slice) -> Array:
-        of_rows = self._counts(0, self.window.starts(self.input_shape)[0][rows])
-        return of_rows.reshape(-1, *[1] * self.in_row.ndim) * self.in_row
+    They are shaped to broadcast over the ``trailing`` axes of channels.
+    """
+    counts = [
+        [divisor if axis == 0 else 1] * len(starts)
+        if divisor is not None
+        else window.counts(axis, starts, input_shape, padding=count_include_pad)
+        for axis, starts in enumerate(window.starts(input_shape))
+    ]
+    of_rows, *others = (xp.asarray(along, dtype=np.int64) for along in counts)
+    in_row = xp.ones((), np.int64)
+    for along in others:
+        in_row = in_row[..., None] * along
+    in_row = in_row.reshape((*in_row.shape, *[1] * trailing))
+    return of_rows.reshape(-1, *[1] * in_row.ndim), in_row
 
 
 def is_global(window: Window, input_shape: tuple[int, ...]) -> bool:

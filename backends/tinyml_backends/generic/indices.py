@@ -61,17 +61,43 @@ def indices_from_winners(
     if convention.name == "window":
         return winners.astype(np.int64)
     shape = (len(winners), *input_shape, *_channels(winners, window))
-    pitch = convention.pitch(shape, window.axes)
-    plane_pitches = [p * pitch for p in convention.plane_pitches(input_shape)]
-    cells = xp.zeros((), np.int64)
-    for size, step, distance in zip(window.size, window.dilation, plane_pitches, strict=True):
-        cells = cells[..., None] + xp.arange(size, dtype=np.int64) * (step * distance)
-    out = cells.reshape(-1)[winners]
-    starts = _starts(xp, window, input_shape, slice(None), winners.ndim)
-    for start, distance in zip(starts, plane_pitches, strict=True):
-        out += start * distance
-    out += convention.offsets(xp, shape, range(len(winners)))
-    return out
+    return Indices(xp, convention, window, shape)(winners, slice(None))
+
+
+class Indices:
+    """Indices of one convention, of winners in a stack of ``shape``, a chunk at a time."""
+
+    def __init__(
+        self, xp: ModuleType, convention: Convention, window: Window, shape: tuple[int, ...]
+    ) -> None:
+        self.xp = xp
+        self.of_plane = prod(shape[1:]) if convention.counts_planes else 0
+        spatial, channels = shape[1 : window.axes + 1], shape[window.axes + 1 :]
+        pitch = convention.pitch(shape, window.axes)
+        distances = [p * pitch for p in convention.plane_pitches(spatial)]
+        self.of_cell = xp.zeros((), np.int64)
+        # one row's starts: those of a whole plane would be as large as the plane
+        self.in_row = xp.zeros((), np.int64)
+        starts = window.starts(spatial)
+        for size, step, distance in zip(window.size, window.dilation, distances, strict=True):
+            self.of_cell = self.of_cell[..., None] + _arange(xp, range(size)) * (step * distance)
+        for along, distance in zip(starts[1:], distances[1:], strict=True):
+            self.in_row = self.in_row[..., None] + _arange(xp, along) * distance
+        if channels:
+            of_channel = _arange(xp, range(channels[0])) * (convention.name == "nhwc")
+            self.in_row = self.in_row[..., None] + of_channel
+        self.of_cell, self.rows, self.of_row = self.of_cell.reshape(-1), starts[0], distances[0]
+
+    def __call__(self, winners: Array, rows: slice) -> Array:
+        """Indices of the ``winners`` of some rows, counted from the first of their planes."""
+        index = self.of_cell[winners]
+        trailing = [1] * (winners.ndim - 2)
+        starts = _arange(self.xp, self.rows[rows]) * self.of_row
+        index += starts.reshape(-1, *trailing) + self.in_row
+        if self.of_plane:
+            planes = _arange(self.xp, range(len(winners))) * self.of_plane
+            index += planes.reshape(-1, 1, *trailing)
+        return index
 
 
 def _check_inside(
@@ -133,9 +159,13 @@ def _starts(
     first, *others = window.starts(input_shape)
     ranges = (first[rows], *others)
     return [
-        xp.arange(r.start, r.stop, r.step, dtype=np.int64).reshape(-1, *[1] * (ndim - 2 - axis))
-        for axis, r in enumerate(ranges)
+        _arange(xp, along).reshape(-1, *[1] * (ndim - 2 - axis))
+        for axis, along in enumerate(ranges)
     ]
+
+
+def _arange(xp: ModuleType, numbers: range) -> Array:
+    return xp.arange(numbers.start, numbers.stop, numbers.step, dtype=np.int64)
 
 
 def _digits(index: Array, shape: tuple[int, ...]) -> list[Array]:

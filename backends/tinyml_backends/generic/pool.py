@@ -35,18 +35,18 @@ def _pool(xp: ModuleType, x: Array, window: Window, values: Array, winners: Arra
     The first maximum of each row, and then the first row that has the maximum, is the first maximum
     in row-major order; so is the last NaN.
     """
-    leaders, numbers = x, None
+    maxima, numbers = x, None
     for axis in reversed(range(window.axes)):
-        shape = list(leaders.shape)
+        shape = list(maxima.shape)
         shape[axis + 1] = values.shape[axis + 1]
         to = (values, winners)
         if axis > 0:
             to = xp.empty(shape, values.dtype), xp.empty(shape, winners.dtype)
-        _compete(xp, leaders, numbers, window, axis, *to)
-        leaders, numbers = to
+        _pool_along(xp, maxima, numbers, window, axis, *to)
+        maxima, numbers = to
 
 
-def _compete(
+def _pool_along(
     xp: ModuleType,
     x: Array,
     numbers: Array | None,
@@ -55,7 +55,7 @@ def _compete(
     values: Array,
     winners: Array,
 ) -> None:
-    """Let a window's cells along one axis compete in ascending order: the first wins a tie.
+    """Compare the cells of each window along one axis in ascending order: the first wins a tie.
 
     ``numbers`` say which cell along the axes after this one won each value of ``x``.
     """
@@ -71,11 +71,11 @@ def _compete(
         if cell.number == 0:  # where it lies inside the input, it was the first
             continue
         candidate = x[cell.inputs].copy()
-        leader = values[cell.outputs]
-        take = candidate > leader
+        maximum = values[cell.outputs]
+        take = candidate > maximum
         if x.dtype.kind == "f":
             take |= candidate != candidate  # NaN wins, the last one over the others
-        replace(xp, leader, take, candidate)
+        replace(xp, maximum, take, candidate)
         winner = winners[cell.outputs]
         number = number_of(cell.number * pitch)
         if numbers is None:  # numbers ascend, so the last cell that took a place has the largest

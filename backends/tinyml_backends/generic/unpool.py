@@ -12,10 +12,11 @@ from types import ModuleType
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.conventions import Duplicates
+from tinyml_backends.conventions import IN_MEMORY, Duplicates
 from tinyml_backends.generic.bits import keep, replace
 from tinyml_backends.generic.chunks import CHUNK_BYTES, chunks_of
-from tinyml_backends.geometry import Cell, Window, pitches
+from tinyml_backends.generic.indices import Indices
+from tinyml_backends.geometry import Cell, Window
 from tinyml_backends.memory import empty, zeros
 
 
@@ -100,10 +101,10 @@ def max_unpool_gradient(
     if duplicates == "last" and window.overlaps:
         return _gather_last(xp, gradient, winners, window, input_shape, out, chunk_bytes)
     out = empty(xp, winners.shape, gradient.dtype) if out is None else out
-    positions = FlatPositions(xp, window, gradient.shape)
+    positions = Indices(xp, IN_MEMORY, window, gradient.shape)
     for planes, rows in chunks_of(out, out.shape[1], chunk_bytes):
         target, flat = out[planes, rows], gradient[planes].reshape(-1)
-        target[...] = flat[positions(winners[planes, rows], rows)].reshape(target.shape)
+        target[...] = flat[positions(winners[planes, rows], rows)]
     return out
 
 
@@ -147,11 +148,11 @@ def _scatter(
 ) -> Array:
     """Each value, added to ``start``, at its winner's cell, for windows that do not overlap."""
     out = zeros(xp, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype, out)
-    positions = FlatPositions(xp, window, out.shape)
+    positions = Indices(xp, IN_MEMORY, window, out.shape)
     for planes, rows in chunks_of(y, y.shape[1], chunk_bytes):
         values = y[planes, rows].reshape(-1)
         values = values if start is None else values + start
-        out[planes].reshape(-1)[positions(winners[planes, rows], rows)] = values
+        out[planes].reshape(-1)[positions(winners[planes, rows], rows).reshape(-1)] = values
     return out
 
 
@@ -178,15 +179,14 @@ def first_duplicate(
             count[cell.inputs] += chosen[cell.outputs] == cell.number
         twice = (count > 1).reshape(-1)
         if bool(twice.any()):
-            plane, rest = divmod(int(twice.argmax()), prod(count.shape[1:]))
+            plane, cell_position = divmod(int(twice.argmax()), prod(count.shape[1:]))
             plane += planes.start
-            cell_position = plane * prod(shape[1:]) + rows.start * prod(shape[2:]) + rest
-            positions = FlatPositions(xp, window, shape)(
-                winners[plane : plane + 1], slice(0, winners.shape[1])
-            )
-            hits = xp.nonzero(positions == cell_position - plane * prod(shape[1:]))[0]
-            before = plane * prod(winners.shape[1:])
-            return cell_position, before + int(hits[0]), before + int(hits[1])
+            cell_position += rows.start * prod(shape[2:])
+            positions = Indices(xp, IN_MEMORY, window, shape)
+            in_plane = positions(winners[plane : plane + 1], slice(None)).reshape(-1)
+            hits = xp.nonzero(in_plane == cell_position)[0]
+            first, second = (plane * prod(winners.shape[1:]) + int(hit) for hit in hits[:2])
+            return plane * prod(shape[1:]) + cell_position, first, second
     return None
 
 
@@ -195,46 +195,6 @@ def _cells(window: Window, inputs: Array, outputs: slice) -> tuple[Cell, ...]:
     if outputs.start == outputs.stop:
         return ()
     return window.cells(inputs.shape[1 : window.axes + 1])
-
-
-class FlatPositions:
-    """Where winners stand in the flat memory of a stack of planes of ``shape``."""
-
-    def __init__(self, xp: ModuleType, window: Window, shape: tuple[int, ...]) -> None:
-        self.xp = xp
-        self.plane = prod(shape[1:])
-        spatial, channels = shape[1 : window.axes + 1], shape[window.axes + 1 :]
-        step = prod(channels)
-        offsets = xp.zeros((), np.intp)
-        others = []
-        for axis, pitch in enumerate(pitches(spatial)):
-            cells = xp.arange(window.size[axis], dtype=np.intp) * window.dilation[axis]
-            offsets = offsets[..., None] + cells * (pitch * step)
-            if axis > 0:
-                others.append(_arange(xp, window.starts(spatial)[axis]) * (pitch * step))
-        self.offsets = offsets.reshape(-1)
-        self.rows, self.row_step = window.starts(spatial)[0], pitches(spatial)[0] * step
-        # one row's starts: those of a whole plane would be as large as the plane
-        self.in_row = xp.zeros((), np.intp)
-        for along in (*others, xp.arange(step, dtype=np.intp)) if channels else others:
-            self.in_row = self.in_row[..., None] + along
-
-    def __call__(self, winners: Array, rows: slice) -> Array:
-        """Flat position in the stack of the winners' planes, one-dimensional.
-
-        ``winners`` are those of ``rows`` of some planes.
-        """
-        position = self.offsets[winners]
-        trailing = [1] * (winners.ndim - 2)
-        starts = _arange(self.xp, self.rows[rows]) * self.row_step
-        position += starts.reshape(-1, *trailing) + self.in_row
-        planes = self.xp.arange(len(winners), dtype=np.intp) * self.plane
-        position += planes.reshape(-1, 1, *trailing)
-        return position.reshape(-1)
-
-
-def _arange(xp: ModuleType, numbers: range) -> Array:
-    return xp.arange(numbers.start, numbers.stop, numbers.step, dtype=np.intp)
 
 
 def unpool_plane_indices(
