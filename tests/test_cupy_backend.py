@@ -239,9 +239,9 @@ class TestMovingALiveModel:
 
 
 def tinyml_device(array):
-    from tinyml_backends import home_of
+    from tinyml_backends import owner_of
 
-    return home_of(array).device(array)
+    return owner_of(array).device(array)
 
 
 class TestArraysFromOutside:
