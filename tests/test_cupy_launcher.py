@@ -37,7 +37,7 @@ class TestLauncher:
     def launch(self, arguments, kernel=k.MAX_POOL, instance=None):
         Launcher(cupy, Cubins(None))(kernel, instance or self.instance, 4, *arguments)
 
-    def test_what_is_right_runs(self):
+    def test_correct_arguments_run(self):
         self.launch(self.arguments())
 
     @pytest.mark.parametrize(

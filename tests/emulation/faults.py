@@ -180,8 +180,8 @@ FAULTS = {
     "an output cell left unwritten": Fault(
         edit(
             "max_pool.cu",
-            "        store(values, i * N, leader);\n",
-            "        if (i % 7 != 3) store(values, i * N, leader);\n",
+            "        store(values, i * N, best);\n",
+            "        if (i % 7 != 3) store(values, i * N, best);\n",
         ),
         POOL,
         "EmulationError: max_pool.*or is left unwritten",

@@ -1,9 +1,9 @@
 // Max-pooling: values and winners in one pass.
 #include "common.cuh"
 
-// A cell replaces the leader if it is greater or NaN: the first maximum wins, or the last NaN.
-template <typename T> __device__ inline bool replaces(T candidate, T leader) {
-    return number(candidate) > number(leader) || number(candidate) != number(candidate);
+// A cell replaces the best one so far if it is greater or NaN: the first maximum or last NaN wins.
+template <typename T> __device__ inline bool replaces(T candidate, T best) {
+    return number(candidate) > number(best) || number(candidate) != number(candidate);
 }
 
 // Any window. Each thread handles N adjacent channels; N is 1 if channels come first.
@@ -16,7 +16,7 @@ __global__ void max_pool(
         const Cells<I> along_a = cells_inside(g, 0, p.at[0]);
         const Cells<I> along_b = cells_inside(g, 1, p.at[1]);
         const Cells<I> along_c = cells_inside(g, 2, p.at[2]);
-        Pack<T, N> leader;
+        Pack<T, N> best;
         Pack<W, N> winner;
         bool first = true;
         for (I a = along_a.first; a < along_a.stop; ++a) {
@@ -30,8 +30,8 @@ __global__ void max_pool(
                         x, flat_of(p.plane, at_a, at_b, at_c, p.channel, g.input, g.channels));
 #pragma unroll
                     for (int n = 0; n < N; ++n) {
-                        if (first || replaces(cell.at[n], leader.at[n])) {
-                            leader.at[n] = cell.at[n];
+                        if (first || replaces(cell.at[n], best.at[n])) {
+                            best.at[n] = cell.at[n];
                             winner.at[n] = (W)(row + c);
                         }
                     }
@@ -39,7 +39,7 @@ __global__ void max_pool(
                 }
             }
         }
-        store(values, i * N, leader);
+        store(values, i * N, best);
         store(winners, i * N, winner);
     }
 }
@@ -54,7 +54,7 @@ __global__ void max_pool_width2(
         const Place<I> p = place_of(i * (N / 2), g.output, g.channels);
         const Cells<I> along_a = cells_inside(g, 0, p.at[0]);
         const Cells<I> along_b = cells_inside(g, 1, p.at[1]);
-        Pack<T, N / 2> leader;
+        Pack<T, N / 2> best;
         Pack<W, N / 2> winner;
         bool first = true;
         for (I a = along_a.first; a < along_a.stop; ++a) {
@@ -66,15 +66,15 @@ __global__ void max_pool_width2(
                     x, flat_of(p.plane, at_a, at_b, 2 * p.at[2], (I)0, g.input, g.channels));
 #pragma unroll
                 for (int n = 0; n < N; ++n) {
-                    if ((first && n % 2 == 0) || replaces(cells.at[n], leader.at[n / 2])) {
-                        leader.at[n / 2] = cells.at[n];
+                    if ((first && n % 2 == 0) || replaces(cells.at[n], best.at[n / 2])) {
+                        best.at[n / 2] = cells.at[n];
                         winner.at[n / 2] = (W)(row + n % 2);
                     }
                 }
                 first = false;
             }
         }
-        store(values, i * (N / 2), leader);
+        store(values, i * (N / 2), best);
         store(winners, i * (N / 2), winner);
     }
 }

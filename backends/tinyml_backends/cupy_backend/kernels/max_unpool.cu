@@ -1,8 +1,8 @@
 // Max-unpooling by winners, and the gradient of max-pooling, which is the same with sums.
 //
-// Each thread visits the windows that cover its input cell, in row-major order, and takes the values
-// of those whose winner it is. So each cell is written once, without atomics, and an invalid winner
-// matches no cell.
+// Each thread visits the windows that cover its input cell, in row-major order, and takes the
+// values of those whose winner it is. So each cell is written once, without atomics, and an invalid
+// winner matches no cell.
 #include "common.cuh"
 
 // Result of an input cell: the last value taken, or with SUM the sum of the values from +0.0.
