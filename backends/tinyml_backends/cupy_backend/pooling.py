@@ -50,6 +50,9 @@ class _Stack:
             self.shape[0], prod(self.channels), self.spatial, self.window, self.index
         )
 
+    def counted(self, count_include_pad: bool, divisor: int | None) -> ByValue:
+        return counted_struct(self.spatial, self.window, count_include_pad, divisor, self.index)
+
     def pack(self, *arrays: Array) -> int:
         """Adjacent channels that a thread can handle at once."""
         length = k.pack_length(arrays[0].dtype)
@@ -237,11 +240,10 @@ class CupyPooling(CupyArrays):
         if winners.size == 0:
             return winners, -1
         stack = _Stack.of_pooled(indices_, input_shape, window)
-        counts_planes = convention.name == "tensor" or convention.include_batch
         flat = struct(
             "Flat",
             stack.index,
-            of_plane=prod(stack.shape[1:]) if counts_planes else 0,
+            of_plane=prod(stack.shape[1:]) if convention.counts_planes else 0,
             of_channel=1 if convention.name == "nhwc" else 0,
             pitch=convention.pitch(stack.shape, window.axes),
         )
@@ -268,7 +270,7 @@ class CupyPooling(CupyArrays):
             return super().avg_pool(x, window, count_include_pad, divisor, out=out)
         stack = _Stack(x.shape, window)
         out = self.xp.empty(stack.pooled, x.dtype) if out is None else out
-        return self._average(k.AVG_POOL, x, out, stack, count_include_pad, divisor)
+        return self._average(k.AVG_POOL, x, out, stack, stack.counted(count_include_pad, divisor))
 
     @on_device
     def avg_pool_gradient(
@@ -288,21 +290,16 @@ class CupyPooling(CupyArrays):
             )
         stack = _Stack.of_pooled(gradient, input_shape, window)
         out = self.xp.empty(stack.shape, gradient.dtype) if out is None else out
-        return self._average(k.AVG_POOL_GRADIENT, gradient, out, stack, count_include_pad, divisor)
+        return self._average(
+            k.AVG_POOL_GRADIENT, gradient, out, stack, stack.counted(count_include_pad, divisor)
+        )
 
     def _average(
-        self,
-        kernel: k.Kernel,
-        source: Array,
-        out: Array,
-        stack: _Stack,
-        count_include_pad: bool,
-        divisor: int | None,
+        self, kernel: k.Kernel, source: Array, out: Array, stack: _Stack, counted: ByValue
     ) -> Array:
-        source, index = self.xp.ascontiguousarray(source), stack.index
+        source = self.xp.ascontiguousarray(source)
         pack = stack.pack(source, out)
-        counted = counted_struct(stack.spatial, stack.window, count_include_pad, divisor, index)
-        instance = {"T": source.dtype, "I": index, "N": pack}
+        instance = {"T": source.dtype, "I": stack.index, "N": pack}
         self._launch(kernel, instance, out.size // pack, source, out, stack.geometry, counted)
         return out
 
