@@ -1,12 +1,12 @@
-"""How far the CPU backends are ahead of PyTorch, and how near to the speed of copying memory.
+"""The CPU backends' times relative to PyTorch's and to the time of copying memory.
 
 python benchmarks/cpu_targets.py --backend numba --runs 7
 
 The cases are timed and checked as by `tinyml bench`. Ratios are PyTorch's time over tinyml's,
-geometric means over the shapes; "better" is the faster of PyTorch's two layouts at each shape. A
-machine that is shared with others differs from minute to minute, so that the whole is run several
-times, and the median is what counts. Each run is a process of its own: what was freed by the ones
-before lies in the C library's stock, and whoever gets it need not wait for the system's.
+geometric means over the shapes; "better" is the faster of PyTorch's two layouts at each shape. The
+speed of a shared machine changes from minute to minute, so all is measured several times, and
+medians are compared with the targets. Each run is a process of its own: a process reuses memory
+that earlier runs released, which is faster than new memory from the system.
 """
 
 import statistics
@@ -18,14 +18,14 @@ import click
 import numpy as np
 
 import tinyml
-from cases import CASES, Pooling
 from tinyml.bench import measure, tables
+from tinyml.bench.cases import CASES, Pooling
 from tinyml.bench.environment import environment, line
 from tinyml.bench.peers import load
 from tinyml.bench.results import Measured, Report
 from tinyml.bench.runner import run
 
-#: What is asked of each backend, at least; microseconds at most.
+#: Least values for each backend; microseconds are greatest values.
 TARGETS: dict[str, dict[str, float]] = {
     "numba": {
         "pool, contiguous": 18,
@@ -51,7 +51,7 @@ TARGETS: dict[str, dict[str, float]] = {
 }
 
 OVERLAPPING = Pooling((8, 64, 112, 112), "pool", size=3, stride=2, padding=1)
-#: Images under windows that tile, the largest first; all operations run on them.
+#: Images with windows that tile them, the largest first; all operations run on them.
 TILED = tuple(
     case
     for case in CASES
@@ -73,12 +73,12 @@ TILED = tuple(
     "--settle",
     default=round(1000 * measure.SETTLED_SECONDS),
     show_default=True,
-    help="Milliseconds of a break, and of calls behind it, before a call is timed. Without them "
-    "the caches hold another library's arrays, and PyTorch's threads, which spin after their work, "
-    "a processor.",
+    help="Milliseconds of a break, and of calls after it, before a call is timed. Without them the "
+    "caches hold another library's arrays, and PyTorch's threads, which spin-wait after their "
+    "work, occupy a CPU.",
 )
 def main(backend: str, runs: int, rounds: int, settle: int) -> None:
-    """Print every time, and the targets with what was measured."""
+    """Print all times, and the measured values next to their targets."""
     complete: list[dict[str, float]] = []
     with get_context("spawn").Pool(1, maxtasksperchild=1) as process, suppress(KeyboardInterrupt):
         while len(complete) < runs:
@@ -89,17 +89,17 @@ def main(backend: str, runs: int, rounds: int, settle: int) -> None:
             click.echo(f"run {len(complete)} of {runs}\n")
     if not complete:
         raise click.ClickException("the first run was interrupted")
-    click.echo(f"{'target':<32} {'asked':>8} {'median':>8}   of {len(complete)} runs")
-    for name, asked in TARGETS[backend].items():
+    click.echo(f"{'value':<32} {'target':>8} {'median':>8}   of {len(complete)} runs")
+    for name, target in TARGETS[backend].items():
         each = [values[name] for values in complete]
         median = statistics.median(each)
-        met = median <= asked if name.startswith("micro") else median >= asked
+        met = median <= target if name.startswith("micro") else median >= target
         listed = " ".join(f"{value:.2f}" for value in each)
-        click.echo(f"{name:<32} {asked:8.2f} {median:8.2f}   {'' if met else 'MISSED  '}{listed}")
+        click.echo(f"{name:<32} {target:8.2f} {median:8.2f}   {'' if met else 'MISSED  '}{listed}")
 
 
 def values_of_a_run(backend: str, rounds: int, settle: float) -> dict[str, float] | None:
-    """What is compared with the targets; None if the run was interrupted."""
+    """Measure the values that have targets; None if the run was interrupted."""
     measure.SETTLED_SECONDS = settle
     tinyml.set_backend(backend)
     torch, chosen = load("torch"), tinyml.current_backend()
@@ -136,7 +136,7 @@ def ratios_of(measured: Measured, backend: str) -> tuple[float, float]:
 
 
 def share_of_copying(measured: Measured, name: str) -> float:
-    """Bytes moved per second into given arrays, over those of a copy."""
+    """Speed of the call into given arrays as a share of the speed of a copy."""
     timing = next(timing for timing in measured.timings if timing.name == name)
     share = measured.share(timing)
     assert share is not None, "the largest shape is copied too"
@@ -144,7 +144,7 @@ def share_of_copying(measured: Measured, name: str) -> float:
 
 
 def call_overhead() -> float:
-    """Microseconds of a pooling of 1×1×4×4, all checks included: the best of many series."""
+    """Microseconds of pooling 1×1×4×4, all checks included: the least mean of many series."""
     x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
     y, _ = tinyml.max_pool(x, 2)
     assert y.tolist() == [[[[5, 7], [13, 15]]]]

@@ -1,4 +1,4 @@
-"""What ``import tinyml`` costs beside ``import numpy``: interleaved processes, medians.
+"""Time of ``import tinyml`` and of ``import numpy``: medians of processes that take turns.
 
 Run ``python benchmarks/import_time.py``.
 """

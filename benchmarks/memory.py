@@ -1,7 +1,7 @@
-"""Peak memory of SegNet training steps, tinyml beside PyTorch, each in a process of its own.
+"""Peak memory of SegNet training steps in tinyml and in PyTorch, each in a process of its own.
 
-Run ``python benchmarks/memory.py``. The figure is the peak resident memory over the steps less the
-resident memory after imports, data and model are there.
+Run ``python benchmarks/memory.py``. The figure is the peak resident memory during the steps, less
+the resident memory once data and model exist.
 """
 
 import subprocess
@@ -40,12 +40,11 @@ def step_of_pytorch(channels: int) -> Any:
     """The same step of the same network in PyTorch."""
     import torch
 
-    from tinyml.bench.torch_segnet import torch_segnet
+    from tinyml.bench.torch_network import torch_network
     from tinyml.models import segnet
 
     x, y = map(torch.from_numpy, data())
-    model = torch_segnet()(SHAPE[1], CLASSES, channels=channels)
-    model.load(segnet(SHAPE[1:], CLASSES, channels=channels))
+    model = torch_network(segnet(SHAPE[1:], CLASSES, channels=channels).layers)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
 
     def step() -> float:

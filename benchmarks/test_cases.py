@@ -1,14 +1,14 @@
-"""The table under pytest-benchmark: ``pytest benchmarks --benchmark-only``.
+"""The table of cases in pytest-benchmark: ``pytest benchmarks --benchmark-only``.
 
-TINYML_BACKEND chooses the backend, and ``-k`` the cases. A GPU's work is not waited for here:
-`tinyml bench` times it by events.
+TINYML_BACKEND chooses the backend, and ``-k`` the cases. These times do not wait for a GPU:
+`tinyml bench` uses CUDA events.
 """
 
 from typing import Any
 
 import pytest
 
-from cases import CASES, Case, difference, reference
+from tinyml.bench.cases import CASES, Case, difference, reference
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -269,7 +269,7 @@ class TestBadInput:
             tinyml.adaptive_max_pool_gradient(y, y, (4, 4))
         with pytest.raises(ValueError, match="gradient has shape"):
             tinyml.adaptive_max_pool_gradient(x, indices, (4, 4))
-        with pytest.raises(ValueError, match="in front of 1 spatial axes"):
+        with pytest.raises(ValueError, match="channels, and 1 spatial axes"):
             tinyml.adaptive_avg_pool_gradient(y, (4,))
         with pytest.raises(ValueError, match="must not be empty"):
             tinyml.adaptive_avg_pool(backend.asarray(np.zeros((1, 1, 0, 4))), 2)

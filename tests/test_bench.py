@@ -1,4 +1,4 @@
-"""``tinyml bench``: what it runs, measures, checks and prints."""
+"""``tinyml bench``: its cases, measurements, checks and output."""
 
 import os
 import subprocess
@@ -12,10 +12,13 @@ import pytest
 import tinyml
 from conftest import peer
 from support.bench import SMALL, Planted, bench, plant, quick  # noqa: F401
-from tinyml.bench import cases, load, measure, runner, tables
+from tinyml.bench import cases, load, measure, peers, runner, tables
 from tinyml.bench.cases import Convolution
 from tinyml.bench.measure import Contender, wall_clock
+from tinyml.bench.pytorch import PyTorch
 from tinyml.bench.results import Measured, Report, Timing
+from tinyml.bench.torch_network import torch_network
+from tinyml.layers import Conv2D, Layer, ReLU
 from tinyml_backends.numpy_backend import NumpyBackend
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("quick")]
@@ -44,7 +47,7 @@ class TestOutput:
         assert speed == pytest.approx(moved / median / 1e6, abs=0.1)
         assert ours[-1].endswith("×")
 
-    def test_forced_blas_kernels_are_told(self, monkeypatch):
+    def test_forced_blas_kernels_are_printed(self, monkeypatch):
         monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
         assert "(forced by OPENBLAS_CORETYPE=Haswell" in bench("--cases", "pool 8x6").stdout
         monkeypatch.delenv("OPENBLAS_CORETYPE")
@@ -70,7 +73,7 @@ class TestOutput:
         assert "1.50×" in printed
         assert "slow copy" not in printed
 
-    def test_memory_is_copied_beside_a_large_case(self, monkeypatch):
+    def test_memory_is_copied_in_the_turns_of_a_large_case(self, monkeypatch):
         monkeypatch.setattr(runner, "LEAST_COPIED", 0)
         result = bench("--cases", "pool 8x6")
         assert result.exit_code == 0, result.output
@@ -95,7 +98,7 @@ class TestOutput:
         assert result.exit_code == 0
         assert result.stdout == "conv 2x3x8x6 3x3 to 4\nconv gradient 2x3x8x6 3x3 to 4\n"
 
-    def test_a_busy_machine_is_told(self):
+    def test_a_busy_machine_is_reported(self):
         report = Report({}, [Measured("case", "group", None, others=0.5)])
         assert "used up to 50% of the CPUs" in "".join(tables.disturbance(report))
         report.measured[0].others = 0.01
@@ -107,9 +110,9 @@ class TestOutput:
         with subprocess.Popen([sys.executable, "-c", code]) as other:
             share = load.watch()
             time.sleep(1)
-            beside = share()
+            other_share = share()
             other.kill()
-        assert beside > 0.3 / os.cpu_count()
+        assert other_share > 0.3 / os.cpu_count()
 
 
 class TestCases:
@@ -130,7 +133,7 @@ class TestCases:
 
     @pytest.mark.parametrize("library", ["torch", "onnxruntime"])
     def test_peers_agree_with_the_reference(self, library):
-        """Every case of every peer; those that it lacks are told."""
+        """Every case of every peer; the output names those that it lacks."""
         peer("onnx" if library == "onnxruntime" else library)
         peer(library)
         result = bench("--peers", library, "--budget", "0")
@@ -142,9 +145,40 @@ class TestCases:
             | {str(c) for c in SMALL if "training" in str(c)},
         }[library]
         lines = result.stdout.splitlines()
-        told = [n for n, line in enumerate(lines) if line.startswith(f"  without {library}: ")]
-        assert len(told) == len(without)
-        assert all(lines[n - 2] in without for n in told)
+        missing = [n for n, line in enumerate(lines) if line.startswith(f"  without {library}: ")]
+        assert len(missing) == len(without)
+        assert all(lines[n - 2] in without for n in missing)
+
+    @pytest.mark.parametrize("library", ["torch", "onnxruntime"])
+    def test_a_network_with_a_layer_that_a_peer_lacks_is_refused(self, library):
+        """Otherwise another network would be timed."""
+
+        class Twice(Layer):
+            def forward(self, x):
+                return 2 * x
+
+        peer("onnx" if library == "onnxruntime" else library)
+        peer(library)
+        build = {
+            "torch": torch_network,
+            "onnxruntime": lambda layers: peers.load(library)._network(layers, np.zeros((1, 1))),
+        }[library]
+        with pytest.raises(cases.Unsupported, match="layer 'double' is a Twice, which has no"):
+            build([ReLU("relu"), Twice("double")])
+
+    def test_peers_take_every_option_of_a_convolution(self, torch):
+        """The table's convolutions use none of them, so they cannot show a missing one."""
+        peer("onnx")
+        peer("onnxruntime")
+        options = {"stride": (2, 1), "padding": (1, 3), "dilation": (1, 2), "groups": 2}
+        layer = Conv2D("conv", (4, 9, 8), 6, (3, 2), **options, rng=0)
+        layer.bias.tensor[...] = np.arange(6)
+        x = cases.values((2, 4, 9, 8))
+        expected = (layer(x),)
+        theirs = torch_network([layer])(torch.from_numpy(x)).detach().numpy()
+        assert cases.difference((theirs,), expected, 1e-5) == ""
+        prepared = peers.load("onnxruntime")._network([layer], x)
+        assert cases.difference(prepared.results(prepared.run()), expected, 1e-5) == ""
 
     def test_the_reference_runs_generic_kernels(self, monkeypatch):
         def broken(*_, **__):
@@ -180,7 +214,16 @@ class TestChecks:
         assert "  planted  " not in result.stdout
         assert "  numpy  " in result.stdout  # the others go on
 
-    def test_what_goes_wrong_while_it_is_timed_is_seen_too(self, monkeypatch):
+    def test_a_peer_that_fails_is_an_error_and_not_left_out(self, monkeypatch, torch):
+        def broken(self, case, x):
+            return {}[case.operation]
+
+        monkeypatch.setattr(PyTorch, "_pooling", broken)
+        result = bench("--cases", "unpool 8x6", "--peers", "torch")
+        assert result.exit_code == 1
+        assert "  ERROR torch: KeyError: 'unpool'" in result.stdout
+
+    def test_an_error_during_the_timed_calls_is_found(self, monkeypatch):
         plant(monkeypatch, lambda x: x + 1 if Planted.calls > 6 else x)
         monkeypatch.setattr(cases, "CASES", SMALL[1:2])
         result = bench("--backends", "planted")
@@ -220,6 +263,10 @@ class TestChecks:
         assert cases.difference((np.array([10**9]),), (np.array([10**9 + 1]),), 1e-3)
 
 
+def timing(name):
+    return Timing(name, "backend", name, "cpu")
+
+
 class TestMeasure:
     def test_turns_are_taken(self):
         order = []
@@ -229,19 +276,19 @@ class TestMeasure:
                 order.append(name)
 
             prepared = cases.Prepared(run, lambda _: ())
-            return Contender(name, "backend", name, prepared, lambda run, _: run() or 1.0)
+            return Contender(timing(name), prepared, lambda run, _: run() or 1.0)
 
         both = [contender("a"), contender("b")]
         assert measure.measure(both, rounds=9, budget=1e9)
-        assert [len(c.seconds) for c in both] == [9, 9]
+        assert [len(c.timing.seconds) for c in both] == [9, 9]
         assert order[4:] == ["a", "b"] * 9
 
-    def test_others_fall_asleep_and_the_own_memory_is_touched_before_a_sample(self, monkeypatch):
+    def test_a_break_and_unmeasured_calls_precede_a_sample(self, monkeypatch):
         log = []
         monkeypatch.setattr(measure, "SETTLED_SECONDS", 0.02)
         monkeypatch.setattr(measure.time, "sleep", lambda seconds: log.append("break"))
         prepared = cases.Prepared(lambda: log.append("run"), lambda _: ())
-        contender = Contender("a", "backend", "a", prepared, wall_clock)
+        contender = Contender(timing("a"), prepared, wall_clock)
         measure.measure([contender], rounds=7, budget=0)
         turns = " ".join(log).split("break")
         assert len(turns) == 1 + 7
@@ -249,12 +296,12 @@ class TestMeasure:
 
     def test_a_long_case_gets_the_fewest_rounds(self):
         prepared = cases.Prepared(lambda: None, lambda _: ())
-        contender = Contender("a", "backend", "a", prepared, wall_clock)
+        contender = Contender(timing("a"), prepared, wall_clock)
         measure.measure([contender], rounds=100, budget=0)
-        assert len(contender.seconds) == measure.FEWEST_ROUNDS
+        assert len(contender.timing.seconds) == measure.FEWEST_ROUNDS
 
     def test_a_gpu_is_timed_by_its_events(self):
-        """With a backend on NumPy whose module has a ``cuda``, of which all is used as in CuPy."""
+        """With a backend on NumPy whose module has the names of ``cupy.cuda``."""
         log = []
 
         class Event:
@@ -302,7 +349,7 @@ class TestMeasure:
         assert log[sample - 3 : sample + 1] == ["device 0", "record", "record", "synchronize"]
 
 
-def test_no_peer_is_imported_unasked():
+def test_no_peer_is_imported_unless_named():
     arguments = ["bench", "--cases", "pool 1x1x4x4", "--rounds", "7", "--backends", "numpy"]
     code = (
         "import atexit, sys\n"
@@ -318,7 +365,7 @@ def test_no_peer_is_imported_unasked():
 
 
 def test_a_gpu_is_busy_until_all_calls_are_queued():
-    """Otherwise the events would tell how fast Python is."""
+    """Otherwise the time between the events would be that of Python."""
     done = []
 
     class Event:
@@ -329,7 +376,11 @@ def test_a_gpu_is_busy_until_all_calls_are_queued():
             done.append("wait")
 
     cuda = types.SimpleNamespace(Event=Event, get_elapsed_time=lambda start, stop: 6.0)
-    busy = types.SimpleNamespace(fill=lambda value: done.append("fill"))
-    seconds = measure.cuda_events(cuda, busy, lambda: done.append("call"), 3)
+
+    class Busy:
+        def __setitem__(self, key, value):
+            done.append("fill")
+
+    seconds = measure.cuda_events(cuda, Busy(), lambda: done.append("call"), 3)
     assert done == ["fill"] * measure.BUSY_FILLS + ["event"] + ["call"] * 3 + ["event", "wait"]
     assert seconds == 2e-3

@@ -1,4 +1,4 @@
-"""``tinyml bench``: the files it writes and compares, what it refuses, and interrupts."""
+"""``tinyml bench``: files that it writes and compares, invalid arguments, and interrupts."""
 
 import json
 import re
@@ -10,13 +10,14 @@ import tinyml
 from support.bench import SMALL, Planted, bench, plant, quick, refused  # noqa: F401
 from tinyml.bench import cases, measure, results
 from tinyml.bench.results import Measured, Report, Timing
+from tinyml.cli import bench as bench_command
 from tinyml_backends.numpy_backend import NumpyBackend
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("quick")]
 
 
 class TestFiles:
-    def test_json_holds_everything_and_comes_back(self, tmp_path, torch):
+    def test_json_holds_everything_and_is_read_back(self, tmp_path, torch):
         file = tmp_path / "run.json"
         result = bench("--cases", "pool 8x6", "--peers", "torch", "--json", file)
         assert result.exit_code == 0, result.output
@@ -188,7 +189,7 @@ class TestArguments:
             ),
         ],
     )
-    def test_files_that_are_none_of_ours(self, tmp_path, text, message):
+    def test_other_files_are_refused(self, tmp_path, text, message):
         file = tmp_path / "old.json"
         file.write_text(text)
         assert message in refused("--compare", file)
@@ -199,7 +200,7 @@ class TestArguments:
         assert "is no JSON file" in refused("--compare", file)
 
     @pytest.mark.parametrize("seconds", [[], [0], [-1], [float("nan")], ["a"], None])
-    def test_samples_that_are_none(self, tmp_path, seconds):
+    def test_invalid_samples(self, tmp_path, seconds):
         file = tmp_path / "old.json"
         bench("--cases", "pool 8x6", "--json", file)
         content = json.loads(file.read_text())
@@ -217,9 +218,7 @@ class TestArguments:
         assert file.read_bytes() == before
 
     def test_a_plot_without_matplotlib(self, tmp_path, monkeypatch):
-        from tinyml.bench import command
-
-        monkeypatch.setattr(command, "find_spec", lambda name: None)
+        monkeypatch.setattr(bench_command, "find_spec", lambda name: None)
         message = "--plot needs matplotlib; run: python3 -m pip install matplotlib"
         assert refused("--plot", tmp_path / "x.png") == message
 

@@ -16,7 +16,7 @@ METHODS = {
 
 
 def test_the_contract_has_methods(backend):
-    assert len(METHODS) == 32
+    assert len(METHODS) == 36
     assert isinstance(backend, Backend)
 
 

@@ -166,13 +166,17 @@ def test_bad_input(backend):
     layer = Conv2D("conv", (3, 4, 4), 2, 3)
     good = backend.asarray(np.ones((2, 3, 4, 4), np.float32))
     layer(good)
-    for shape in ((2, 1, 4, 4), (2, 3, 5, 4), (3, 4, 4)):
-        with pytest.raises(ValueError, match=r"'conv'\): input has shape .* \(samples, 3, 4, 4\)"):
+    message = r"'conv'\): input has shape .* \(samples, 3, height, width\)"
+    for shape in ((2, 1, 4, 4), (2, 4, 5, 4), (3, 4, 4)):
+        with pytest.raises(ValueError, match=message):
             layer(backend.asarray(np.ones(shape, np.float32)))
-    assert layer.input is good
+    assert layer.saved is good
     with pytest.raises(TypeError, match="no array of a known library"):
         layer([[1.0]])
-    with pytest.raises(ValueError, match=r"gradient has shape .*; it must be \(samples, 2, 2, 2\)"):
+    with pytest.raises(ValueError, match=r"'conv'\): a window of .* spans 3 cells"):
+        layer(good[:, :, :2])
+    assert layer.saved is good
+    with pytest.raises(ValueError, match=r"gradient has shape .*; it must be \(2, 2, 2, 2\)"):
         layer.backward(good)
     with pytest.raises(RuntimeError, match="backward needs a forward pass"):
         Conv2D("conv", (3, 4, 4), 2, 3).backward(good)

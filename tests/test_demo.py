@@ -1,4 +1,4 @@
-"""``tinyml demo``, shortened, and every way it can be asked wrongly."""
+"""``tinyml demo`` with few steps, and all invalid arguments."""
 
 import os
 import re
@@ -16,8 +16,7 @@ from click.testing import CliRunner
 
 import tinyml
 from support.compare import assert_same_bits
-from tinyml import demo
-from tinyml.cli import main
+from tinyml.cli import demo, main
 from tinyml.data import load_nuclei
 from tinyml.data.pairs import read_pair
 
@@ -148,7 +147,7 @@ class TestRun:
 
 
 def png(array):
-    """A PNG file of 16-bit RGB, written by hand: its own header, nothing decoded by our reader."""
+    """Bytes of a PNG file of 16-bit RGB, without the library that reads it."""
     height, width, _ = array.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
 
@@ -242,7 +241,7 @@ class TestBadInput:
 
     @pytest.fixture
     def files(self, tmp_path, pair):
-        """Name an array; get the arguments that give it as image or mask beside a good one."""
+        """Arguments for files with these arrays; an array not given is a valid one."""
 
         def write(image=pair[0], mask=pair[1]):
             np.savez(tmp_path / "image.npz", image)
@@ -357,7 +356,7 @@ class TestBadInput:
     def test_without_the_extra(self, refused, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         monkeypatch.setattr(
-            "tinyml.cli.find_spec", lambda name: None if name == "matplotlib" else True
+            "tinyml.cli.demo.find_spec", lambda name: None if name == "matplotlib" else True
         )
         refused("the demo needs matplotlib; in the clone of tinyml run: python3 -m pip install")
 

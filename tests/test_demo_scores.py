@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyml import demo
+from tinyml.cli import demo
 
 pytestmark = pytest.mark.host
 

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 import tinyml
+import tinyml_backends
 from support.compare import assert_same_bits
+from tinyml.pooling import Switches
+from tinyml.pooling.average import avg_pool_gradient_windowed, avg_pool_windowed
+from tinyml.pooling.max import max_pool_windowed
+from tinyml_backends.generic.indices import Convention
 
 GEOMETRIES = {
     "2/2": {"size": (2, 2)},
@@ -130,3 +135,47 @@ def test_memory_that_is_read_only():
     out.flags.writeable = False
     with pytest.raises(ValueError, match="out is read-only"):
         tinyml.max_unpool(y, switches, out=out)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_a_window_instead_of_its_arguments(backend, geometry):
+    x, y, switches = pooled(backend, **geometry)
+    options = dict(geometry)
+    layout = options.pop("layout", "channels_first")
+    window = tinyml_backends.Window.of(len(options["size"]), **options)
+    values, winners = max_pool_windowed(x, window, layout)
+    assert_same_bits(backend.to_numpy(values), backend.to_numpy(y))
+    assert winners == switches
+    out = like(backend, y), like(backend, switches.winners)
+    values, winners = max_pool_windowed(x, window, layout, out)
+    assert values is out[0]
+    assert winners == switches
+    again = Switches.from_indices(
+        switches.to("window"), Convention("window"), window, switches.input_shape, layout
+    )
+    assert again == switches
+
+    rest = (False, 3, layout)
+    options |= {"count_include_pad": False, "divisor_override": 3, "layout": layout}
+    mean = avg_pool_windowed(x, window, *rest)
+    assert_same_bits(backend.to_numpy(mean), backend.to_numpy(tinyml.avg_pool(x, **options)))
+    gradient = avg_pool_gradient_windowed(mean, switches.input_shape, window, *rest)
+    expected = tinyml.avg_pool_gradient(mean, switches.input_shape, **options)
+    assert_same_bits(backend.to_numpy(gradient), backend.to_numpy(expected))
+
+
+def test_a_window_that_does_not_fit(backend):
+    x = backend.asarray(np.zeros((4, 4)))
+    for axes, layout, sentence in (
+        (2, "channels_first", r"has shape \(4, 4\); it must have channels, or samples and"),
+        (1, "nchw", "layout is 'nchw'"),
+        (1, "channels_first", "more than the padded input's 4"),
+    ):
+        window = tinyml_backends.Window.of(axes, 5)
+        for function in (max_pool_windowed, avg_pool_windowed):
+            with pytest.raises(ValueError, match=sentence):
+                function(x, window, layout=layout)
+        with pytest.raises(ValueError, match=sentence):
+            avg_pool_gradient_windowed(x, (4,) * axes, window, layout=layout)
+    with pytest.raises(TypeError, match="no array of a known library"):
+        max_pool_windowed([1.0], window)

@@ -1,6 +1,7 @@
 """Switches: conventions, checks of indices from outside, immutability."""
 
 import copy
+import dataclasses
 import pickle
 
 import numpy as np
@@ -172,17 +173,55 @@ def test_unknown_convention(backend):
 
 def test_immutable(backend):
     _, switches = tinyml.max_pool(backend.asarray(np.zeros((1, 1, 4, 4))), 2)
-    with pytest.raises(AttributeError, match="immutable"):
-        switches.window = None
-    with pytest.raises(AttributeError, match="immutable"):
-        del switches.window
+    for name in ("winners", "window", "geometry", "note"):
+        with pytest.raises(AttributeError, match="cannot assign to field"):
+            setattr(switches, name, None)
+        with pytest.raises(AttributeError, match="cannot delete field"):
+            delattr(switches, name)
     if backend.library == "numpy":
         with pytest.raises(ValueError, match="read-only"):
             switches.winners[...] = 1
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(switches)
+
+
+def test_only_checked_winners_become_switches(backend):
+    _, switches = tinyml.max_pool(backend.asarray(np.zeros((1, 1, 4, 4))), 2)
     with pytest.raises(TypeError, match="come from tinyml"):
         Switches()
-    assert copy.copy(switches) is switches
-    assert copy.deepcopy(switches) is switches
+    with pytest.raises(TypeError):
+        Switches(switches.winners, switches.geometry)
+    with pytest.raises(TypeError):
+        dataclasses.replace(switches, winners=switches.winners + 9)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, Switches.copy])
+def test_copies_keep_their_winners(backend, duplicate):
+    x = backend.asarray(np.arange(16.0).reshape(1, 1, 4, 4))
+    y, switches = tinyml.max_pool(x, 2)
+    winners = switches.winners.copy()
+    _, view = tinyml.max_pool(x, 2, out=(y.copy(), winners))
+    again = duplicate(view)
+    winners[...] = 0
+    assert again == switches
+    assert view != switches
+    if backend.library == "numpy":
+        assert not again.winners.flags.writeable
+
+
+def test_switches_of_some_samples(backend):
+    x = backend.asarray(np.random.default_rng(0).standard_normal((3, 2, 5, 4)))
+    y, switches = tinyml.max_pool(x, 2)
+    assert len(switches) == 3
+    for samples in (slice(1, 3), slice(None, None, 2), slice(0, 0), 1, np.int64(-1)):
+        expected = tinyml.max_pool(x[samples], (2, 2))[1]
+        assert switches[samples] == expected
+        assert switches[samples].shape == y[samples].shape
+        assert switches[samples].unpooled_shape == x[samples].shape
+    with pytest.raises(TypeError, match="no batch axis"):
+        len(switches[0])
+    with pytest.raises(TypeError, match="no batch axis"):
+        switches[0][0]
 
 
 def test_the_users_indices_stay_his_own(backend):
@@ -198,11 +237,11 @@ def test_pickling_checks_again(backend):
     again = pickle.loads(pickle.dumps(switches))
     assert again.window == switches.window
     assert_same_bits(backend.to_numpy(again.winners), backend.to_numpy(switches.winners))
-    rebuild, (winners, window, shape, layout) = switches.__reduce__()
+    rebuild, (winners, *geometry) = switches.__reduce__()
     forged = backend.to_numpy(winners).copy()
     forged[0, 0, 0, 0] = 255
     with pytest.raises(SwitchIndexError, match="is 255"):
-        rebuild(backend.asarray(forged), window, shape, layout)
+        rebuild(backend.asarray(forged), *geometry)
 
 
 def test_repr_shows_geometry_and_bytes(backend):

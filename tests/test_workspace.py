@@ -98,7 +98,7 @@ def test_what_a_caller_holds_stays(backend):
         y = model(backend.asarray(images(8, 3, 32, 32, seed=seed)))
         pool, conv = model.layers[3], model.layers[5]
         gradient = model.backward(backend.asarray(images(8, 4, 16, 16, seed=seed)))
-        held += [y, pool.switches.winners, conv.input[2:, 1:], gradient]
+        held += [y, pool.switches.winners, conv.saved[2:, 1:], gradient]
         copies += [backend.to_numpy(a).copy() for a in held[-4:]]
     for array, copied in zip(held, copies, strict=True):
         assert_same_bits(np.ascontiguousarray(backend.to_numpy(array)), copied)
@@ -178,4 +178,5 @@ class TestMemory:
             model(x)
             assert any(model._workspace._free.values())
             end()
-            assert sum(map(len, model._workspace._free.values())) <= 1
+            workspace = model._workspace
+            assert workspace is None or sum(map(len, workspace._free.values())) <= 1

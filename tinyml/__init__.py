@@ -4,16 +4,19 @@ Every layer runs unchanged on all array backends, and max-unpooling has one exac
 """
 
 from tinyml.arrays import asarray, to_numpy
-from tinyml.average import (
+from tinyml.pooling import (
+    Switches,
     adaptive_avg_pool,
     adaptive_avg_pool_gradient,
     adaptive_max_pool,
     adaptive_max_pool_gradient,
     avg_pool,
     avg_pool_gradient,
+    max_pool,
+    max_pool_gradient,
+    max_unpool,
+    max_unpool_gradient,
 )
-from tinyml.pooling import max_pool, max_pool_gradient, max_unpool, max_unpool_gradient
-from tinyml.switches import Switches
 from tinyml_backends import (
     BackendUnavailableError,
     MixedBackendError,

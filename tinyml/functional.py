@@ -1,8 +1,8 @@
 """PyTorch's pooling functions on NumPy and CuPy arrays, forward only.
 
 Names, argument order, keywords, defaults and values are those of ``torch.nn.functional``; indices
-are int64 and count the cells of a plane. PyTorch is not imported. Where it leaves a case undefined,
-the rules of docs/pooling.md hold: of several values for one cell, for example, the last one stays.
+are int64 and count the cells of a plane. PyTorch is not imported. Where its result is undefined,
+the rules of docs/pooling.md hold: for example, the last of several values for one cell is kept.
 
 >>> import numpy as np
 >>> import tinyml.functional as F
@@ -17,110 +17,141 @@ array([[[[0, 0, 0],
          [0, 8, 9]]]])
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
-from tinyml import average, pooling
 from tinyml.arrays import check_dtype, check_shape
-from tinyml.average import check_indices, refuse_bad_index
-from tinyml.layout import stack
-from tinyml.switches import Switches
+from tinyml.pooling import adaptive_avg_pool, adaptive_max_pool
+from tinyml.pooling.adaptive import planes_of, refuse_bad_index
+from tinyml.pooling.average import avg_pool_windowed
+from tinyml.pooling.layout import check_indices, check_rank
+from tinyml.pooling.max import max_pool_windowed
+from tinyml.pooling.switches import Switches
 from tinyml_backends import Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, per_axis
 from tinyml_backends.arrays import Array
 
-Function = Callable[..., Any]
+
+def max_pool1d(
+    input: Array,
+    kernel_size: IntPerAxis,
+    stride: IntPerAxis | None = None,
+    padding: IntPerAxis = 0,
+    dilation: IntPerAxis = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Array | tuple[Array, Array]:
+    """As ``torch.nn.functional.max_pool1d``."""
+    y, switches = _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode)
+    return (y, switches.to("plane")) if return_indices else y
 
 
-def _max_pools(axes: int) -> tuple[Function, Function]:
-    def max_pool_with_indices(
-        input: Array,
-        kernel_size: IntPerAxis,
-        stride: IntPerAxis | None = None,
-        padding: IntPerAxis = 0,
-        dilation: IntPerAxis = 1,
-        ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> tuple[Array, Array]:
-        """As ``torch.nn.functional.max_pool{axes}d_with_indices``."""
-        y, switches = _pooled(axes, input, kernel_size, stride, padding, dilation, ceil_mode)
-        return y, switches.to("plane")
-
-    def max_pool(
-        input: Array,
-        kernel_size: IntPerAxis,
-        stride: IntPerAxis | None = None,
-        padding: IntPerAxis = 0,
-        dilation: IntPerAxis = 1,
-        ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> Array | tuple[Array, Array]:
-        """As ``torch.nn.functional.max_pool{axes}d``."""
-        y, switches = _pooled(axes, input, kernel_size, stride, padding, dilation, ceil_mode)
-        return (y, switches.to("plane")) if return_indices else y
-
-    return _named(axes, max_pool), _named(axes, max_pool_with_indices)
+def max_pool2d(
+    input: Array,
+    kernel_size: IntPerAxis,
+    stride: IntPerAxis | None = None,
+    padding: IntPerAxis = 0,
+    dilation: IntPerAxis = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Array | tuple[Array, Array]:
+    """As ``torch.nn.functional.max_pool2d``."""
+    y, switches = _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode)
+    return (y, switches.to("plane")) if return_indices else y
 
 
-def _pooled(
-    axes: int, input: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil: bool
-) -> tuple[Array, Switches]:
-    _check_rank(axes, input)
-    size, steps, pads = _window(axes, kernel_size, stride, padding)
-    step = per_axis("dilation", _single(dilation), axes, minimum=1)
-    return pooling.max_pool(input, size, steps, pads, step, ceil)
+def max_pool3d(
+    input: Array,
+    kernel_size: IntPerAxis,
+    stride: IntPerAxis | None = None,
+    padding: IntPerAxis = 0,
+    dilation: IntPerAxis = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Array | tuple[Array, Array]:
+    """As ``torch.nn.functional.max_pool3d``."""
+    y, switches = _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode)
+    return (y, switches.to("plane")) if return_indices else y
 
 
-def _max_unpool(axes: int) -> Function:
-    def max_unpool(
-        input: Array,
-        indices: Array,
-        kernel_size: IntPerAxis,
-        stride: IntPerAxis | None = None,
-        padding: IntPerAxis = 0,
-        output_size: Sequence[int] | None = None,
-    ) -> Array:
-        """As ``torch.nn.functional.max_unpool{axes}d``; a bad index is a SwitchIndexError."""
-        backend = backend_for(input, indices)
-        check_dtype("input", input)
-        _check_rank(axes, input, channels=False)
-        check_indices(indices)
-        check_shape("indices", indices, tuple(input.shape))
-        size, steps, pads = _window(axes, kernel_size, stride, padding, for_unpool=True)
-        spatial = _output_size(input.shape[-axes:], size, steps, pads, output_size)
-        out, first_bad = backend.unpool_plane_indices(
-            stack(input, axes, "channels_first"), stack(indices, axes, "channels_first"), spatial
-        )
-        refuse_bad_index(indices, first_bad, prod(spatial))
-        return out.reshape(*input.shape[:-axes], *spatial)
-
-    return _named(axes, max_unpool)
+def max_pool1d_with_indices(
+    input: Array,
+    kernel_size: IntPerAxis,
+    stride: IntPerAxis | None = None,
+    padding: IntPerAxis = 0,
+    dilation: IntPerAxis = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> tuple[Array, Array]:
+    """As ``torch.nn.functional.max_pool1d_with_indices``."""
+    y, switches = _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode)
+    return y, switches.to("plane")
 
 
-def _avg_pool(axes: int) -> Function:
-    def avg_pool(
-        input: Array,
-        kernel_size: IntPerAxis,
-        stride: IntPerAxis | None = None,
-        padding: IntPerAxis = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ) -> Array:
-        """As ``torch.nn.functional.avg_pool{axes}d``."""
-        _check_rank(axes, input)
-        size, steps, pads = _window(axes, kernel_size, stride, padding)
-        if axes == 3 and any(n < k for n, k in zip(input.shape[-3:], size, strict=True)):
-            raise ValueError(
-                f"input has shape {tuple(input.shape)}; it must be at least kernel_size {size} "
-                "before padding"
-            )
-        return average.avg_pool(
-            input, size, steps, pads, 1, ceil_mode, count_include_pad, divisor_override
-        )
+def max_pool2d_with_indices(
+    input: Array,
+    kernel_size: IntPerAxis,
+    stride: IntPerAxis | None = None,
+    padding: IntPerAxis = 0,
+    dilation: IntPerAxis = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> tuple[Array, Array]:
+    """As ``torch.nn.functional.max_pool2d_with_indices``."""
+    y, switches = _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode)
+    return y, switches.to("plane")
 
-    return _named(axes, avg_pool)
+
+def max_pool3d_with_indices(
+    input: Array,
+    kernel_size: IntPerAxis,
+    stride: IntPerAxis | None = None,
+    padding: IntPerAxis = 0,
+    dilation: IntPerAxis = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> tuple[Array, Array]:
+    """As ``torch.nn.functional.max_pool3d_with_indices``."""
+    y, switches = _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode)
+    return y, switches.to("plane")
+
+
+def max_unpool1d(
+    input: Array,
+    indices: Array,
+    kernel_size: IntPerAxis,
+    stride: IntPerAxis | None = None,
+    padding: IntPerAxis = 0,
+    output_size: Sequence[int] | None = None,
+) -> Array:
+    """As ``torch.nn.functional.max_unpool1d``; a bad index is a SwitchIndexError."""
+    return _max_unpool(1, input, indices, kernel_size, stride, padding, output_size)
+
+
+def max_unpool2d(
+    input: Array,
+    indices: Array,
+    kernel_size: IntPerAxis,
+    stride: IntPerAxis | None = None,
+    padding: IntPerAxis = 0,
+    output_size: Sequence[int] | None = None,
+) -> Array:
+    """As ``torch.nn.functional.max_unpool2d``; a bad index is a SwitchIndexError."""
+    return _max_unpool(2, input, indices, kernel_size, stride, padding, output_size)
+
+
+def max_unpool3d(
+    input: Array,
+    indices: Array,
+    kernel_size: IntPerAxis,
+    stride: IntPerAxis | None = None,
+    padding: IntPerAxis = 0,
+    output_size: Sequence[int] | None = None,
+) -> Array:
+    """As ``torch.nn.functional.max_unpool3d``; a bad index is a SwitchIndexError."""
+    return _max_unpool(3, input, indices, kernel_size, stride, padding, output_size)
 
 
 def avg_pool1d(
@@ -132,116 +163,191 @@ def avg_pool1d(
     count_include_pad: bool = True,
 ) -> Array:
     """As ``torch.nn.functional.avg_pool1d``, which has no ``divisor_override``."""
-    _check_rank(1, input)
-    size, steps, pads = _window(1, kernel_size, stride, padding)
-    return average.avg_pool(input, size, steps, pads, 1, ceil_mode, count_include_pad)
+    window = _window(1, input, kernel_size, stride, padding, 1, ceil_mode)
+    return avg_pool_windowed(input, window, count_include_pad)
 
 
-def _adaptive_pools(axes: int) -> tuple[Function, Function, Function]:
-    def adaptive_max_pool_with_indices(
-        input: Array, output_size: IntPerAxis, return_indices: bool = False
-    ) -> tuple[Array, Array]:
-        """As ``torch.nn.functional.adaptive_max_pool{axes}d_with_indices``."""
-        _check_rank(axes, input, channels=False)
-        return average.adaptive_max_pool(input, _adaptive_size(axes, input, output_size))
+def avg_pool2d(
+    input: Array,
+    kernel_size: IntPerAxis,
+    stride: IntPerAxis | None = None,
+    padding: IntPerAxis = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Array:
+    """As ``torch.nn.functional.avg_pool2d``."""
+    window = _window(2, input, kernel_size, stride, padding, 1, ceil_mode)
+    return avg_pool_windowed(input, window, count_include_pad, divisor_override)
 
-    def adaptive_max_pool(
-        input: Array, output_size: IntPerAxis, return_indices: bool = False
-    ) -> Array | tuple[Array, Array]:
-        """As ``torch.nn.functional.adaptive_max_pool{axes}d``."""
-        _check_rank(axes, input, channels=False)
-        y, indices = average.adaptive_max_pool(input, _adaptive_size(axes, input, output_size))
-        return (y, indices) if return_indices else y
 
-    def adaptive_avg_pool(input: Array, output_size: IntPerAxis) -> Array:
-        """As ``torch.nn.functional.adaptive_avg_pool{axes}d``."""
-        _check_rank(axes, input, channels=False)
-        return average.adaptive_avg_pool(input, _adaptive_size(axes, input, output_size))
+def avg_pool3d(
+    input: Array,
+    kernel_size: IntPerAxis,
+    stride: IntPerAxis | None = None,
+    padding: IntPerAxis = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Array:
+    """As ``torch.nn.functional.avg_pool3d``."""
+    window = _window(3, input, kernel_size, stride, padding, 1, ceil_mode)
+    if any(n < k for n, k in zip(input.shape[-3:], window.size, strict=True)):
+        raise ValueError(
+            f"input has shape {tuple(input.shape)}; it must be at least kernel_size {window.size} "
+            "before padding"
+        )
+    return avg_pool_windowed(input, window, count_include_pad, divisor_override)
 
-    return (
-        _named(axes, adaptive_max_pool),
-        _named(axes, adaptive_max_pool_with_indices),
-        _named(axes, adaptive_avg_pool),
+
+def adaptive_max_pool1d(
+    input: Array, output_size: IntPerAxis, return_indices: bool = False
+) -> Array | tuple[Array, Array]:
+    """As ``torch.nn.functional.adaptive_max_pool1d``."""
+    y, indices = adaptive_max_pool(input, _adaptive_size(1, input, output_size))
+    return (y, indices) if return_indices else y
+
+
+def adaptive_max_pool2d(
+    input: Array, output_size: IntPerAxis, return_indices: bool = False
+) -> Array | tuple[Array, Array]:
+    """As ``torch.nn.functional.adaptive_max_pool2d``."""
+    y, indices = adaptive_max_pool(input, _adaptive_size(2, input, output_size))
+    return (y, indices) if return_indices else y
+
+
+def adaptive_max_pool3d(
+    input: Array, output_size: IntPerAxis, return_indices: bool = False
+) -> Array | tuple[Array, Array]:
+    """As ``torch.nn.functional.adaptive_max_pool3d``."""
+    y, indices = adaptive_max_pool(input, _adaptive_size(3, input, output_size))
+    return (y, indices) if return_indices else y
+
+
+def adaptive_max_pool1d_with_indices(
+    input: Array, output_size: IntPerAxis, return_indices: bool = False
+) -> tuple[Array, Array]:
+    """As ``torch.nn.functional.adaptive_max_pool1d_with_indices``."""
+    return adaptive_max_pool(input, _adaptive_size(1, input, output_size))
+
+
+def adaptive_max_pool2d_with_indices(
+    input: Array, output_size: IntPerAxis, return_indices: bool = False
+) -> tuple[Array, Array]:
+    """As ``torch.nn.functional.adaptive_max_pool2d_with_indices``."""
+    return adaptive_max_pool(input, _adaptive_size(2, input, output_size))
+
+
+def adaptive_max_pool3d_with_indices(
+    input: Array, output_size: IntPerAxis, return_indices: bool = False
+) -> tuple[Array, Array]:
+    """As ``torch.nn.functional.adaptive_max_pool3d_with_indices``."""
+    return adaptive_max_pool(input, _adaptive_size(3, input, output_size))
+
+
+def adaptive_avg_pool1d(input: Array, output_size: IntPerAxis) -> Array:
+    """As ``torch.nn.functional.adaptive_avg_pool1d``."""
+    return adaptive_avg_pool(input, _adaptive_size(1, input, output_size))
+
+
+def adaptive_avg_pool2d(input: Array, output_size: IntPerAxis) -> Array:
+    """As ``torch.nn.functional.adaptive_avg_pool2d``."""
+    return adaptive_avg_pool(input, _adaptive_size(2, input, output_size))
+
+
+def adaptive_avg_pool3d(input: Array, output_size: IntPerAxis) -> Array:
+    """As ``torch.nn.functional.adaptive_avg_pool3d``."""
+    return adaptive_avg_pool(input, _adaptive_size(3, input, output_size))
+
+
+def _max_pool(
+    axes: int, input: Array, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> tuple[Array, Switches]:
+    return max_pool_windowed(
+        input, _window(axes, input, size, stride, padding, dilation, ceil_mode)
     )
 
 
-def _named(axes: int, function: Function) -> Function:
-    """Give a function the name and the documentation of its number of axes."""
-    head, _, tail = function.__name__.partition("_with")
-    function.__name__ = function.__qualname__ = f"{head}{axes}d{'_with' + tail if tail else ''}"
-    function.__doc__ = (function.__doc__ or "").replace("{axes}", str(axes))
-    return function
-
-
-def _check_rank(axes: int, input: Array, *, channels: bool = True) -> None:
-    """Refuse another rank and empty axes; some functions let the channels be none."""
-    backend_for(input)
-    filled = input.shape[-axes - 1 if channels else -axes :]
-    if input.ndim not in (axes + 1, axes + 2) or 0 in filled:
-        raise ValueError(
-            f"input has shape {tuple(input.shape)}; it must have channels, or samples and "
-            f"channels, in front of {axes} spatial axes that are not empty"
-        )
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def _single(value: Any) -> Any:
-    """A sequence of one int stands for the int."""
-    return value[0] if isinstance(value, Sequence) and len(value) == 1 else value
+def _max_unpool(
+    axes: int,
+    input: Array,
+    indices: Array,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    output_size: Sequence[int] | None,
+) -> Array:
+    backend = backend_for(input, indices)
+    check_dtype("input", input)
+    check_rank("input", input, axes, filled=axes)
+    check_indices(indices)
+    check_shape("indices", indices, tuple(input.shape))
+    window = _unpooling_window(axes, kernel_size, stride, padding)
+    spatial = _output_size(input.shape[-axes:], window, output_size)
+    result, first_bad = backend.unpool_plane_indices(
+        planes_of(input, axes), planes_of(indices, axes), spatial
+    )
+    refuse_bad_index(indices, first_bad, prod(spatial))
+    return result.reshape(*input.shape[:-axes], *spatial)
 
 
 def _window(
-    axes: int, kernel_size: Any, stride: Any, padding: Any, *, for_unpool: bool = False
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Size, stride and padding of each axis; PyTorch's limit on padding is enforced."""
-    one = _as_it_is if for_unpool else _single  # unpooling wants one int, or all
-    size = per_axis("kernel_size", one(kernel_size), axes, minimum=1)
+    axes: int,
+    input: Array,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+) -> Window:
+    """Window of a pooling of ``input``; PyTorch's limits on its shape and padding are enforced."""
+    backend_for(input)  # refuses what is no array
+    check_rank("input", input, axes, filled=axes + 1)
+    kernel_size, stride, padding, dilation = map(_single, (kernel_size, stride, padding, dilation))
+    window = _unpooling_window(axes, kernel_size, stride, padding)
+    if any(2 * p > k for p, k in zip(window.padding_before, window.size, strict=True)):
+        raise ValueError(
+            f"padding is {padding!r}; it must be at most half of kernel_size {window.size}"
+        )
+    dilations = per_axis("dilation", dilation, axes, minimum=1)
+    return replace(window, dilation=dilations, ceil_mode=bool(ceil_mode))
+
+
+def _unpooling_window(axes: int, kernel_size: Any, stride: Any, padding: Any) -> Window:
+    size = per_axis("kernel_size", kernel_size, axes, minimum=1)
     empty = stride is None or (isinstance(stride, Sequence) and len(stride) == 0)
-    steps = size if empty else per_axis("stride", one(stride), axes, minimum=1)
-    pads = per_axis("padding", one(padding), axes, minimum=0)
-    if not for_unpool and any(2 * p > k for p, k in zip(pads, size, strict=True)):
-        raise ValueError(f"padding is {padding!r}; it must be at most half of kernel_size {size}")
-    return size, steps, pads
+    pads = per_axis("padding", padding, axes, minimum=0)
+    return Window.of(axes, size, None if empty else stride, pads)
+
+
+def _single(value: Any) -> Any:
+    """A sequence of one int means that int for every axis; unpooling does not allow it."""
+    return value[0] if isinstance(value, Sequence) and len(value) == 1 else value
 
 
 def _output_size(
-    pooled: Sequence[int],
-    size: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    output_size: Sequence[int] | None,
+    pooled: Sequence[int], window: Window, output_size: Sequence[int] | None
 ) -> tuple[int, ...]:
-    """Spatial shape of an unpooled array, PyTorch's default or the user's within its range."""
-    default = Window.of(len(size), size, stride, padding).unpooled_lengths(pooled)
+    """Spatial shape of an unpooled array: PyTorch's default, or the user's within its range."""
+    default, axes = window.unpooled_lengths(pooled), window.axes
     if output_size is None:
         return tuple(max(0, n) for n in default)
     spatial = tuple(output_size)
-    if len(spatial) == len(size) + 2:
+    if len(spatial) == axes + 2:
         spatial = spatial[2:]
-    spatial = per_axis("output_size", spatial, len(size), minimum=-(2**63))
-    ranges = [(max(0, d - s + 1), d + s - 1) for d, s in zip(default, stride, strict=True)]
-    if any(not low <= n <= high for n, (low, high) in zip(spatial, ranges, strict=True)):
-        allowed = ", ".join(f"{low} to {high}" for low, high in ranges)
+    spatial = per_axis("output_size", spatial, axes, minimum=-(2**63))
+    limits = [(max(0, d - s + 1), d + s - 1) for d, s in zip(default, window.stride, strict=True)]
+    if any(not low <= n <= high for n, (low, high) in zip(spatial, limits, strict=True)):
+        allowed = ", ".join(f"{low} to {high}" for low, high in limits)
         raise ValueError(f"output_size is {spatial}; its lengths may be {allowed}")
     return spatial
 
 
 def _adaptive_size(axes: int, input: Array, output_size: Any) -> tuple[int, ...]:
-    """Output size of each axis; a None among several stands for the input's length."""
+    """Output size of each axis; a None among several means the input's length."""
+    backend_for(input)  # refuses what is no array
+    check_rank("input", input, axes, filled=axes)
     if isinstance(output_size, Sequence) and len(output_size) == axes > 1:
         lengths = input.shape[-axes:]
         output_size = [n if s is None else s for s, n in zip(output_size, lengths, strict=True)]
     return per_axis("output_size", output_size, axes, minimum=0)
-
-
-max_pool1d, max_pool1d_with_indices = _max_pools(1)
-max_pool2d, max_pool2d_with_indices = _max_pools(2)
-max_pool3d, max_pool3d_with_indices = _max_pools(3)
-max_unpool1d, max_unpool2d, max_unpool3d = map(_max_unpool, (1, 2, 3))
-avg_pool2d, avg_pool3d = map(_avg_pool, (2, 3))
-adaptive_max_pool1d, adaptive_max_pool1d_with_indices, adaptive_avg_pool1d = _adaptive_pools(1)
-adaptive_max_pool2d, adaptive_max_pool2d_with_indices, adaptive_avg_pool2d = _adaptive_pools(2)
-adaptive_max_pool3d, adaptive_max_pool3d_with_indices, adaptive_avg_pool3d = _adaptive_pools(3)

@@ -3,17 +3,17 @@
 import math
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
-from tinyml.arrays import device_scope
 from tinyml.core.parameter import moved
-from tinyml.layers.base import device_of
-from tinyml.net import Sequential
+from tinyml.graph import Graph
+from tinyml.layers.base import Layer, scope_of
 from tinyml.optims import Optimizer
-from tinyml_backends import home_of, resolve
+from tinyml_backends import owner_of, resolve
 from tinyml_backends.arrays import Array
 
 Batch = tuple[Array, Array]
@@ -21,7 +21,7 @@ Data = Batch | Iterable[Batch]
 
 
 class Loss(Protocol):
-    """What a learner makes small."""
+    """What a learner minimises."""
 
     def forward(self, output: Array, target: Array) -> float:
         """Loss of a batch."""
@@ -37,7 +37,8 @@ class Learner:
 
     Parameters
     ----------
-    model : Sequential
+    model : Layer
+        A network, or any layer.
     loss : object with ``forward(output, target)`` and ``backward()``
     optimizer : object with ``update(parameters)`` and ``learning_rate``
 
@@ -66,7 +67,7 @@ class Learner:
     (64, 2, 8, 8)
     """
 
-    def __init__(self, model: Sequential, loss: Loss, optimizer: Optimizer) -> None:
+    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -86,8 +87,8 @@ class Learner:
         Parameters
         ----------
         train : (x, y) or iterable of (x, y) batches
-            A pair of arrays is shuffled anew for each epoch and cut into batches; the batches of an
-            iterable are taken as they come.
+            A pair of arrays is shuffled again for each epoch and split into batches; the batches of
+            an iterable are used in its order.
         validation : as ``train``, optional
             Evaluated after each epoch.
         epochs, batch_size, seed : int
@@ -145,8 +146,9 @@ class Learner:
             return self._step(x, y)
 
     def _step(self, x: Array, y: Array) -> float:
+        _check_owner(self.model)
         model = self.model.train()
-        remembered = [buffer.tensor.copy() for buffer in model.buffers]
+        remembered = [(buffer, buffer.tensor.copy()) for buffer in model.buffers]
         model.zero_gradients()
         try:
             loss = self.loss.forward(model(self._here(x)), self._here(y))
@@ -154,9 +156,10 @@ class Learner:
             model.backward(self.loss.backward())
             # one number, so that a GPU is waited for once
             self._check_finite("gradient", float(sum(p.gradient.sum() for p in model.parameters)))
-        except Exception:
-            for buffer, tensor in zip(model.buffers, remembered, strict=True):
+        except BaseException:
+            for buffer, tensor in remembered:
                 buffer.tensor = tensor
+            model.forget()
             raise
         self.optimizer.update(model.parameters)
         return loss
@@ -172,18 +175,19 @@ class Learner:
     def evaluate(self, data: Data, *, batch_size: int = 32) -> dict[str, float]:
         """Mean loss and accuracy over data, without learning from it.
 
+        The model stays in the mode, training or not, that it is in.
+
         Returns
         -------
         dict
             "loss", the mean over all targets, and "accuracy", the share of them whose class has
             the largest output. Targets that the loss ignores do not count.
         """
-        with self.model.scope():
+        with self.model.scope(), _in_use(self.model):
             return self._evaluate(data, batch_size)
 
     def _evaluate(self, data: Data, batch_size: int) -> dict[str, float]:
         loss = right = targets = 0.0
-        self.model.eval()
         for x, y in _batches(data, batch_size, None)[0]:
             output, target = self.model(self._here(x)), self._here(y)
             counted = target != getattr(self.loss, "ignore_index", None)
@@ -196,24 +200,47 @@ class Learner:
         return {"loss": loss / targets, "accuracy": right / targets}
 
     def predict(self, x: Array, *, batch_size: int = 32) -> Array:
-        """Output of the model for each sample, in the library that ``x`` came in."""
+        """Output of the model for each sample, in the library that ``x`` came in.
+
+        The model stays in the mode, training or not, that it is in.
+        """
         _check_positive("batch_size", batch_size)
-        self.model.eval()
-        home = home_of(x)
-        parts = [
-            _moved(self.model(self._here(x[start : start + batch_size])), home.device(x))
-            for start in range(0, max(1, len(x)), batch_size)
-        ]
-        with device_scope(x):
-            return home.xp.concatenate(parts)
+        home = owner_of(x)
+        with _in_use(self.model):
+            outputs = [
+                _moved(self.model(self._here(x[start : start + batch_size])), home.device(x))
+                for start in range(0, max(1, len(x)), batch_size)
+            ]
+        with home.scope(x):
+            return home.xp.concatenate(outputs)
 
     def _here(self, array: Array) -> Array:
         return _moved(array, self.model.device)
 
 
+@contextmanager
+def _in_use(model: Layer) -> Iterator[None]:
+    """Let a model behave as in use; each layer returns to the mode that it was in."""
+    _check_owner(model)
+    modes = [(layer, layer.training) for layer in model.walk()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+
+
+def _check_owner(model: Layer) -> None:
+    """Refuse a model that another thread trains, before anything of it changes."""
+    for layer in model.walk():
+        if isinstance(layer, Graph):
+            layer.check_owner()
+
+
 def _moved(array: Array, place: str) -> Array:
     """``array`` on the device of that name; the same object if it is there."""
-    if device_of(array) == place:
+    if owner_of(array).device(array) == place:
         return array
     return moved(array, resolve(place))
 
@@ -226,7 +253,7 @@ def _check_positive(name: str, value: int) -> None:
 def _batches(
     data: Data, batch_size: int, rng: np.random.Generator | None
 ) -> tuple[Iterable[Batch], int | None]:
-    """Batches, and their number where it is known; a pair is cut, in a new order."""
+    """Batches, and their number if it is known; a pair is split, in a new order."""
     if isinstance(data, list | tuple) and len(data) == 2 and hasattr(data[0], "shape"):
         data = (data[0], data[1])
     elif isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], tuple):
@@ -240,16 +267,15 @@ def _batches(
         raise ValueError(f"x has {len(x)} samples and y {len(y)}; they must have the same number")
     _check_positive("batch_size", batch_size)
     order = np.arange(len(x)) if rng is None else rng.permutation(len(x))
-    return _cut(x, y, order, batch_size), -(-len(x) // batch_size)
+    return _split(x, y, order, batch_size), -(-len(x) // batch_size)
 
 
-def _cut(x: Array, y: Array, order: Array, batch_size: int) -> Iterator[Batch]:
+def _split(x: Array, y: Array, order: Array, batch_size: int) -> Iterator[Batch]:
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         yield _rows(x, chosen), _rows(y, chosen)
 
 
 def _rows(array: Array, chosen: "np.ndarray[Any, Any]") -> Array:
-    home = home_of(array)
-    with device_scope(array):
-        return array[home.xp.asarray(chosen)]
+    with scope_of(array):
+        return array[owner_of(array).xp.asarray(chosen)]

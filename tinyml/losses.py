@@ -1,12 +1,26 @@
 """Losses. The derivation is on the page docs/cross_entropy.md."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyml.arrays import check_shape, device_scope
+from tinyml.arrays import check_shape
+from tinyml.layers.base import scope_of
 from tinyml_backends import backend_for
 from tinyml_backends.arrays import Array
+
+
+class _Saved(NamedTuple):
+    """What forward keeps for backward."""
+
+    exponentials: Array
+    total: Array
+    """Sum of the exponentials over the classes."""
+    index: Array
+    """Class of each target, any for one that is not counted."""
+    counted: Array
+    targets: int
+    """Number of those that are counted."""
 
 
 class SoftmaxCrossEntropy:
@@ -30,6 +44,7 @@ class SoftmaxCrossEntropy:
 
     def __init__(self, ignore_index: int = -100) -> None:
         self.ignore_index = ignore_index
+        self._saved: _Saved | None = None
         self._gradient: Array | None = None
 
     def forward(self, logits: Array, target: Array) -> float:
@@ -48,7 +63,7 @@ class SoftmaxCrossEntropy:
         ValueError
             If the shapes differ, or a target is no class.
         """
-        with device_scope(logits):
+        with scope_of(logits):
             return self._forward(backend_for(logits, target).xp, logits, target)
 
     def _forward(self, xp: Any, logits: Array, target: Array) -> float:
@@ -75,16 +90,10 @@ class SoftmaxCrossEntropy:
 
         shifted = logits - logits.max(1, keepdims=True)
         chosen = xp.take_along_axis(shifted, index, 1)[:, 0]
-        probability = xp.exp(shifted, out=shifted)
-        total = probability.sum(1, keepdims=True)
+        exponentials = xp.exp(shifted, out=shifted)
+        total = exponentials.sum(1, keepdims=True)
         losses = xp.where(counted, xp.log(total[:, 0]) - chosen, logits.dtype.type(0))
-
-        probability /= total
-        of_target = xp.take_along_axis(probability, index, 1) - 1
-        xp.put_along_axis(probability, index, of_target, 1)
-        probability *= xp.expand_dims(counted, 1)
-        probability /= count
-        self._gradient = probability
+        self._saved, self._gradient = _Saved(exponentials, total, index, counted, count), None
         return float(losses.sum()) / count
 
     def backward(self) -> Array:
@@ -95,6 +104,22 @@ class SoftmaxCrossEntropy:
         RuntimeError
             Before a forward pass.
         """
+        if self._saved is not None:
+            with scope_of(self._saved.total):
+                self._gradient, self._saved = _gradient(*self._saved), None
         if self._gradient is None:
             raise RuntimeError("SoftmaxCrossEntropy: backward needs a forward pass before it")
         return self._gradient
+
+
+def _gradient(
+    exponentials: Array, total: Array, index: Array, counted: Array, targets: int
+) -> Array:
+    """Softmax minus one at the target, divided by the number of targets; overwrites its input."""
+    xp, probability = backend_for(total).xp, exponentials
+    probability /= total
+    of_target = xp.take_along_axis(probability, index, 1) - 1
+    xp.put_along_axis(probability, index, of_target, 1)
+    probability *= xp.expand_dims(counted, 1)
+    probability /= targets
+    return probability

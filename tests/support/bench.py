@@ -1,4 +1,4 @@
-"""Small cases for the benchmark runner, and a backend whose faults a test plants."""
+"""Small cases for the benchmark runner, and a backend with planted faults."""
 
 import pytest
 from click.testing import CliRunner
@@ -29,7 +29,7 @@ SMALL = (
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Small cases that nobody waits for, and no backend left behind."""
+    """Small cases without breaks; registered backends are removed after the test."""
     monkeypatch.setattr(cases, "CASES", SMALL)
     monkeypatch.setattr(measure, "SAMPLE_SECONDS", 1e-5)
     monkeypatch.setattr(runner, "watch", lambda: lambda: None)
@@ -43,7 +43,7 @@ def bench(*arguments):
 
 
 def refused(*arguments):
-    """The one sentence that says why; nothing was measured."""
+    """The error of a run that measured nothing."""
     result = bench(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -51,7 +51,7 @@ def refused(*arguments):
 
 
 class Planted(NumpyBackend):
-    """Pools as NumPy does, and unpools with the fault of a test."""
+    """Pools as NumPy does, and unpools with a planted fault."""
 
     name = "planted"
     calls = 0

@@ -1,5 +1,5 @@
-"""What ``tinyml bench`` runs: one table of cases, its contenders, and how they are timed.
+"""Benchmarks of ``tinyml bench``: a table of cases, libraries that run them, and their timing.
 
-`cases` is the table, which pytest-benchmark runs too. Nothing here is imported by ``import
-tinyml``, and no peer is imported before it is asked for.
+pytest-benchmark runs the table `cases` too. Nothing here is imported by ``import tinyml``, and
+other libraries only when they are named.
 """

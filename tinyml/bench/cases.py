@@ -2,16 +2,17 @@
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import tinyml
-from tinyml.layers import Conv2D
+from tinyml.layers import Conv2D, Layer
 from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
 from tinyml.models import segnet
@@ -23,40 +24,45 @@ from tinyml_backends.numpy_backend import NumpyBackend
 Run = Callable[[], Any]
 Results = tuple[NDArray[Any], ...]
 
-#: A step so small that it changes no weight: every call of a training step finds the same network.
+#: So small that no weight changes: every call of a training step runs the same network.
 LEARNING_RATE = 1e-30
 
 
 class Prepared(NamedTuple):
-    """A call that is timed, and how what it returned is read."""
+    """A call that is timed, and how its result is read."""
 
     run: Run
     results: Callable[[Any], Results]
     """NumPy arrays of what ``run`` returned, in the form that all contenders share."""
 
 
-class Case(Protocol):
-    """One line of the table: an operation on fixed random float32 values, channels first."""
+class Case(ABC):
+    """A row of the table: an operation on fixed random float32 values, channels first."""
+
+    shape: tuple[int, ...]
+    operation: str
+
+    #: Greatest norm of the error, as a share of the reference's norm; 0 for equal values.
+    tolerance: ClassVar[float] = 0.0
 
     @property
     def group(self) -> str:
-        """What is done, for example "unpool gradient"; geometric means are taken over it."""
+        """Cases of one group, for example "unpool gradient", share a geometric mean."""
+        return self.operation
 
     @property
     def size_in_bytes(self) -> int | None:
-        """Input, output and winners or weights, each once; None where that says nothing."""
+        """Bytes of input, output and winners or weights, each once; None for whole networks."""
+        return None
 
-    @property
-    def tolerance(self) -> float:
-        """Norm of the error at most, as a share of the reference's norm; 0 for equal values."""
-
+    @abstractmethod
     def prepare(self) -> Prepared:
-        """Make ready the call on the selected backend."""
+        """Prepare the call on the selected backend."""
 
 
 @lru_cache(maxsize=4)
 def values(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.float32]:
-    """Fixed random values; nobody writes into them."""
+    """Fixed random values, which are only read."""
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
@@ -64,7 +70,7 @@ OPERATIONS = ("pool", "unpool", "pool gradient", "unpool gradient")
 
 
 @dataclass(frozen=True)
-class Pooling:
+class Pooling(Case):
     """An operation of the pooling family, in one to three spatial axes.
 
     Results are its values, and for "pool" the winners as flat positions in their planes.
@@ -76,17 +82,10 @@ class Pooling:
     stride: int = 2
     padding: int = 0
 
-    tolerance: ClassVar[float] = 0.0
-
     def __str__(self) -> str:
         window = "x".join([str(self.size)] * self.ndim) + f"/{self.stride}"
         padding = f" pad {self.padding}" if self.padding else ""
         return f"{self.operation} {_times(self.shape)} {window}{padding}"
-
-    @property
-    def group(self) -> str:
-        """The operation."""
-        return self.operation
 
     @property
     def ndim(self) -> int:
@@ -95,7 +94,7 @@ class Pooling:
 
     @property
     def overlaps(self) -> bool:
-        """Whether windows share cells, so that unpooling is another thing in every library."""
+        """Whether windows share cells: every library unpools these in another way."""
         return self.size > self.stride
 
     @property
@@ -106,10 +105,7 @@ class Pooling:
         return 4 * math.prod(self.shape) + (4 + window.winner_dtype.itemsize) * windows
 
     def prepare(self, *, reuse: bool = False) -> Prepared:
-        """Pool once, so that the other operations start from the winners.
-
-        With ``reuse`` the call writes into arrays that it is given.
-        """
+        """Pool once for the winners; with ``reuse`` the call writes into given arrays."""
         x = tinyml.asarray(values(self.shape))
         window = (self.size, self.stride, self.padding)
         y, switches = tinyml.max_pool(x, *window)
@@ -133,8 +129,24 @@ class Pooling:
         return tinyml.to_numpy(y), tinyml.to_numpy(switches.to("plane"))
 
 
+class Unsupported(LookupError):
+    """A library lacks an operation or layer; the message says which."""
+
+
+class Network(Case):
+    """A sequence of layers, which peers rebuild with the same weights."""
+
+    @abstractmethod
+    def layers(self) -> Sequence[Layer]:
+        """Its layers on the selected backend, with weights from a fixed seed."""
+
+    @abstractmethod
+    def target(self) -> NDArray[Any]:
+        """Gradient at the output, or a class for every pixel, for the backward pass."""
+
+
 @dataclass(frozen=True)
-class Convolution:
+class Convolution(Network):
     """`Conv2D` with square kernels that keep the shape: forward, or the gradients of x and w."""
 
     shape: tuple[int, int, int, int]
@@ -148,38 +160,29 @@ class Convolution:
         return f"{self.operation} {_times(self.shape)} {self.size}x{self.size} to {self.filters}"
 
     @property
-    def group(self) -> str:
-        """The operation."""
-        return self.operation
-
-    @property
     def size_in_bytes(self) -> int:
-        """Input, output and weights; of the gradients as many again of those that come out."""
+        """Input, output and weights; for the gradients, input and weights twice."""
         cells = math.prod(self.shape)
         weights = self.filters * self.shape[1] * self.size**2
         output = cells // self.shape[1] * self.filters
         both = 2 if self.operation == "conv gradient" else 1
         return 4 * (both * (cells + weights) + output)
 
-    def weight(self) -> NDArray[np.float32]:
-        """Filters of unit variance at the output."""
-        shape = (self.filters, self.shape[1], self.size, self.size)
-        return values(shape, 1) / np.float32(math.prod(shape[1:]) ** 0.5)
+    def layers(self) -> list[Conv2D]:
+        """One layer without a bias."""
+        filters, size, dim = self.filters, self.size, self.shape[1:]
+        return [Conv2D("conv", dim, filters, size, padding=size // 2, bias=False, rng=0)]
 
-    def gradient(self) -> NDArray[np.float32]:
-        """What arrives at the output."""
+    def target(self) -> NDArray[np.float32]:
+        """Gradient with respect to the output."""
         return values((self.shape[0], self.filters, *self.shape[2:]), 2)
 
     def prepare(self) -> Prepared:
-        """Build the layer with the case's weights."""
-        layer = Conv2D(
-            "conv", self.shape[1:], self.filters, self.size, padding=self.size // 2, bias=False
-        )
-        layer.weight.tensor[...] = tinyml.asarray(self.weight())
-        x = tinyml.asarray(values(self.shape))
+        """Build the layer; the gradients start from one forward pass."""
+        (layer,), x = self.layers(), tinyml.asarray(values(self.shape))
         if self.operation == "conv":
             return Prepared(lambda: layer(x), lambda y: (tinyml.to_numpy(y),))
-        gradient = tinyml.asarray(self.gradient())
+        gradient = tinyml.asarray(self.target())
         layer(x)
 
         def backward() -> tuple[Any, Any]:
@@ -190,8 +193,8 @@ class Convolution:
 
 
 @dataclass(frozen=True)
-class SegNet:
-    """`tinyml.models.segnet`, of the demo's or SegNet-Basic's size: inference or a training step.
+class SegNet(Network):
+    """`tinyml.models.segnet`, as in the demo or as SegNet-Basic: inference or a training step.
 
     Results are the logits, or the loss and the gradients of all parameters.
     """
@@ -203,9 +206,8 @@ class SegNet:
     depth: int
     channels: int
 
-    size_in_bytes: ClassVar[None] = None
-    #: Wide, since rounding decides which of two nearly equal values of a window wins; a network
-    #: with one wrong layer is off by about 1.
+    #: Large, since rounding decides which of two nearly equal values of a window is its maximum.
+    #: The error of a network with one wrong layer is about 1.
     tolerance: ClassVar[float] = 3e-2
 
     def __str__(self) -> str:
@@ -213,13 +215,15 @@ class SegNet:
 
     @property
     def group(self) -> str:
-        """The network and what is done with it."""
+        """Name of the network, and the operation."""
         return f"segnet-{self.name} {self.operation}"
 
-    def model(self) -> Sequential:
-        """The network on the selected backend, with weights from a fixed seed."""
-        dim = (self.shape[1], self.shape[2], self.shape[3])
-        return segnet(dim, self.classes, depth=self.depth, channels=self.channels, rng=0)
+    def layers(self) -> Sequence[Layer]:
+        """All layers of the network."""
+        return self._model().layers
+
+    def _model(self) -> Sequential:
+        return segnet(self.shape[1:], self.classes, depth=self.depth, channels=self.channels, rng=0)
 
     def target(self) -> NDArray[np.int64]:
         """A class for every pixel."""
@@ -228,7 +232,7 @@ class SegNet:
 
     def prepare(self) -> Prepared:
         """Build the network; a training step is `Learner.step` with SGD and momentum."""
-        model, x = self.model(), tinyml.asarray(values(self.shape))
+        model, x = self._model(), tinyml.asarray(values(self.shape))
         if self.operation == "inference":
             model.eval()
             return Prepared(lambda: model(x), lambda logits: (tinyml.to_numpy(logits),))
@@ -260,11 +264,7 @@ POOLINGS = (
 )
 
 CASES: tuple[Case, ...] = (
-    *(
-        Pooling(p.shape, operation, p.size, p.stride, p.padding)
-        for p in POOLINGS
-        for operation in OPERATIONS
-    ),
+    *(replace(pooling, operation=operation) for pooling in POOLINGS for operation in OPERATIONS),
     *(
         Convolution(shape, shape[1], operation=operation)
         for shape in ((8, 64, 112, 112), (8, 256, 28, 28))
@@ -280,15 +280,15 @@ CASES: tuple[Case, ...] = (
 def chosen(text: str) -> tuple[Case, ...]:
     """Cases of the table whose names have every word of ``text``.
 
-    A word that starts with a letter is looked for where words start, so that "pool" leaves
-    "unpool" out; others are looked for anywhere.
+    A word that starts with a letter matches at the start of a word, so that "pool" does not match
+    "unpool"; others match anywhere.
     """
     patterns = [re.compile(r"\b" * word[0].isalpha() + re.escape(word)) for word in text.split()]
     return tuple(case for case in CASES if all(p.search(str(case)) for p in patterns))
 
 
 class Reference(NumpyBackend):
-    """The generic kernels on NumPy: what every contender's results are compared with."""
+    """The generic kernels on NumPy; every other result is compared with theirs."""
 
     name = "reference"
 
@@ -301,21 +301,24 @@ class Reference(NumpyBackend):
 
 
 def reference(case: Case) -> Results:
-    """Results that the case must have."""
+    """Expected results of the case."""
     with tinyml.use_backend(Reference()):
         run, results = case.prepare()
         return results(run())
 
 
 def difference(found: Results, expected: Results, tolerance: float) -> str:
-    """Say where results are not the expected ones; "" where they are."""
+    """Say where results differ from the expected ones; "" if they are right."""
     for a, b in zip(found, expected, strict=True):
         if (a.dtype, a.shape) != (b.dtype, b.shape):
             return f"{a.dtype} {a.shape}, expected {b.dtype} {b.shape}"
         differ = ~((a == b) | ((a != a) & (b != b)))
         if not differ.any():
             continue
-        error = _relative_error(a, b) if b.dtype.kind == "f" else np.inf
+        error = np.inf  # an index is right or wrong
+        if b.dtype.kind == "f":
+            sizes = (float(np.linalg.norm(np.ravel(v).astype(np.float64))) for v in (a - b, b))
+            error = next(sizes) / max(next(sizes), 1e-300)
         if not error <= tolerance:
             where = tuple(map(int, np.argwhere(differ)[0]))
             return (
@@ -324,11 +327,3 @@ def difference(found: Results, expected: Results, tolerance: float) -> str:
                 f"{tolerance:g} is allowed"
             )
     return ""
-
-
-def _relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Norm of the error over the norm of what is expected."""
-    error, size = (
-        float(np.linalg.norm(np.ravel(a).astype(np.float64))) for a in (found - expected, expected)
-    )
-    return error / max(size, 1e-300)

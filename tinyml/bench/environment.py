@@ -1,4 +1,4 @@
-"""Where a run took place: machine, threads, the BLAS kernel that ran, versions."""
+"""The environment of a run: machine, threads, the kernels of BLAS, versions."""
 
 import os
 import platform
@@ -21,9 +21,10 @@ VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
     """Facts that times depend on, by name."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     facts: dict[str, Any] = {
         "CPU": _cpu_model(),
-        "CPUs": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "CPUs": len(affinity(0)) if affinity else os.cpu_count(),
         "threads": thread_count(),
         "BLAS": _blas(),
         **{name: os.environ[name] for name in VARIABLES if name in os.environ},
@@ -31,8 +32,7 @@ def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
         "NumPy": np.__version__,
         "tinyml": tinyml.__version__,
     }
-    facts["CPUs"] = facts["CPUs"] or os.cpu_count()
-    if find_spec("numba"):  # copies memory too, whatever the backend
+    if find_spec("numba"):  # copies memory with every backend
         facts["Numba"] = version("numba")
     for backend in backends:
         facts |= _of_backend(backend)
@@ -42,7 +42,7 @@ def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
 
 
 def line(facts: dict[str, Any]) -> str:
-    """Say the facts in one line."""
+    """Put the facts into one line."""
     forced = [f"{name}={facts[name]}" for name in VARIABLES if name in facts]
     head = f"{facts['CPU']}, {facts['CPUs']} CPUs; {facts['threads']} threads; {facts['BLAS']}"
     if forced:
@@ -62,9 +62,9 @@ def _cpu_model() -> str:
 
 
 def _blas() -> str:
-    """Kernel that BLAS runs, which it has chosen by now."""
+    """Kernels that BLAS has chosen for this machine."""
     found = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    found.sort(key=lambda library: "numpy" not in library["filepath"])  # others have their own
+    found.sort(key=lambda library: "numpy" not in library["filepath"])  # not another library's
     if not found:
         return "BLAS unknown"
     kernel = found[0].get("architecture", "its own kernels")
@@ -72,7 +72,7 @@ def _blas() -> str:
 
 
 def _of_backend(backend: Backend) -> dict[str, Any]:
-    """Its GPU and its library's version, if it runs on one."""
+    """GPU and version of the array library of a backend that runs on a GPU."""
     facts: dict[str, Any] = {}
     cuda = getattr(backend.xp, "cuda", None)
     if cuda is not None:

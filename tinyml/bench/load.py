@@ -1,18 +1,18 @@
-"""How busy other programs keep the machine while a case is timed."""
+"""The share of the CPUs that other programs use while a case is timed."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-#: More than this, and the times say little: a thread that waits for another one to be given a CPU
-#: loses whole time slices, and libraries whose threads meet at barriers look far too slow.
+#: A greater share makes times unreliable: a thread that waits for another one to get a CPU loses
+#: whole time slices, and libraries whose threads meet at barriers look far too slow.
 MUCH = 0.05
 
 
 def watch() -> Callable[[], float | None]:
-    """Begin now; the result tells which share of all CPUs other programs have used since.
+    """Start measuring; the result returns the share of all CPUs that other programs used since.
 
-    It is None where the system does not say (other than Linux), or after too short a time.
+    It is None on other systems than Linux, and after less than 0.2 seconds of CPU time.
     """
     begin = _used()
 
@@ -27,7 +27,7 @@ def watch() -> Callable[[], float | None]:
 
 
 def _used() -> tuple[float, float, float] | None:
-    """Seconds of all CPUs so far: all that passed, those used by anybody, those used by us."""
+    """Seconds of all CPUs since the start: in total, used by all programs, used by this one."""
     try:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
         ticks = [int(field) / os.sysconf("SC_CLK_TCK") for field in fields]

@@ -1,11 +1,11 @@
-"""How contenders are timed: in turns, each by the clock of the place where it runs."""
+"""How contenders are timed: in turns, on the CPU by its clock and on a GPU by CUDA events."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
@@ -14,49 +14,38 @@ import numpy as np
 
 import tinyml
 from tinyml.bench.cases import Case, Pooling, Prepared, Run, values
+from tinyml.bench.results import BACKEND, COPY, Timing
 from tinyml_backends import Backend
 from tinyml_backends.helpers import thread_count
 
 Scope = Callable[[], AbstractContextManager[Any]]
-#: Seconds of one of so many calls.
+#: Mean seconds of a number of calls.
 Timer = Callable[[Run, int], float]
 
-#: Rounds that every case gets, however long it takes.
+#: Rounds of every case, however long they take.
 FEWEST_ROUNDS = 7
-#: Short calls are repeated until they take so many seconds, and the mean is one sample.
+#: Short calls are repeated until they take this long, and their mean is one sample.
 SAMPLE_SECONDS = 2e-4
 MOST_REPEATS = 1000
-#: Seconds of a break after which the threads of another library sleep, and of a run behind it.
+#: Seconds of the break before a sample, and then of calls that are not measured.
 SETTLED_SECONDS = 0.01
 
-#: What a GPU does before calls are timed: a millisecond's work, while Python queues some dozens.
+#: Work of a GPU before calls are timed: about a millisecond, in which Python queues some dozens.
 BUSY_BYTES, BUSY_FILLS = 1 << 28, 8
-#: The calls of a sample must be queued by then.
+#: The calls of a sample must be queued in that time.
 MOST_REPEATS_ON_GPU = 10
-
-#: Of a contender: a backend of tinyml, a peer, or copying memory.
-OURS, PEER, COPY = "backend", "peer", "copy"
 
 
 @dataclass
 class Contender:
-    """Somebody who runs a case, and the times it took."""
+    """A call of a case by one library, and its times."""
 
-    name: str
-    kind: str
-    """One of `OURS`, `PEER` and `COPY`."""
-    library: str
-    """What its fastest form counts for: "numba", "torch", "copy"."""
+    timing: Timing
     prepared: Prepared
     timer: Timer
-    place: str = "cpu"
-    """Ratios are taken between contenders of one place: "cpu" or "gpu"."""
     scope: Scope = nullcontext
-    """What a call runs in, entered outside the timed span."""
-    exact: bool = True
-    """Whether its sums are in our order, so that equal bits can be asked for."""
+    """Context of a sample, entered before its clock starts."""
     repeats: int = 1
-    seconds: list[float] = field(default_factory=list)
 
 
 def wall_clock(run: Run, repeats: int) -> float:
@@ -68,14 +57,15 @@ def wall_clock(run: Run, repeats: int) -> float:
 
 
 def cuda_events(cuda: Any, busy: Any, run: Run, repeats: int) -> float:
-    """Mean seconds of calls between two events on the current stream of ``cupy.cuda``.
+    """Mean seconds of calls between two events on the current stream.
 
-    The GPU is given ``busy`` to fill first, so that calls are queued before it comes to them: the
-    time would be Python's otherwise.
+    ``cuda`` has the names of ``cupy.cuda``, and ``busy`` is an array of `BUSY_BYTES` on the GPU,
+    which is filled first, so that all calls are queued before the first one starts. Otherwise the
+    time would be that in which Python queues them.
     """
     start, stop = cuda.Event(), cuda.Event()
     for _ in range(BUSY_FILLS):
-        busy.fill(0)
+        busy[:] = 0
     start.record()
     for _ in range(repeats):
         run()
@@ -92,23 +82,23 @@ def contenders_of(backend: Backend, case: Case, *, reuse: bool = False) -> Itera
         if reuse and isinstance(case, Pooling):
             forms[f"{backend.name} out="] = case.prepare(reuse=True)
     for name, prepared in forms.items():
-        yield Contender(name, OURS, backend.name, prepared, timer, place, scope)
+        yield Contender(Timing(name, BACKEND, backend.name, place), prepared, timer, scope)
 
 
 def copies(backend: Backend, size_in_bytes: int) -> Iterator[Contender]:
-    """Ways to move so many bytes, half of them read and half written, where the backend runs."""
+    """Ways to copy, where the backend runs: half of the bytes are read and half written."""
     source = values((size_in_bytes // 8,))
     timer, place, scope = _clock(backend)
     if place == "cpu":
         target, ways = host_copies(source)
     else:
         with scope():
-            of = tinyml.asarray(source)
-            target = 0 * of
-            ways = {"copy on the device": partial(target.__setitem__, ..., of)}
+            on_device = tinyml.asarray(source)
+            target = 0 * on_device
+            ways = {"copy on the device": partial(target.__setitem__, ..., on_device)}
     for name, run in ways.items():
         prepared = Prepared(run, lambda _: (tinyml.to_numpy(target),))
-        yield Contender(name, COPY, "copy", prepared, timer, place, scope)
+        yield Contender(Timing(name, COPY, "copy", place), prepared, timer, scope)
 
 
 def place_of(backend: Backend) -> str:
@@ -134,14 +124,12 @@ def _on_device(backend: Backend, device: AbstractContextManager[Any]) -> Iterato
 
 
 def host_copies(source: Any) -> tuple[Any, dict[str, Run]]:
-    """A warm array, and ways to copy into it: `numpy.copyto` in threads, and a loop of Numba."""
+    """An array, and ways to copy into it: `numpy.copyto` in threads, and a loop of Numba."""
     target = np.zeros_like(source)
     count = max(2, thread_count())
-    parts = list(zip(*(np.array_split(a, count) for a in (target, source)), strict=True))
-    threads = _copying_threads(count)
-    ways: dict[str, Run] = {
-        "copy by np.copyto": lambda: list(threads.map(lambda part: np.copyto(*part), parts))
-    }
+    chunks = [np.array_split(a, count) for a in (target, source)]
+    copy = partial(_copying_threads(count).map, np.copyto, *chunks)
+    ways: dict[str, Run] = {"copy by np.copyto": lambda: list(copy())}
     if find_spec("numba"):
         ways["copy by Numba"] = partial(_numba_copy(), target, source)
     return target, ways
@@ -157,9 +145,9 @@ def _numba_copy() -> Any:
     import numba
 
     @numba.njit(parallel=True)  # type: ignore[untyped-decorator,unused-ignore]
-    def copy(to: Any, of: Any) -> None:
-        for i in numba.prange(len(to)):
-            to[i] = of[i]
+    def copy(target: Any, source: Any) -> None:
+        for i in numba.prange(len(target)):
+            target[i] = source[i]
 
     return copy
 
@@ -168,36 +156,31 @@ def measure(contenders: list[Contender], rounds: int, budget: float) -> bool:
     """Time contenders in turns, so that all see the same machine; False after an interrupt.
 
     After `FEWEST_ROUNDS` a case ends when it has taken ``budget`` seconds. Before each sample there
-    is a break: OpenMP's threads, on which PyTorch runs, spin for some milliseconds after their work
-    and would take a processor from whoever comes next. Then the contender runs unmeasured for a
-    while, until its memory is in the caches as far as it fits.
+    is a break: PyTorch's OpenMP threads spin-wait for some milliseconds after their work and would
+    take a CPU from the next contender. Calls that are not measured follow, until the contender's
+    memory is in the caches as far as it fits.
     """
     begin = time.perf_counter()
     try:
         for contender in contenders:
             once = min(_sample(contender, 1) for _ in range(2))
-            wanted = math.ceil(SAMPLE_SECONDS / max(once, 1e-9))
-            most = MOST_REPEATS if contender.place == "cpu" else MOST_REPEATS_ON_GPU
-            contender.repeats = min(most, max(1, wanted))
+            most = MOST_REPEATS if contender.timing.place == "cpu" else MOST_REPEATS_ON_GPU
+            contender.repeats = min(most, math.ceil(SAMPLE_SECONDS / max(once, 1e-9)))
         for number in range(rounds):
             if number >= FEWEST_ROUNDS and time.perf_counter() - begin > budget:
                 break
             for contender in contenders:
-                _settle(contender)
-                contender.seconds.append(_sample(contender, contender.repeats))
+                time.sleep(SETTLED_SECONDS)
+                start = time.perf_counter()
+                while time.perf_counter() - start < SETTLED_SECONDS:
+                    _sample(contender, contender.repeats)
+                contender.timing.seconds.append(_sample(contender, contender.repeats))
     except KeyboardInterrupt:
-        complete = min(len(contender.seconds) for contender in contenders)
-        for contender in contenders:  # a round that is cut off would compare unlike moments
-            del contender.seconds[complete:]
+        complete = min(len(contender.timing.seconds) for contender in contenders)
+        for contender in contenders:  # only whole rounds compare times of the same moments
+            del contender.timing.seconds[complete:]
         return False
     return True
-
-
-def _settle(contender: Contender) -> None:
-    time.sleep(SETTLED_SECONDS)
-    start = time.perf_counter()
-    while time.perf_counter() - start < SETTLED_SECONDS:
-        _sample(contender, contender.repeats)
 
 
 def _sample(contender: Contender, repeats: int) -> float:

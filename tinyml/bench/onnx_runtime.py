@@ -1,19 +1,21 @@
 """ONNX Runtime's calls of the cases, on graphs built with onnx's helper."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tinyml.bench.cases import Case, Convolution, Pooling, Prepared, SegNet, values
-from tinyml.bench.measure import PEER, Contender, wall_clock
-from tinyml.layers import BatchNorm2D, Conv2D, MaxPool2D, MaxUnpool2D
+from tinyml.bench.cases import Case, Network, Pooling, Prepared, Unsupported, values
+from tinyml.bench.measure import Contender, wall_clock
+from tinyml.bench.results import PEER, Timing
+from tinyml.layers import BatchNorm2D, Conv2D, Layer, MaxPool2D, MaxUnpool2D, ReLU
 from tinyml_backends import use_backend
 
 OPSET = 17
-#: Understood by every ONNX Runtime that understands the opset.
+#: Every ONNX Runtime that knows the opset reads this version of the file format.
 IR_VERSION = 8
+PROVIDER = "CPUExecutionProvider"
 
 
 class OnnxRuntime:
@@ -28,7 +30,7 @@ class OnnxRuntime:
         self.onnx, self.runtime = onnx, onnxruntime
 
     def describe(self) -> dict[str, Any]:
-        """What the environment line says of it."""
+        """Versions, for the environment line."""
         return {"version": self.runtime.__version__, "onnx": self.onnx.__version__}
 
     def contenders(self, case: Case, places: set[str]) -> Iterator[Contender]:
@@ -36,26 +38,25 @@ class OnnxRuntime:
 
         Raises
         ------
-        LookupError
+        Unsupported
             If ONNX has no such operation.
         """
         if "cpu" not in places:
-            raise LookupError("it is run on the CPU only")
+            raise Unsupported("it is run on the CPU only")
+        if case.operation not in ("pool", "unpool", "conv", "inference"):
+            raise Unsupported("it has no gradients")
         if isinstance(case, Pooling):
             prepared = self._pooling(case)
-        elif isinstance(case, Convolution) and case.operation == "conv":
-            prepared = self._convolution(case)
-        elif isinstance(case, SegNet) and case.operation == "inference":
-            prepared = self._segnet(case)
+        elif isinstance(case, Network):
+            with use_backend("numpy"):
+                prepared = self._network(case.layers(), values(case.shape))
         else:
-            raise LookupError("it has no gradients")
-        yield Contender(self.name, PEER, self.name, prepared, wall_clock, exact=False)
+            raise Unsupported(f"it does not know {type(case).__name__}")
+        yield Contender(Timing(self.name, PEER, self.name, "cpu"), prepared, wall_clock)
 
     def _pooling(self, case: Pooling) -> Prepared:
-        if case.operation not in ("pool", "unpool"):
-            raise LookupError("it has no gradients")
         if case.overlaps and case.operation == "unpool":
-            raise LookupError("its unpooling is undefined where windows overlap")
+            raise Unsupported("its unpooling is undefined where windows overlap")
         node, x = self.onnx.helper.make_node, values(case.shape)
         window = {
             "kernel_shape": [case.size] * case.ndim,
@@ -64,89 +65,83 @@ class OnnxRuntime:
         }
         pool = self._session([node("MaxPool", ["x"], ["y", "i"], **window)], {"x": x}, y=1, i=7)
         if case.operation == "pool":
-            area = int(np.prod(case.shape[2:]))  # its indices count through the whole tensor
+            area = int(np.prod(case.shape[2:]))  # its indices are flat over the whole tensor
             return Prepared(pool, lambda out: (out[0].numpy(), out[1].numpy() % area))
         pooled = {name: out.numpy() for name, out in zip("yi", pool(), strict=True)}
         pooled["shape"] = np.array(case.shape)
         unpool = node("MaxUnpool", ["y", "i", "shape"], ["z"], **window)
         return Prepared(self._session([unpool], pooled, z=1), _first)
 
-    def _convolution(self, case: Convolution) -> Prepared:
-        pads = [case.size // 2] * 4
-        conv = self.onnx.helper.make_node("Conv", ["x", "w"], ["y"], pads=pads)
-        constant = self.onnx.numpy_helper.from_array(case.weight(), "w")
-        return Prepared(self._session([conv], {"x": values(case.shape)}, [constant], y=1), _first)
+    def _network(self, layers: Sequence[Layer], x: Any) -> Prepared:
+        """Session of layers one after another.
 
-    def _segnet(self, case: SegNet) -> Prepared:
-        with use_backend("numpy"):
-            model = case.model().eval()
+        Raises
+        ------
+        Unsupported
+            If a layer has no counterpart here.
+        """
         node, array = self.onnx.helper.make_node, self.onnx.numpy_helper.from_array
         nodes: list[Any] = []
         constants: list[Any] = []
         value = "x"
 
-        def constant(name: str, values: Any) -> str:
-            constants.append(array(np.asarray(values), name))
-            return name
+        def constants_of(*tensors: Any) -> list[str]:
+            first = len(constants)
+            constants.extend(array(np.asarray(t), f"c{n}") for n, t in enumerate(tensors, first))
+            return [f"c{n}" for n in range(first, len(constants))]
 
-        for layer in model.layers:
+        for layer in layers:
             name = layer.name
             if isinstance(layer, Conv2D):
-                weights = [constant(f"{p}{name}", t) for p, t in _tensors(layer)]
-                pads = [before for before, _ in layer.window.padding] * 2
-                nodes.append(node("Conv", [value, *weights], [name], pads=pads))
+                inputs = [value, *constants_of(*(p.tensor for p in layer.parameters))]
+                options = {**_window(layer), "group": layer.groups}
+                nodes.append(node("Conv", inputs, [name], **options))
             elif isinstance(layer, BatchNorm2D):
-                numbers = [constant(f"{p}{name}", t) for p, t in _tensors(layer)]
-                options = {"epsilon": layer.epsilon}
-                nodes.append(node("BatchNormalization", [value, *numbers], [name], **options))
+                four = (layer.scale, layer.shift, layer.running_mean, layer.running_variance)
+                inputs = [value, *constants_of(*(p.tensor for p in four))]
+                nodes.append(node("BatchNormalization", inputs, [name], epsilon=layer.epsilon))
             elif isinstance(layer, MaxPool2D):
-                window = {"kernel_shape": list(layer.window.size), "strides": [layer.stride] * 2}
-                nodes.append(node("MaxPool", [value], [name, f"{name} i"], **window))
-            elif isinstance(layer, MaxUnpool2D) and layer.pool is not None:
-                shape = np.array([case.shape[0], *layer.out_dim])
-                window = {"kernel_shape": list(layer.window.size), "strides": [layer.stride] * 2}
-                inputs = [value, f"{layer.pool.name} i", constant(f"{name} shape", shape)]
-                nodes.append(node("MaxUnpool", inputs, [name], **window))
-            else:
+                nodes.append(node("MaxPool", [value], [name, f"{name} i"], **_window(layer)))
+            elif isinstance(layer, MaxUnpool2D) and layer.pool:
+                shape = np.array([len(x), *layer.out_dim])
+                inputs = [value, f"{layer.pool.name} i", *constants_of(shape)]
+                nodes.append(node("MaxUnpool", inputs, [name], **_window(layer)))
+            elif isinstance(layer, ReLU):
                 nodes.append(node("Relu", [value], [name]))
+            else:
+                raise Unsupported(
+                    f"layer {name!r} is a {layer.type}, which has no counterpart here"
+                )
             value = name
-        return Prepared(
-            self._session(nodes, {"x": values(case.shape)}, constants, **{value: 1}), _first
-        )
+        return Prepared(self._session(nodes, {"x": x}, constants, **{value: 1}), _first)
 
     def _session(
         self, nodes: list[Any], inputs: dict[str, Any], constants: Any = (), **outputs: int
     ) -> Any:
-        """Call of a graph on fixed inputs that returns its outputs; they are given as types."""
-        info = self.onnx.helper.make_tensor_value_info
-        types = {"float32": 1, "int64": 7}
-        graph = self.onnx.helper.make_graph(
+        """Call of a graph on fixed inputs; outputs are given by name and ONNX element type."""
+        helper, runtime = self.onnx.helper, self.runtime
+        info, types = helper.make_tensor_value_info, {"float32": 1, "int64": 7}
+        graph = helper.make_graph(
             nodes,
             "case",
             [info(name, types[str(a.dtype)], a.shape) for name, a in inputs.items()],
             [info(name, kind, None) for name, kind in outputs.items()],
-            list(constants),
+            constants,
         )
-        model = self.onnx.helper.make_model(
-            graph,
-            opset_imports=[self.onnx.helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
-        )
-        session = self.runtime.InferenceSession(
-            model.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
-        of_numpy = self.runtime.OrtValue.ortvalue_from_numpy
-        given = {name: of_numpy(np.ascontiguousarray(a)) for name, a in inputs.items()}
-        return partial(session.run_with_ort_values, list(outputs), given)
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+        session = runtime.InferenceSession(model.SerializeToString(), providers=[PROVIDER])
+        of_numpy = runtime.OrtValue.ortvalue_from_numpy
+        arrays = {name: of_numpy(np.ascontiguousarray(a)) for name, a in inputs.items()}
+        return partial(session.run_with_ort_values, list(outputs), arrays)
 
 
 def _first(out: Any) -> tuple[Any, ...]:
     return (out[0].numpy(),)
 
 
-def _tensors(layer: Conv2D | BatchNorm2D) -> list[tuple[str, Any]]:
-    """Constants of a layer in the order in which ONNX's operator takes them."""
-    if isinstance(layer, Conv2D):
-        return [(f"{n} ", p.tensor) for n, p in enumerate(layer.parameters)]
-    numbers = (layer.scale, layer.shift, layer.running_mean, layer.running_variance)
-    return [(f"{n} ", p.tensor) for n, p in enumerate(numbers)]
+def _window(layer: Conv2D | MaxPool2D | MaxUnpool2D) -> dict[str, Any]:
+    window = layer.window
+    before, after = zip(*window.padding, strict=True)
+    options = {"kernel_shape": window.size, "strides": window.stride, "pads": [*before, *after]}
+    return options if isinstance(layer, MaxUnpool2D) else {**options, "dilations": window.dilation}

@@ -1,10 +1,10 @@
-"""The other libraries that a case can run on, each imported when it is asked for."""
+"""The other libraries that run cases, each imported when it is first needed."""
 
 import difflib
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from tinyml.bench.cases import Case
 from tinyml.bench.measure import Contender
@@ -23,19 +23,15 @@ class Peer(Protocol):
 
         Raises
         ------
-        LookupError
-            If it has none, saying why.
+        Unsupported
+            If it has none.
         """
 
 
-class _Source(NamedTuple):
-    target: str
-    packages: tuple[str, ...]
-
-
+#: Module and class of each peer, and the packages that it needs.
 PEERS = {
-    "torch": _Source("tinyml.bench.pytorch:PyTorch", ("torch",)),
-    "onnxruntime": _Source("tinyml.bench.onnx_runtime:OnnxRuntime", ("onnx", "onnxruntime")),
+    "torch": ("tinyml.bench.pytorch", "PyTorch", ["torch"]),
+    "onnxruntime": ("tinyml.bench.onnx_runtime", "OnnxRuntime", ["onnx", "onnxruntime"]),
 }
 
 
@@ -51,14 +47,13 @@ def load(name: str) -> Peer:
         close = difflib.get_close_matches(name, PEERS, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"unknown peer {name!r}; known are {', '.join(map(repr, PEERS))}{hint}")
-    source = PEERS[name]
-    missing = [package for package in source.packages if find_spec(package) is None]
+    module, attribute, packages = PEERS[name]
+    missing = [package for package in packages if find_spec(package) is None]
     if missing:
         raise ValueError(
             f"peer {name!r} needs {' and '.join(missing)}; "
             f"run: python3 -m pip install {' '.join(missing)}"
         )
-    module, _, attribute = source.target.partition(":")
     try:
         peer: Peer = getattr(import_module(module), attribute)()
     except (ImportError, OSError) as error:  # a broken installation; OSError from shared libraries

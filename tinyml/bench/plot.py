@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from tinyml.bench.results import Measured, Report, Timing
+from tinyml.bench.results import BACKEND, PEER, Measured, Report, Timing
 
-#: Okabe and Ito's colours, which people with any colour vision tell apart.
+#: Okabe and Ito's colours, which can be told apart with any colour vision.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000")
 #: Inches of a bar's height.
 BAR = 0.24
@@ -16,9 +16,9 @@ Group = tuple[Measured, list[Timing]]
 
 
 def draw(path: Path, report: Report, title: str) -> None:
-    """Draw the speed of each contender, with its median time, beside the fastest of each case.
+    """Draw the speed of each contender as a share of the fastest one's, with its median time.
 
-    Of a library with several forms, such as PyTorch's memory formats, the fastest is shown.
+    If a peer has several forms, such as PyTorch's memory formats, the fastest is shown.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -43,7 +43,7 @@ def draw(path: Path, report: Report, title: str) -> None:
 
 
 def _columns(groups: list[Group]) -> list[list[Group]]:
-    """Cut the cases into columns of about one height, none more than the eye takes in."""
+    """Distribute the cases over columns of about the same height, at most `MOST_ROWS`."""
     heights = [len(bars) + 1 for _, bars in groups]
     count = -(-sum(heights) // MOST_ROWS)
     columns: list[list[Group]] = [[] for _ in range(count)]
@@ -79,23 +79,16 @@ def _bars(measured: Measured) -> list[Timing]:
     return [
         t
         for t in measured.timings
-        if t.kind == "backend" or (t.kind == "peer" and t is measured.fastest(t.library, t.place))
+        if t.kind == BACKEND or (t.kind == PEER and t is measured.fastest(t.library, t.place))
     ]
 
 
 def _name(timing: Timing) -> str:
-    return timing.name if timing.kind == "backend" else timing.library
+    return timing.name if timing.kind == BACKEND else timing.library
 
 
 def _time(seconds: float, fastest: float) -> str:
     """A time in the unit that suits the fastest of its case."""
-    scale, unit = next(
-        (scale, unit)
-        for scale, unit in ((1, "s"), (1e3, "ms"), (1e6, "µs"))
-        if fastest * scale >= 1 or unit == "µs"
-    )
-    return (
-        f"{seconds * scale:,.3g} {unit}"
-        if seconds * scale < 1000
-        else f"{seconds * scale:,.0f} {unit}"
-    )
+    scale, unit = (1, "s") if fastest >= 1 else (1e3, "ms") if fastest >= 1e-3 else (1e6, "µs")
+    number = seconds * scale
+    return f"{number:,.3g} {unit}" if number < 1000 else f"{number:,.0f} {unit}"

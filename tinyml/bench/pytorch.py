@@ -2,17 +2,32 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
-from tinyml.bench.cases import LEARNING_RATE, Case, Convolution, Pooling, Prepared, Run
-from tinyml.bench.cases import SegNet as SegNetCase
-from tinyml.bench.cases import values as numbers
-from tinyml.bench.measure import PEER, Contender, Timer, wall_clock
-from tinyml.bench.torch_segnet import torch_segnet
+from tinyml.bench.cases import (
+    LEARNING_RATE,
+    Case,
+    Network,
+    Pooling,
+    Prepared,
+    Run,
+    Unsupported,
+    values,
+)
+from tinyml.bench.measure import BUSY_BYTES, Contender, Timer, cuda_events, wall_clock
+from tinyml.bench.results import PEER, Timing
+from tinyml.bench.torch_network import torch_network
 from tinyml_backends import use_backend
 
-#: The reverse of contiguous, by the number of spatial axes; one axis has none.
-CHANNELS_LAST = {2: "channels_last", 3: "channels_last_3d"}
+#: Memory formats by the number of spatial axes.
+FORMATS = {
+    1: ["contiguous_format"],
+    2: ["contiguous_format", "channels_last"],
+    3: ["contiguous_format", "channels_last_3d"],
+}
+#: Makes a tensor of an array, on the device and in the memory format of a contender.
+MakeTensor = Callable[[Any], Any]
 
 
 class PyTorch:
@@ -24,109 +39,95 @@ class PyTorch:
         import torch
 
         self.torch = torch
-        self.version = torch.__version__
 
     def describe(self) -> dict[str, Any]:
-        """What the environment line says of it."""
-        return {"version": self.version, "threads": self.torch.get_num_threads()}
+        """Version and threads, for the environment line."""
+        return {"version": self.torch.__version__, "threads": self.torch.get_num_threads()}
 
     def contenders(self, case: Case, places: set[str]) -> Iterator[Contender]:
         """Both memory formats on the CPU, and on the GPU where tinyml runs there.
 
         Raises
         ------
-        LookupError
+        Unsupported
             If PyTorch has no such operation.
         """
         if isinstance(case, Pooling) and case.overlaps and "unpool" in case.operation:
-            raise LookupError("its unpooling is undefined where windows overlap")
-        devices = {"cpu": "cpu"}
-        if "gpu" in places and self.torch.cuda.is_available():
-            self.torch.backends.cudnn.allow_tf32 = False  # float32 is what all others compute
-            devices["gpu"] = "cuda"
-        ndim = case.ndim if isinstance(case, Pooling) else 2
-        for place in sorted(places & set(devices)):
-            for form in ("contiguous_format", *filter(None, [CHANNELS_LAST.get(ndim)])):
-                name = " ".join(
-                    [
-                        "torch",
-                        *["cuda"] * (place == "gpu"),
-                        *[form] * (form in CHANNELS_LAST.values()),
-                    ]
-                )
-                timer: Timer = wall_clock if place == "cpu" else self._events
-                prepared = self._prepare(case, devices[place], getattr(self.torch, form))
-                yield Contender(name, PEER, self.name, prepared, timer, place, exact=False)
+            raise Unsupported("its unpooling is undefined where windows overlap")
+        for place in sorted(places):
+            if place == "gpu" and not self.torch.cuda.is_available():
+                continue
+            device, timer = ("cuda", self._events()) if place == "gpu" else ("cpu", wall_clock)
+            for form in FORMATS[len(case.shape) - 2]:
+                name = "torch cuda" if place == "gpu" else "torch"
+                if form != "contiguous_format":
+                    name += f" {form}"
+                run = self._run(case, device, getattr(self.torch, form))
+                timing = Timing(name, PEER, self.name, place)
+                yield Contender(timing, Prepared(run, _results), timer)
 
-    def _prepare(self, case: Case, device: str, form: Any) -> Prepared:
+    def _events(self) -> Timer:
+        torch = self.torch
+        torch.backends.cudnn.allow_tf32 = False  # all others compute in float32
+        events = SimpleNamespace(
+            Event=partial(torch.cuda.Event, enable_timing=True),
+            get_elapsed_time=lambda start, stop: start.elapsed_time(stop),
+        )
+        busy = torch.zeros(BUSY_BYTES, dtype=torch.uint8, device="cuda")
+        return partial(cuda_events, events, busy)
+
+    def _run(self, case: Case, device: str, form: Any) -> Run:
         def tensor(array: Any) -> Any:
             made = self.torch.from_numpy(array).to(device)
             return made.contiguous(memory_format=form) if made.ndim > 3 else made
 
         if isinstance(case, Pooling):
-            run = self._pooling(case, tensor)
-        elif isinstance(case, Convolution):
-            run = self._convolution(case, tensor)
-        elif isinstance(case, SegNetCase):
-            run = self._segnet(case, tensor, device, form)
-        else:
-            raise LookupError(f"it does not know {type(case).__name__}")
-        return Prepared(run, _results)
+            return self._pooling(case, tensor(values(case.shape)).requires_grad_())
+        if isinstance(case, Network):
+            with use_backend("numpy"):
+                network = torch_network(case.layers()).to(device, memory_format=form)
+            return self._network(case, network, tensor)
+        raise Unsupported(f"it does not know {type(case).__name__}")
 
-    def _pooling(self, case: Pooling, tensor: Callable[[Any], Any]) -> Run:
+    def _pooling(self, case: Pooling, x: Any) -> Run:
         torch, functional = self.torch, self.torch.nn.functional
-        max_pool = getattr(functional, f"max_pool{case.ndim}d")
         window = (case.size, case.stride, case.padding)
-        x = tensor(numbers(case.shape)).requires_grad_()
-        y, indices = (a.detach() for a in max_pool(x, *window, return_indices=True))
+        max_pool = getattr(functional, f"max_pool{case.ndim}d")
+        pool = partial(max_pool, x, *window, return_indices=True)
+        y, indices = (a.detach() for a in pool())
         source, shape = y.clone().requires_grad_(), list(case.shape[2:])
         per_axis = [[number] * case.ndim for number in (case.stride, case.padding)]
-        # the public functions check and look up in Python what these are given
+        # in 2-D and 3-D without the checks that the public functions do in Python
         unpool: Run = {
             1: lambda: functional.max_unpool1d(source, indices, *window, output_size=shape),
             2: lambda: torch.ops.aten.max_unpool2d(source, indices, shape),
             3: lambda: torch.ops.aten.max_unpool3d(source, indices, shape, *per_axis),
         }[case.ndim]
         if case.operation == "pool":
-            return self._without_graph(partial(max_pool, x, *window, return_indices=True))
+            return self._without_graph(pool)
         if case.operation == "unpool":
             return self._without_graph(unpool)
         if case.operation == "pool gradient":
-            pooled = max_pool(x, *window, return_indices=True)[0]
-            return partial(self._grad, pooled, (x,), y)
-        return partial(self._grad, unpool(), (source,), x.detach())
+            return self._gradient(pool()[0], (x,), y)
+        return self._gradient(unpool(), (source,), x.detach())
 
-    def _convolution(self, case: Convolution, tensor: Callable[[Any], Any]) -> Run:
-        x = tensor(numbers(case.shape)).requires_grad_()
-        weight = tensor(case.weight()).requires_grad_()
-        conv = partial(self.torch.nn.functional.conv2d, x, weight, padding=case.size // 2)
-        if case.operation == "conv":
-            return self._without_graph(conv)
-        return partial(self._grad, conv(), (x, weight), tensor(case.gradient()))
-
-    def _segnet(
-        self, case: SegNetCase, tensor: Callable[[Any], Any], device: str, form: Any
-    ) -> Run:
-        torch = self.torch
-        with use_backend("numpy"):
-            weights = case.model()
-        network = torch_segnet()(
-            case.shape[1], case.classes, depth=case.depth, channels=case.channels
-        )
-        model = network.load(weights).to(device).to(memory_format=form)
-        x = tensor(numbers(case.shape))
-        if case.operation == "inference":
-            return self._without_graph(partial(model.eval(), x))
-        target = torch.from_numpy(case.target()).to(device)
-        optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=0.9)
+    def _network(self, case: Network, network: Any, tensor: MakeTensor) -> Run:
+        torch, x = self.torch, tensor(values(case.shape))
+        if case.operation in ("conv", "inference"):
+            return self._without_graph(partial(network.eval(), x))
+        target = tensor(case.target())
+        if case.operation == "conv gradient":
+            x.requires_grad_()
+            return self._gradient(network(x), (x, *network.parameters()), target)
+        optimizer = torch.optim.SGD(network.parameters(), LEARNING_RATE, momentum=0.9)
 
         def step() -> tuple[Any, ...]:
             optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(model(x), target)
+            loss = torch.nn.functional.cross_entropy(network(x), target)
             loss.backward()
             optimizer.step()
-            loss.item()  # as our step, which returns a number
-            return loss, *(p.grad for p in model.parameters())
+            loss.item()  # our step returns a number too
+            return loss, *(p.grad for p in network.parameters())
 
         return step
 
@@ -139,19 +140,8 @@ class PyTorch:
 
         return call
 
-    def _grad(self, result: Any, arguments: tuple[Any, ...], weights: Any) -> Any:
-        return self.torch.autograd.grad(result, arguments, weights, retain_graph=True)
-
-    def _events(self, run: Run, repeats: int) -> float:
-        """Mean seconds between two CUDA events."""
-        event = partial(self.torch.cuda.Event, enable_timing=True)
-        start, stop = event(), event()
-        start.record()
-        for _ in range(repeats):
-            run()
-        stop.record()
-        stop.synchronize()
-        return float(start.elapsed_time(stop)) / 1e3 / repeats
+    def _gradient(self, result: Any, arguments: tuple[Any, ...], weights: Any) -> Run:
+        return partial(self.torch.autograd.grad, result, arguments, weights, retain_graph=True)
 
 
 def _results(result: Any) -> tuple[Any, ...]:

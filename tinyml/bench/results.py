@@ -1,14 +1,16 @@
-"""What a run measured: statistics, the JSON file, and what got slower since another run."""
+"""Results of a run: statistics, the JSON file, and the comparison with another run."""
 
 import json
 import statistics
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-#: Marks our files, and changes when their form does.
+#: Marks the files; it changes with their form.
 FORMAT = "tinyml-bench-1"
+#: Kinds of contenders: a backend of tinyml, a peer, or copying memory.
+BACKEND, PEER, COPY = "backend", "peer", "copy"
 
 
 @dataclass
@@ -17,10 +19,12 @@ class Timing:
 
     name: str
     kind: str
-    """"backend", "peer" or "copy"."""
+    """`BACKEND`, `PEER` or `COPY`."""
     library: str
+    """The fastest of several forms counts for it: "numba", "torch", "copy"."""
     place: str
-    seconds: list[float]
+    """Ratios are taken between contenders of one place: "cpu" or "gpu"."""
+    seconds: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
@@ -49,10 +53,10 @@ class Measured:
     left_out: list[str] = field(default_factory=list)
     """Peers without the operation, and why."""
     others: float | None = None
-    """Share of all CPUs that other programs used meanwhile; None where nobody can tell."""
+    """Share of all CPUs that other programs used meanwhile; None if unknown."""
 
     def speed(self, timing: Timing) -> float | None:
-        """GB/s of the bytes that the case must move."""
+        """GB/s of the bytes that the case moves at least."""
         return None if self.size_in_bytes is None else self.size_in_bytes / timing.median / 1e9
 
     def fastest(self, library: str, place: str) -> Timing | None:
@@ -67,13 +71,13 @@ class Measured:
 
     def ratios(self, timing: Timing) -> dict[str, float]:
         """Each peer's time, in its better form at the same place, over this one's."""
-        peers = dict.fromkeys(t.library for t in self.timings if t.kind == "peer")
+        peers = dict.fromkeys(t.library for t in self.timings if t.kind == PEER)
         best = {peer: self.fastest(peer, timing.place) for peer in peers}
         return {peer: t.median / timing.median for peer, t in best.items() if t is not None}
 
     def ratios_to_forms(self, timing: Timing) -> dict[str, float]:
         """Time of each form of each peer at the same place over this one's."""
-        peers = [t for t in self.timings if (t.kind, t.place) == ("peer", timing.place)]
+        peers = [t for t in self.timings if (t.kind, t.place) == (PEER, timing.place)]
         return {t.name: t.median / timing.median for t in peers}
 
 
@@ -102,7 +106,7 @@ class Report:
                     "gigabytes_per_second": measured.speed(timing),
                     "share_of_copy": measured.share(timing),
                 }
-                if timing.kind == "backend":
+                if timing.kind == BACKEND:
                     shown["ratios"] = measured.ratios(timing)
                     shown["ratios_to_forms"] = measured.ratios_to_forms(timing)
         path.write_text(json.dumps({"format": FORMAT, **content}, indent=1) + "\n")
@@ -114,7 +118,7 @@ class Report:
         Raises
         ------
         ValueError
-            If it cannot be read or is none.
+            If it cannot be read or is another file.
         """
         try:
             content = json.loads(path.read_text())
@@ -135,32 +139,21 @@ class Report:
 
 
 def _measured(case: dict[str, Any]) -> Measured:
-    timings = [
-        Timing(t["name"], t["kind"], t["library"], t["place"], [float(s) for s in t["seconds"]])
-        for t in case["timings"]
-    ]
-    if not all(t.seconds and min(t.seconds) > 0 for t in timings):
+    timings = [Timing(*(t[field.name] for field in fields(Timing))) for t in case["timings"]]
+    if not all(min(timing.seconds, default=0) > 0 for timing in timings):
         raise ValueError("samples must be positive numbers")
-    return Measured(
-        str(case["case"]),
-        str(case["group"]),
-        case["size_in_bytes"],
-        timings,
-        list(case["errors"]),
-        list(case["left_out"]),
-        case["others"],
-    )
+    return Measured(**{**case, "timings": timings})
 
 
 @dataclass
 class Change:
-    """A contender of ours in the same case of two runs."""
+    """A call of a backend in the same case of two runs."""
 
     case: str
     old: Timing
     new: Timing
     copy: float | None
-    """New time of copying memory over the old one: how much the machine itself changed."""
+    """New time of copying memory over the old one: the change of the machine itself."""
 
     @property
     def slower(self) -> bool:
@@ -169,17 +162,15 @@ class Change:
 
 
 def changes(old: Report, new: Report) -> Iterator[Change]:
-    """Every contender of ours that both runs have, case by case."""
+    """Every call of a backend that both runs have, case by case."""
     before = {measured.case: measured for measured in old.measured}
     for measured in new.measured:
-        if measured.case not in before:
+        earlier = before.get(measured.case)
+        if earlier is None:
             continue
-        earlier = before[measured.case]
         timings = {t.name: t for t in earlier.timings}
         for timing in measured.timings:
-            if timing.kind == "backend" and timing.name in timings:
-                copies = [m.fastest("copy", timing.place) for m in (earlier, measured)]
-                copied = None
-                if copies[0] is not None and copies[1] is not None:
-                    copied = copies[1].median / copies[0].median
+            if timing.kind == BACKEND and timing.name in timings:
+                was, now = (m.fastest("copy", timing.place) for m in (earlier, measured))
+                copied = now.median / was.median if was and now else None
                 yield Change(measured.case, timings[timing.name], timing, copied)

@@ -1,17 +1,17 @@
-"""Runs the chosen cases: contenders are made, checked, timed in turns, and checked again."""
+"""Runs the chosen cases: contenders are prepared, checked, timed in turns, and checked again."""
 
 from collections.abc import Iterator
 
-from tinyml.bench.cases import Case, Results, difference, reference
+from tinyml.bench.cases import Case, Results, Unsupported, difference, reference
 from tinyml.bench.load import watch
-from tinyml.bench.measure import COPY, OURS, Contender, contenders_of, copies, measure, place_of
+from tinyml.bench.measure import Contender, contenders_of, copies, measure, place_of
 from tinyml.bench.peers import Peer
-from tinyml.bench.results import Measured, Report, Timing
+from tinyml.bench.results import BACKEND, COPY, Measured, Report
 from tinyml_backends import Backend
 
-#: Relative error of sums that a peer takes in another order.
+#: Relative error of sums that a peer adds in another order.
 PEER_TOLERANCE = 1e-6
-#: Cases of fewer bytes take as long as their calls, not as their memory.
+#: The time of cases of fewer bytes is that of their calls, not of their memory.
 LEAST_COPIED = 1 << 20
 
 
@@ -35,20 +35,18 @@ def run(
             expected = reference(case)
             contenders = [
                 contender
-                for contender in _made(measured, case, backends, peers, reuse)
-                if contender.kind == COPY or _is_right(measured, case, contender, expected)
+                for contender in _prepared(measured, case, backends, peers, reuse)
+                if _is_right(measured, case, contender, expected)
             ]
             others = watch()
             report.complete = measure(contenders, rounds, budget)
             measured.others = others()
             for contender in contenders:
-                if contender.kind != COPY and not _is_right(measured, case, contender, expected):
-                    contender.seconds.clear()
+                if not _is_right(measured, case, contender, expected):
+                    contender.timing.seconds.clear()
         except KeyboardInterrupt:
             report.complete, contenders = False, []
-        measured.timings = [
-            Timing(c.name, c.kind, c.library, c.place, c.seconds) for c in contenders if c.seconds
-        ]
+        measured.timings = [c.timing for c in contenders if c.timing.seconds]
         if measured.timings or measured.errors:
             report.measured.append(measured)
             yield measured
@@ -56,23 +54,20 @@ def run(
             return
 
 
-def _made(
+def _prepared(
     measured: Measured, case: Case, backends: list[Backend], peers: list[Peer], reuse: bool
 ) -> Iterator[Contender]:
     """All contenders; one that fails is an error of the case, and the others go on."""
-    for backend in backends:
-        try:
-            yield from contenders_of(backend, case, reuse=reuse)
-        except Exception as error:  # whatever a compiler, a driver or the memory does
-            measured.errors.append(f"{backend.name}: {_told(error)}")
     places = {place_of(backend): backend for backend in backends}
-    for peer in peers:
+    sources = [(backend.name, contenders_of(backend, case, reuse=reuse)) for backend in backends]
+    sources += [(peer.name, peer.contenders(case, set(places))) for peer in peers]
+    for name, contenders in sources:
         try:
-            yield from peer.contenders(case, set(places))
-        except LookupError as reason:
-            measured.left_out.append(f"{peer.name}: {reason}")
-        except Exception as error:
-            measured.errors.append(f"{peer.name}: {_told(error)}")
+            yield from contenders
+        except Unsupported as reason:
+            measured.left_out.append(f"{name}: {reason}")
+        except Exception as error:  # also of a compiler or a driver
+            measured.errors.append(f"{name}: {type(error).__name__}: {error}")
     size = case.size_in_bytes
     if size is not None and size >= LEAST_COPIED:
         for backend in places.values():
@@ -81,18 +76,17 @@ def _made(
 
 def _is_right(measured: Measured, case: Case, contender: Contender, expected: Results) -> bool:
     """Call once and compare; a wrong result is an error of the case."""
-    tolerance = case.tolerance if contender.kind == OURS else max(case.tolerance, PEER_TOLERANCE)
+    name, kind = contender.timing.name, contender.timing.kind
+    if kind == COPY:
+        return True
+    tolerance = case.tolerance if kind == BACKEND else max(case.tolerance, PEER_TOLERANCE)
     try:
         with contender.scope():
             found = contender.prepared.results(contender.prepared.run())
-        wrong = difference(found, expected, tolerance)
-    except Exception as error:
-        measured.errors.append(f"{contender.name}: {_told(error)}")
-        return False
+        error = difference(found, expected, tolerance)
+        wrong = error and f"wrong result: {error}"
+    except Exception as raised:
+        wrong = f"{type(raised).__name__}: {raised}"
     if wrong:
-        measured.errors.append(f"{contender.name}: wrong result: {wrong}")
+        measured.errors.append(f"{name}: {wrong}")
     return not wrong
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -1,11 +1,11 @@
-"""What ``tinyml bench`` prints."""
+"""Lines that ``tinyml bench`` prints."""
 
 import statistics
 from collections.abc import Iterator, Sequence
 
 from tinyml.bench.environment import VARIABLES
 from tinyml.bench.load import MUCH
-from tinyml.bench.results import Change, Measured, Report, Timing, changes
+from tinyml.bench.results import BACKEND, COPY, Measured, Report, Timing, changes
 
 WIDTH = 26
 
@@ -18,10 +18,10 @@ def header(peers: Sequence[str]) -> str:
 
 
 def rows(measured: Measured, peers: Sequence[str]) -> Iterator[str]:
-    """One case: its name, a line for each contender, and what went wrong or was left out."""
+    """One case: its name, a line for each contender, errors, and peers that were left out."""
     yield measured.case
     for timing in measured.timings:
-        if timing.kind != "copy" or timing is measured.fastest("copy", timing.place):
+        if timing.kind != COPY or timing is measured.fastest("copy", timing.place):
             yield _row(measured, timing, peers)
     rounds = min((len(timing.seconds) for timing in measured.timings), default=0)
     if 0 < rounds < 7:
@@ -35,14 +35,14 @@ def rows(measured: Measured, peers: Sequence[str]) -> Iterator[str]:
 
 
 def disturbance(report: Report) -> Iterator[str]:
-    """Warn of programs that ran beside the benchmark, for they distort its ratios."""
+    """Warn of other programs that ran during the benchmark and distorted its ratios."""
     shares = [measured.others or 0.0 for measured in report.measured]
     disturbed = sum(share > MUCH for share in shares)
     if disturbed:
         yield (
             f"WARNING in {disturbed} of {len(shares)} cases other programs used up to "
-            f"{max(shares):.0%} of the CPUs: ratios there are not to be trusted, since libraries "
-            "whose threads wait for each other, such as PyTorch, lose most by it"
+            f"{max(shares):.0%} of the CPUs: ratios there are unreliable, since libraries whose "
+            "threads wait for each other, such as PyTorch, lose most by it"
         )
 
 
@@ -53,7 +53,7 @@ def _row(measured: Measured, timing: Timing, peers: Sequence[str]) -> str:
         f"{'–' if speed is None else format(speed, '.1f'):>7}",
         f"{'–' if share is None else format(share, '.0%'):>8}",
     ]
-    if timing.kind == "backend":
+    if timing.kind == BACKEND:
         ratios = measured.ratios(timing)
         cells += [_cell(f"{ratios[p]:.2f}×" if p in ratios else "–", p) for p in peers]
     return f"  {timing.name:<{WIDTH - 2}}{' '.join(cells)}"
@@ -68,7 +68,7 @@ def means(report: Report) -> Iterator[str]:
     found: dict[tuple[str, str, str], list[float]] = {}
     for measured in report.measured:
         for timing in measured.timings:
-            if timing.kind == "backend":
+            if timing.kind == BACKEND:
                 for peer, ratio in measured.ratios(timing).items():
                     found.setdefault((measured.group, timing.name, peer), []).append(ratio)
     several = {key: ratios for key, ratios in found.items() if len(ratios) > 1}
@@ -82,9 +82,8 @@ def means(report: Report) -> Iterator[str]:
 def comparison(old: Report, new: Report, name: str) -> tuple[list[str], bool]:
     """Say what got slower than in the file of that name, and whether anything did."""
     lines = []
-    for key in {**old.environment, **new.environment}:
-        if key not in VARIABLES and not (key in old.environment and key in new.environment):
-            continue  # of a peer or a backend that only one run had
+    both = [key for key in old.environment if key in new.environment]  # of peers in both runs
+    for key in dict.fromkeys([*both, *VARIABLES]):
         before, now = (report.environment.get(key, "unset") for report in (old, new))
         if before != now:
             lines.append(f"  not the same {key}: {before} then, {now} now")
@@ -92,13 +91,10 @@ def comparison(old: Report, new: Report, name: str) -> tuple[list[str], bool]:
         lines.append("  other programs disturbed the old run")
     found = list(changes(old, new))
     slower = [change for change in found if change.slower]
-    lines += [f"  SLOWER {_change(change)}" for change in slower]
+    for change in slower:
+        before, now = change.old.median, change.new.median
+        text = f"{change.case}, {change.new.name}: {before * 1e3:.4f} ms -> {now * 1e3:.4f} ms"
+        copied = "" if change.copy is None else f"; copying memory ×{change.copy:.2f}"
+        lines.append(f"  SLOWER {text} (×{now / before:.2f}{copied})")
     verdict = f"{len(slower)} of {len(found)} times got slower than in {name}"
     return [f"{verdict} (median above, interquartile ranges apart)", *lines], bool(slower)
-
-
-def _change(change: Change) -> str:
-    old, new = change.old.median, change.new.median
-    text = f"{change.case}, {change.new.name}: {old * 1e3:.4f} ms -> {new * 1e3:.4f} ms"
-    copied = "" if change.copy is None else f"; copying memory ×{change.copy:.2f}"
-    return f"{text} (×{new / old:.2f}{copied})"

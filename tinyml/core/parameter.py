@@ -58,7 +58,7 @@ class Parameter(Buffer):
         self.state = {}
 
     def zero_gradient(self) -> None:
-        """Forget the gradients summed so far."""
+        """Set the gradient to zero."""
         self.gradient.fill(0)
 
     def to(self, backend: Backend) -> None:

@@ -4,6 +4,7 @@ from tinyml.layers.activation import ReLU
 from tinyml.layers.base import Layer
 from tinyml.layers.batch_norm import BatchNorm2D
 from tinyml.layers.convolution import Conv2D
+from tinyml.layers.join import Add, Concat
 from tinyml.layers.pooling import (
     AvgPool1D,
     AvgPool2D,
@@ -16,10 +17,12 @@ from tinyml.layers.pooling import (
 from tinyml.layers.unpooling import MaxUnpool1D, MaxUnpool2D, MaxUnpool3D
 
 __all__ = [
+    "Add",
     "AvgPool1D",
     "AvgPool2D",
     "AvgPool3D",
     "BatchNorm2D",
+    "Concat",
     "Conv2D",
     "GlobalAvgPool2D",
     "Layer",

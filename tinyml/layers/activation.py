@@ -1,13 +1,9 @@
 """Elementwise activations."""
 
-import numpy as np
-
-from tinyml.arrays import check_shape, namespace
+from tinyml.arrays import check_shape
 from tinyml.layers.base import Layer
 from tinyml_backends import backend_for
 from tinyml_backends.arrays import Array
-from tinyml_backends.generic.bits import select
-from tinyml_backends.memory import empty
 
 
 class ReLU(Layer):
@@ -30,18 +26,13 @@ class ReLU(Layer):
     array([[0., 0., 1.]])
     """
 
-    saves = ("positive",)
-    positive: Array | None
-
     def forward(self, x: Array) -> Array:
-        """Clip ``x`` from below; NaN stays NaN."""
-        xp, zero = namespace(x), x.dtype.type(0)
-        self.positive = xp.greater(x, zero, out=empty(xp, x.shape, np.dtype(bool)))
-        return xp.maximum(x, zero, out=empty(xp, x.shape, x.dtype))
+        """Replace negative numbers by 0; NaN stays NaN."""
+        y, self.saved = backend_for(x).activate("relu", x)
+        return y
 
     def backward(self, in_gradient: Array) -> Array:
-        """Let the gradient through where the input was positive."""
-        positive = self.saved(self.positive)
-        xp = backend_for(in_gradient, positive).xp
-        check_shape(f"{self!r}: gradient", in_gradient, positive.shape)
-        return select(xp, positive, in_gradient)
+        """Gradient where the input was positive, 0 elsewhere."""
+        saved = self.saved_by_forward()
+        check_shape(f"{self!r}: gradient", in_gradient, saved.shape)
+        return backend_for(in_gradient, saved).activate_gradient("relu", in_gradient, saved)

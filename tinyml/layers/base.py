@@ -1,21 +1,29 @@
-"""What all layers share."""
+"""What all layers share: the tree of layers and parameters, and the checks on inputs."""
 
-from typing import Any, ClassVar, Self, TypeVar
+import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from tinyml.arrays import check_shape, device_scope
+from tinyml.arrays import check_shape
 from tinyml.core.parameter import Buffer, Parameter
-from tinyml_backends import MixedBackendError, home_of
+from tinyml_backends import Backend, MixedBackendError, current_backend, owner_of, resolve
 from tinyml_backends.arguments import lengths
 from tinyml_backends.arrays import Array
 
-T = TypeVar("T")
+Dim = tuple[int, ...]
+
+#: Key in deepcopy's memo, whose other keys are ids: the copy leaves out what forward saved.
+_REPLICA = "replica"
 
 
 class Layer:
     """One step of a network: ``forward`` computes it, ``backward`` its gradient.
 
-    A layer runs once in a forward pass; a second forward replaces what the first one saved.
-    Parameter gradients accumulate until `zero_gradients`.
+    A layer is a tree. Its children are the layers in its attributes, also inside lists, tuples and
+    dicts; its parameters and buffers are found in the same way, so nothing is registered. A layer
+    runs once in a forward pass: a second forward replaces what the first one saved. Parameter
+    gradients accumulate until `zero_gradients`.
 
     Parameters
     ----------
@@ -27,62 +35,93 @@ class Layer:
     name : str
     type : str
         Name of the class.
-    parameters : list of Parameter
-        What is learned.
-    buffers : list of Buffer
-        What is remembered but not learned.
     training : bool
         Whether the layer behaves as in training; `train` and `eval` set it.
+    saved : object
+        What forward keeps for backward; None before a forward pass and after `forget`.
     input_dim, out_dim : tuple of int
-        Shapes of one sample, channels first; set by `set_input`.
+        Shapes of one sample, channels first. Optional: a network checks them when it is built.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.layers import Layer, ReLU
+    >>> class Residual(Layer):
+    ...     def __init__(self, name, body):
+    ...         super().__init__(name)
+    ...         self.body = body
+    ...
+    ...     def forward(self, x):
+    ...         return x + self.body(x)
+    ...
+    ...     def backward(self, in_gradient):
+    ...         return in_gradient + self.body.backward(in_gradient)
+    >>> block = Residual("block", ReLU("relu"))
+    >>> block(np.array([-1.0, 2.0]))
+    array([-1.,  4.])
+    >>> [layer.name for layer in block.walk()]
+    ['block', 'relu']
     """
 
     name: str
     type: str
-    parameters: list[Parameter]
-    buffers: list[Buffer]
     training: bool
-    input_dim: tuple[int, ...]
-    out_dim: tuple[int, ...]
-
-    #: Attributes that forward sets for backward.
-    saves: ClassVar[tuple[str, ...]] = ()
+    saved: Any
+    input_dim: Dim
+    out_dim: Dim
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.type = type(self).__name__
-        self.parameters = []
-        self.buffers = []
         self.training = True
-        self.forget()
+        self.saved = None
 
-    def set_input(self, input_dim: tuple[int, ...]) -> None:
-        """Prepare for samples of another shape; the parameters stay."""
-        self.input_dim = self.out_dim = tuple(input_dim)
-
-    def has_fixed_input(self) -> bool:
-        """Whether the layer takes samples of one shape only."""
-        return False
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         """Output of the layer; a subclass defines it."""
         raise NotImplementedError(f"{self.type}.forward")
 
-    def backward(self, in_gradient: Array) -> Array:
-        """Gradient with respect to the input, from the one with respect to the output."""
+    def backward(self, in_gradient: Array) -> Any:
+        """Gradient with respect to the input, or a tuple with one for each of several inputs."""
         raise NotImplementedError(f"{self.type}.backward")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def output_dim(self, *dims: Any) -> Any:
+        """Shape of one output sample for inputs of these shapes.
+
+        By default ``out_dim`` if the layer has set it, else the shape of the first input.
+        """
+        return getattr(self, "out_dim", dims[0])
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Return ``forward`` of the same arguments, run on the device of the first."""
-        with device_scope(args[0] if args else None):
-            return self.forward(*args, **kwargs)
+        with scope_of(inputs[0] if inputs else None):
+            return self.forward(*inputs, **options)
 
     def __repr__(self) -> str:
         return f"{self.type}({self.name!r})"
 
+    # -- the tree ----------------------------------------------------------------------------
+
+    def walk(self) -> "Iterator[Layer]":
+        """Yield this layer and every layer below it, each once, a parent before its children."""
+        return (found for found in _reachable(self) if isinstance(found, Layer))
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """What is learned, here and below; a shared parameter is listed once."""
+        return [found for found in _reachable(self) if isinstance(found, Parameter)]
+
+    @property
+    def buffers(self) -> list[Buffer]:
+        """What is remembered but not learned, here and below."""
+        buffers = (found for found in _reachable(self) if isinstance(found, Buffer))
+        return [buffer for buffer in buffers if not isinstance(buffer, Parameter)]
+
     def train(self, training: bool = True) -> Self:
-        """Behave as in training."""
-        self.training = training
+        """Behave as in training, here and below."""
+        for layer in self.walk():
+            layer.training = training
+            if not training:
+                layer.release()
         return self
 
     def eval(self) -> Self:
@@ -90,30 +129,154 @@ class Layer:
         return self.train(False)
 
     def zero_gradients(self) -> None:
-        """Forget the gradients of all parameters."""
+        """Set the gradients of all parameters to zero."""
         for parameter in self.parameters:
             parameter.zero_gradient()
 
     def forget(self) -> None:
-        """Drop what forward saved for backward."""
-        for attribute in self.saves:
-            setattr(self, attribute, None)
+        """Drop what forward saved for backward, here and below."""
+        for layer in self.walk():
+            layer.saved = None
+            layer.release()
 
-    def saved(self, value: T | None) -> T:
-        """What forward kept for backward; RuntimeError before a forward pass."""
-        if value is None:
+    def release(self) -> None:
+        """Release what a pass holds beside `saved`: a network's memory and the thread it is for."""
+
+    # -- where it lives ----------------------------------------------------------------------
+
+    @property
+    def device(self) -> str:
+        """Where the parameters live, for example "numpy" or "cupy:0"."""
+        for buffer in _reachable(self):
+            if isinstance(buffer, Buffer):
+                return owner_of(buffer.tensor).device(buffer.tensor)
+        backend = current_backend()
+        return backend.device(backend.asarray(0))
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Context in which the device of the parameters is the current one."""
+        return next((scope_of(parameter.tensor) for parameter in self.parameters), nullcontext())
+
+    def to(self, which: str | Backend) -> Self:
+        """Move all that the layer keeps to a backend's library, and drop what forward saved.
+
+        Parameters, gradients, the optimizer's state and running statistics move. Nothing is
+        selected: new arrays are made where they were before.
+
+        Raises
+        ------
+        ValueError, BackendUnavailableError
+            If the backend is unknown or cannot run; nothing has then moved.
+
+        Examples
+        --------
+        >>> from tinyml.layers import Conv2D
+        >>> Conv2D("conv", (1, 4, 4), 2, 3).to("numpy").device
+        'numpy'
+        """
+        backend = resolve(which)
+        self.forget()
+        for buffer in (*self.parameters, *self.buffers):
+            buffer.to(backend)
+        return self
+
+    def replica(self) -> Self:
+        """Copy that shares all parameters and buffers and owns its saved state.
+
+        Another thread can run it. An unpool layer of the copy is tied to the copy of its pool
+        layer.
+
+        Examples
+        --------
+        >>> from tinyml.layers import Conv2D
+        >>> from tinyml.net import Sequential
+        >>> model = Sequential([Conv2D("conv", (1, 4, 4), 2, 3)])
+        >>> model.replica().parameters[0] is model.parameters[0]
+        True
+        """
+        inside = list(_reachable(self))
+        outside = {tie.layer for tie in inside if isinstance(tie, Tie)} - set(inside)
+        shared = (*(found for found in inside if isinstance(found, Buffer)), *outside)
+        memo: dict[Any, Any] = {id(kept): kept for kept in shared}
+        memo[_REPLICA] = True
+        return copy.deepcopy(self, memo)
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        for name, value in vars(self).items():
+            leave_out = name == "saved" and _REPLICA in memo
+            vars(twin)[name] = None if leave_out else copy.deepcopy(value, memo)
+        return twin
+
+    # -- for subclasses ----------------------------------------------------------------------
+
+    def saved_by_forward(self) -> Any:
+        """`saved`; RuntimeError before a forward pass."""
+        if self.saved is None:
             raise RuntimeError(f"{self!r}: backward needs a forward pass before it")
-        return value
+        return self.saved
 
-    def check(self, name: str, array: Array, dimensions: tuple[int | str, ...]) -> None:
-        """Refuse what is no array of shape (samples, *dimensions) where the parameters live."""
-        place = device_of(array)
-        if self.parameters and place != (home := device_of(self.parameters[0].tensor)):
-            raise MixedBackendError(
-                f"{self!r} lives on {home} and its {name} on {place}; move the {name}, "
-                f"model(tinyml.asarray(x, {home!r})), or the model, model.to({place!r})"
-            )
-        check_shape(f"{self!r}: {name}", array, ("samples", *dimensions))
+    def check(self, name: str, array: Array, shape: tuple[int | str, ...]) -> None:
+        """Refuse an array of another shape, or one that lives elsewhere than the parameters.
+
+        A word in ``shape`` stands for a length that is free.
+        """
+        place = owner_of(array).device(array)
+        for buffer in vars(self).values():
+            if isinstance(buffer, Buffer):
+                home = owner_of(buffer.tensor).device(buffer.tensor)
+                if home != place:
+                    raise MixedBackendError(
+                        f"{self!r} lives on {home} and its {name} on {place}; move the {name}, "
+                        f"model(tinyml.asarray(x, {home!r})), or the model, model.to({place!r})"
+                    )
+                break
+        check_shape(f"{self!r}: {name}", array, shape)
+
+
+L = TypeVar("L", bound=Layer)
+
+
+class Tie(Generic[L]):
+    """A reference to another layer of the same network, which is no child."""
+
+    layer: L
+
+    def __init__(self, layer: L) -> None:
+        self.layer = layer
+
+
+def _reachable(root: Layer) -> "Iterator[Layer | Buffer | Tie[Layer]]":
+    """Layers, buffers and ties in attributes, lists, tuples and dicts below ``root``, each once."""
+    seen: set[int] = set()
+    waiting: list[Any] = [root]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, Layer):
+            inside = [value for name, value in vars(found).items() if name != "saved"]
+        elif isinstance(found, dict):
+            inside = list(found.values())
+        elif isinstance(found, list | tuple):
+            inside = list(found)
+        elif isinstance(found, Buffer | Tie):
+            inside = []
+        else:
+            continue
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        if not isinstance(found, dict | list | tuple):
+            yield found
+        waiting.extend(reversed(inside))
+
+
+def scope_of(array: object) -> AbstractContextManager[Any]:
+    """Context in which the device of ``array`` is the current one."""
+    try:
+        return owner_of(array).scope(array)
+    except TypeError:  # not an array; forward refuses it, naming the argument
+        return nullcontext()
 
 
 #: What messages and attributes call the spatial axes.
@@ -121,16 +284,19 @@ AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "wi
 
 
 class SpatialLayer(Layer):
-    """A layer whose samples have a fixed shape: channels, and one to three spatial axes.
+    """A layer of images: channels first, then one to three spatial axes.
+
+    ``input_dim`` is what a network is checked with when it is built. A forward pass takes images of
+    every size that the windows fit; only the channels must be those of ``input_dim``.
 
     Attributes
     ----------
     axes : int
         Number of spatial axes.
     input_channel, input_height, input_width : int
-        With ``input_depth`` in 3-D, and ``input_length`` alone in 1-D.
+        Of ``input_dim``; with ``input_depth`` in 3-D, and ``input_length`` alone in 1-D.
     out_height, out_width : int
-        Likewise.
+        Of ``out_dim``, likewise.
     num_of_entries : int
         Samples in the last forward pass.
     """
@@ -143,36 +309,47 @@ class SpatialLayer(Layer):
     out_height: int
     out_width: int
 
-    def set_input(self, input_dim: tuple[int, ...]) -> None:
-        """Prepare for samples of another size; the parameters stay."""
+    def set_dims(self, input_dim: Dim) -> None:
+        """Set ``input_dim`` and ``out_dim``, and the attributes named after their axes."""
         dim = lengths("input_dim", input_dim, self.axes + 1)
-        out_dim = self.output_dim(dim)  # may refuse; then nothing changes
-        self.input_dim = dim
         self.input_channel = dim[0]
+        self.set_out_dim(self.output_dim(dim))
+        self.input_dim = dim
         for name, length in zip(AXIS_NAMES[self.axes], dim[1:], strict=True):
             setattr(self, f"input_{name}", length)
-        self.set_out(out_dim)
 
-    def has_fixed_input(self) -> bool:
-        """Return True: the shape is given when the layer is built."""
-        return True
-
-    def set_out(self, out_dim: tuple[int, ...]) -> None:
-        """Note the output's shape."""
+    def set_out_dim(self, out_dim: Dim) -> None:
+        """Set ``out_dim`` and the attributes named after its axes."""
         self.out_dim = out_dim
         for name, length in zip(AXIS_NAMES[self.axes], out_dim[1:], strict=True):
             setattr(self, f"out_{name}", length)
 
-    def output_dim(self, input_dim: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the output for an input of another shape."""
-        return input_dim
+    def output_dim(self, *dims: Dim) -> Dim:
+        """Shape of one output sample for an input of another size.
 
-    def check_gradient(self, in_gradient: Array) -> None:
-        """Refuse a gradient that has not the shape of the last output."""
-        self.check("gradient", in_gradient, self.out_dim)
-        check_shape(f"{self!r}: gradient", in_gradient, (self.num_of_entries, *self.out_dim))
+        Raises
+        ------
+        ValueError
+            If the input has other channels, or is too small for the window.
+        """
+        (dim,) = dims
+        if len(dim) != self.axes + 1 or dim[0] != self.input_channel:
+            wanted = ", ".join((str(self.input_channel), *AXIS_NAMES[self.axes]))
+            raise ValueError(f"{self!r}: the input's dim is {dim}; it must be ({wanted})")
+        try:
+            return self.output_of(dim)
+        except ValueError as error:
+            raise ValueError(f"{self!r}: {error}") from None
 
+    def output_of(self, dim: Dim) -> Dim:
+        """As `output_dim`, of a checked shape; by default that of the input."""
+        return dim
 
-def device_of(array: Array) -> str:
-    """Where an array lives, for example "numpy" or "cupy:0"."""
-    return home_of(array).device(array)
+    def check_channels(self, x: Array) -> None:
+        """Refuse an input that is not (samples, channels, *spatial), with this layer's channels."""
+        self.check("input", x, ("samples", self.input_channel, *AXIS_NAMES[self.axes]))
+
+    def check_input(self, x: Array) -> None:
+        """As `check_channels`; refuse also what is too small for the window."""
+        self.check_channels(x)
+        self.output_dim(tuple(x.shape[1:]))

@@ -1,12 +1,22 @@
 """Batch normalisation. The derivation is on the page docs/batch_norm.md."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from tinyml.core.parameter import Buffer, Parameter
-from tinyml.layers.base import SpatialLayer
+from tinyml.layers.base import Dim, SpatialLayer
 from tinyml_backends import backend_for, current_backend
-from tinyml_backends.arguments import lengths
 from tinyml_backends.arrays import Array
+
+
+class Saved(NamedTuple):
+    """What forward keeps for backward."""
+
+    normalized: Array
+    inverse_deviation: Array
+    of_batch: bool
+    """Whether the statistics were the batch's own."""
 
 
 class BatchNorm2D(SpatialLayer):
@@ -28,8 +38,6 @@ class BatchNorm2D(SpatialLayer):
     Attributes
     ----------
     scale, shift : Parameter, (channels,)
-    of_batch : bool or None
-        Whether the last forward pass took the batch's own statistics.
     running_mean, running_variance : Buffer, (channels,)
         Taken instead of the batch's own after `eval`. The variance is the unbiased one.
 
@@ -42,15 +50,12 @@ class BatchNorm2D(SpatialLayer):
     array([[[[-1.,  1.]]]])
     """
 
-    saves = ("normalized", "inverse_deviation", "of_batch")
-    normalized: Array | None
-    inverse_deviation: Array | None
-    of_batch: bool | None
+    saved: Saved | None
 
     def __init__(
         self,
         name: str,
-        input_dim: tuple[int, ...],
+        input_dim: Dim,
         *,
         momentum: float = 0.1,
         epsilon: float = 1e-5,
@@ -58,57 +63,46 @@ class BatchNorm2D(SpatialLayer):
         super().__init__(name)
         self.momentum = momentum
         self.epsilon = epsilon
-        xp, channels = current_backend().array_module, lengths("input_dim", input_dim, 3)[0]
-        self.scale = Parameter(xp.ones(channels, np.float32))
-        self.shift = Parameter(xp.zeros(channels, np.float32))
-        self.running_mean = Buffer(xp.zeros(channels, np.float32))
-        self.running_variance = Buffer(xp.ones(channels, np.float32))
-        self.parameters = [self.scale, self.shift]
-        self.buffers = [self.running_mean, self.running_variance]
-        self.set_input(input_dim)
-
-    def output_dim(self, input_dim: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the output: that of the input."""
-        if input_dim[0] != len(self.scale.tensor):
-            raise ValueError(
-                f"{self!r}: input_dim is {input_dim}; its statistics are of "
-                f"{len(self.scale.tensor)} channels"
-            )
-        return input_dim
+        self.set_dims(input_dim)
+        asarray, channels = current_backend().asarray, self.input_channel
+        self.scale = Parameter(asarray(np.ones(channels, np.float32)))
+        self.shift = Parameter(asarray(np.zeros(channels, np.float32)))
+        self.running_mean = Buffer(asarray(np.zeros(channels, np.float32)))
+        self.running_variance = Buffer(asarray(np.ones(channels, np.float32)))
 
     def forward(self, x: Array) -> Array:
         """Normalise ``x`` (samples, channels, height, width), in float32 at least."""
-        self.check("input", x, self.input_dim)
+        self.check_input(x)
         if self.training and x.size == 0:
             raise ValueError(f"{self!r}: input has no samples; an empty batch has no mean")
         backend = backend_for(x)
         # not float16: it overflows
         x = x.astype(backend.xp.result_type(x, np.float32), copy=False)
-        self.num_of_entries = len(x)
-        self.of_batch = self.training
         if self.training:
             mean, variance = backend.moments(x)
             self._remember(mean, variance, x.size // x.shape[1])
         else:
             mean, variance = self.running_mean.tensor, self.running_variance.tensor
-        self.inverse_deviation = 1 / (variance + self.epsilon) ** 0.5
-        y, self.normalized = backend.normalize(
-            x, mean, self.inverse_deviation, self.scale.tensor, self.shift.tensor
+        inverse_deviation = 1 / (variance + self.epsilon) ** 0.5
+        y, normalized = backend.normalize(
+            x, mean, inverse_deviation, self.scale.tensor, self.shift.tensor
         )
+        self.saved = Saved(normalized, inverse_deviation, self.training)
+        self.num_of_entries = len(x)
         return y
 
     def backward(self, in_gradient: Array) -> Array:
         """Gradient; in training the batch's mean and variance depend on the input too."""
-        normalized = self.saved(self.normalized)
-        self.check_gradient(in_gradient)
-        count = in_gradient.size // in_gradient.shape[1]
+        normalized, inverse_deviation, of_batch = self.saved_by_forward()
+        self.check("gradient", in_gradient, normalized.shape)
         backend = backend_for(in_gradient, normalized)
         shift_gradient, scale_gradient = backend.normalize_sums(in_gradient, normalized)
         self.shift.gradient += shift_gradient
         self.scale.gradient += scale_gradient
-        slope = self.scale.tensor * self.saved(self.inverse_deviation)
-        if not self.of_batch:  # the statistics were constants
-            return in_gradient * slope[:, None, None]
+        slope = self.scale.tensor * inverse_deviation
+        if not of_batch:  # the statistics were constants
+            return backend.scale_channels(in_gradient, slope)
+        count = in_gradient.size // in_gradient.shape[1]
         mean, share = shift_gradient / count, scale_gradient / count
         return backend.normalize_gradient(in_gradient, normalized, mean, share, slope)
 

@@ -1,14 +1,18 @@
 """Pooling layers. The mathematics is on the page docs/max_unpooling.md."""
 
+from contextvars import ContextVar
 from typing import ClassVar
 
-from tinyml.average import avg_pool, avg_pool_gradient, check_divisor
-from tinyml.layers.base import SpatialLayer
-from tinyml.pooling import max_pool, max_pool_gradient
-from tinyml.switches import Switches
+from tinyml.layers.base import Dim, SpatialLayer
+from tinyml.pooling import Switches, max_pool_gradient
+from tinyml.pooling.average import avg_pool_gradient_windowed, avg_pool_windowed, check_divisor
+from tinyml.pooling.max import max_pool_windowed
 from tinyml_backends import Window
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths
 from tinyml_backends.arrays import Array
+
+#: While `tinyml.graph.Graph.output_dim` works, the input shape of each pooling layer seen so far.
+pooled_dims: "ContextVar[dict[MaxPool2D, Dim] | None]" = ContextVar("pooled_dims", default=None)
 
 
 class MaxPool2D(SpatialLayer):
@@ -33,8 +37,6 @@ class MaxPool2D(SpatialLayer):
         Channels, height and width of the output.
     num_of_entries : int
         Samples in the last forward pass.
-    switches : Switches or None
-        Winners of the last forward pass, for an unpool layer.
 
     Raises
     ------
@@ -53,13 +55,12 @@ class MaxPool2D(SpatialLayer):
              [3, 3]]]]))
     """
 
-    saves = ("switches",)
-    switches: Switches | None
+    saved: Switches | None
 
     def __init__(
         self,
         name: str,
-        input_dim: tuple[int, ...],
+        input_dim: Dim,
         size: IntPerAxis,
         stride: IntPerAxis,
         return_index: bool = False,
@@ -73,11 +74,18 @@ class MaxPool2D(SpatialLayer):
         self.stride = stride
         self.return_index = return_index
         self.window = Window.of(self.axes, size, stride, padding, dilation, ceil_mode)
-        self.set_input(input_dim)
+        self.set_dims(input_dim)
 
-    def output_dim(self, input_dim: tuple[int, ...]) -> tuple[int, ...]:
+    def output_of(self, dim: Dim) -> Dim:
         """Channels, and spatial shape of the pooled array."""
-        return input_dim[0], *self.window.pooled_shape(input_dim[1:])
+        if (known := pooled_dims.get()) is not None:
+            known[self] = dim
+        return dim[0], *self.window.pooled_shape(dim[1:])
+
+    @property
+    def switches(self) -> Switches | None:
+        """Winners of the last forward pass, for an unpool layer."""
+        return self.saved
 
     def forward(self, input: Array) -> Array | tuple[Array, Array]:
         """Pool ``input`` (samples, channels, height, width).
@@ -85,17 +93,15 @@ class MaxPool2D(SpatialLayer):
         Returns the output, and with ``return_index`` also its int64 indices, each the row-major
         number of the maximum inside its window.
         """
-        self.check("input", input, self.input_dim)
-        window = self.window
-        y, self.switches = max_pool(
-            input, window.size, window.stride, window.padding, window.dilation, window.ceil_mode
-        )
+        self.check_input(input)
+        y, switches = max_pool_windowed(input, self.window)
+        self.saved = switches
         self.num_of_entries = len(input)
-        return (y, self.switches.to("window")) if self.return_index else y
+        return (y, switches.to("window")) if self.return_index else y
 
     def backward(self, in_gradient: Array) -> Array:
         """Send each gradient to the cell that was its window's maximum."""
-        return max_pool_gradient(in_gradient, self.saved(self.switches))
+        return max_pool_gradient(in_gradient, self.saved_by_forward())
 
 
 class MaxPool1D(MaxPool2D):
@@ -139,7 +145,7 @@ class AvgPool2D(SpatialLayer):
     def __init__(
         self,
         name: str,
-        input_dim: tuple[int, ...],
+        input_dim: Dim,
         size: IntPerAxis,
         stride: IntPerAxis,
         *,
@@ -155,28 +161,37 @@ class AvgPool2D(SpatialLayer):
         self.window = Window.of(self.axes, size, stride, padding, dilation, ceil_mode)
         self.count_include_pad = count_include_pad
         self.divisor_override = check_divisor(divisor_override)
-        self.set_input(input_dim)
+        self.set_dims(input_dim)
 
-    def output_dim(self, input_dim: tuple[int, ...]) -> tuple[int, ...]:
+    def output_of(self, dim: Dim) -> Dim:
         """Channels, and spatial shape of the pooled array."""
-        return input_dim[0], *self.window.pooled_shape(input_dim[1:])
+        return dim[0], *self.window_for(dim).pooled_shape(dim[1:])
 
-    def _arguments(self) -> tuple[object, ...]:
-        w = self.window
-        geometry = (w.size, w.stride, w.padding, w.dilation, w.ceil_mode)
-        return (*geometry, self.count_include_pad, self.divisor_override)
+    def window_for(self, dim: Dim) -> Window:
+        """Window that pools an image of shape ``dim``."""
+        return self.window
 
     def forward(self, input: Array) -> Array:
         """Pool ``input`` (samples, channels, height, width)."""
-        self.check("input", input, self.input_dim)
-        y = avg_pool(input, *self._arguments())  # type: ignore[arg-type]
+        self.check_input(input)
+        window = self.window_for(tuple(input.shape[1:]))
+        y = avg_pool_windowed(input, window, self.count_include_pad, self.divisor_override)
+        self.saved = tuple(input.shape)
         self.num_of_entries = len(input)
         return y
 
     def backward(self, in_gradient: Array) -> Array:
-        """Share each gradient among the cells of its window; nothing of forward is needed."""
-        self.check("gradient", in_gradient, self.out_dim)
-        return avg_pool_gradient(in_gradient, self.input_dim[1:], *self._arguments())  # type: ignore[arg-type]
+        """Share each gradient among the cells of its window."""
+        samples, channels, *spatial = self.saved_by_forward()
+        dim = (channels, *spatial)
+        self.check("gradient", in_gradient, (samples, *self.output_of(dim)))
+        return avg_pool_gradient_windowed(
+            in_gradient,
+            dim[1:],
+            self.window_for(dim),
+            self.count_include_pad,
+            self.divisor_override,
+        )
 
 
 class AvgPool1D(AvgPool2D):
@@ -207,12 +222,10 @@ class GlobalAvgPool2D(AvgPool2D):
     array([[[[3.5]]]])
     """
 
-    def __init__(self, name: str, input_dim: tuple[int, ...]) -> None:
+    def __init__(self, name: str, input_dim: Dim) -> None:
         spatial = lengths("input_dim", input_dim, self.axes + 1)[1:]
         super().__init__(name, input_dim, spatial, spatial)
 
-    def set_input(self, input_dim: tuple[int, ...]) -> None:
-        """Prepare for images of another size: the window grows with them."""
-        self.size = self.stride = lengths("input_dim", input_dim, self.axes + 1)[1:]
-        self.window = Window.of(self.axes, self.size)
-        super().set_input(input_dim)
+    def window_for(self, dim: Dim) -> Window:
+        """As large as the image, whatever its size."""
+        return Window.of(self.axes, dim[1:])

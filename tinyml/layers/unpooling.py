@@ -4,12 +4,11 @@ from dataclasses import replace
 from math import prod
 from typing import ClassVar
 
-from tinyml.layers.base import SpatialLayer
-from tinyml.layers.convolution import columns_to_image
-from tinyml.layers.pooling import MaxPool2D
-from tinyml.pooling import max_unpool, max_unpool_gradient
-from tinyml.switches import Switches
-from tinyml_backends import Window, backend_for
+from tinyml.layers.base import Dim, SpatialLayer, Tie
+from tinyml.layers.im2col import columns_to_image
+from tinyml.layers.pooling import MaxPool2D, pooled_dims
+from tinyml.pooling import Switches, max_unpool, max_unpool_gradient
+from tinyml_backends import Convention, Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
 from tinyml_backends.arrays import Array
 
@@ -27,8 +26,8 @@ class MaxUnpool2D(SpatialLayer):
     padding, dilation
         Those of the pooling layer.
     pool : MaxPool2D or None
-        The pooling layer whose switches drive this one when ``forward`` is given none, as in a
-        network.
+        The pooling layer whose switches ``forward`` takes when it is given none, as in a network.
+        It is a reference, not a child.
 
     Attributes
     ----------
@@ -38,8 +37,6 @@ class MaxUnpool2D(SpatialLayer):
     out_dim : (int, int, int)
     num_of_entries : int
         Samples in the last forward pass.
-    switches : Switches or None
-        Those of the last forward pass.
 
     Raises
     ------
@@ -57,13 +54,13 @@ class MaxUnpool2D(SpatialLayer):
     (1, 1, 5, 5)
     """
 
-    saves = ("switches",)
-    switches: Switches | None
+    saved: Switches | None
+    tie: Tie[MaxPool2D] | None
 
     def __init__(
         self,
         name: str,
-        input_dim: tuple[int, ...],
+        input_dim: Dim,
         size: IntPerAxis,
         stride: IntPerAxis,
         *,
@@ -74,24 +71,41 @@ class MaxUnpool2D(SpatialLayer):
         super().__init__(name)
         self.size = size
         self.stride = stride
-        self.pool = pool
         self.window = Window.of(self.axes, size, stride, padding, dilation)
+        self.tie = None if pool is None else Tie(pool)
+        self.set_dims(input_dim)
         if pool is not None:
             self._check_window(pool.window, f"pool {pool!r} has")
-        self.set_input(input_dim)
+            if self.input_dim != pool.out_dim:
+                raise ValueError(
+                    f"{self!r}: input_dim is {self.input_dim}; its {pool!r} pools to {pool.out_dim}"
+                )
+            self.set_out_dim(pool.input_dim)
 
-    def output_dim(self, input_dim: tuple[int, ...]) -> tuple[int, ...]:
-        """Channels, and spatial shape of the array before pooling, if nothing was left over."""
-        if self.pool is None:
-            spatial = self.window.unpooled_shape(input_dim[1:])
-            self.window.pooled_shape(spatial)  # refuses windows of padding alone
-            return input_dim[0], *spatial
-        if input_dim != self.pool.out_dim:
-            raise ValueError(
-                f"{self!r}: input_dim is {input_dim}; its {self.pool!r} pools to "
-                f"{self.pool.out_dim}"
-            )
-        return self.pool.input_dim
+    @property
+    def pool(self) -> MaxPool2D | None:
+        """The pooling layer that this one is tied to."""
+        return None if self.tie is None else self.tie.layer
+
+    @property
+    def switches(self) -> Switches | None:
+        """Those of the last forward pass."""
+        return self.saved
+
+    def output_of(self, dim: Dim) -> Dim:
+        """Channels, and spatial shape of the array before pooling.
+
+        That is the shape of the input of ``pool``. Without one it is the smallest shape that pools
+        to ``dim``.
+        """
+        pool = self.pool
+        if pool is not None:
+            before = (pooled_dims.get() or {}).get(pool, pool.input_dim)
+            if dim == pool.output_of(before):
+                return before
+        spatial = self.window.unpooled_shape(dim[1:])
+        self.window.pooled_shape(spatial)  # refuses windows of padding alone
+        return dim[0], *spatial
 
     def forward(self, input: Array, max_indices: Array | Switches | None = None) -> Array:
         """Unpool ``input`` (samples, channels, height, width).
@@ -100,28 +114,30 @@ class MaxUnpool2D(SpatialLayer):
         the maximum inside its window, in any shape with as many elements as ``input``. None takes
         those of the last forward pass of ``pool``.
         """
-        self.check("input", input, self.input_dim)
-        if max_indices is None:
-            max_indices = self._switches_of_pool()
-        if isinstance(max_indices, Switches):
-            self._check_window(max_indices.window, "max_indices are switches of")
-            if max_indices.layout != "channels_first":
-                raise ValueError(
-                    f"{self!r}: max_indices are switches of {max_indices.layout}; this layer is "
-                    "channels_first"
-                )
-            switches = max_indices
-        else:
-            switches = self._from_indices(input, max_indices)
+        self.check_channels(input)
+        switches = self._switches(input, max_indices)
         out = max_unpool(input, switches)
-        self.switches = switches
-        self.set_out((self.input_channel, *switches.input_shape))
+        self.saved = switches
+        self.set_out_dim((self.input_channel, *switches.input_shape))
         self.num_of_entries = len(input)
         return out
 
     def backward(self, in_gradient: Array) -> Array:
         """Take each value's gradient from the cell it was put in."""
-        return max_unpool_gradient(in_gradient, self.saved(self.switches))
+        return max_unpool_gradient(in_gradient, self.saved_by_forward())
+
+    def _switches(self, x: Array, max_indices: Array | Switches | None) -> Switches:
+        if max_indices is None:
+            max_indices = self._switches_of_pool()
+        if not isinstance(max_indices, Switches):
+            return self._from_indices(x, max_indices)
+        self._check_window(max_indices.window, "max_indices are switches of")
+        if max_indices.layout != "channels_first":
+            raise ValueError(
+                f"{self!r}: max_indices are switches of {max_indices.layout}; this layer is "
+                "channels_first"
+            )
+        return max_indices
 
     def _switches_of_pool(self) -> Switches:
         if self.pool is None:
@@ -147,15 +163,9 @@ class MaxUnpool2D(SpatialLayer):
                 f"{self!r}: max_indices have {indices.size} elements {tuple(indices.shape)}; "
                 f"the input {tuple(x.shape)} needs {prod(x.shape)}"
             )
-        return Switches.of(
-            indices.reshape(x.shape),
-            "window",
-            size=self.window.size,
-            stride=self.window.stride,
-            padding=self.window.padding,
-            dilation=self.window.dilation,
-            input_shape=self.window.unpooled_shape(self.input_dim[1:]),
-        )
+        input_shape = self.window.unpooled_shape(x.shape[2:])
+        indices = indices.reshape(x.shape)
+        return Switches.from_indices(indices, Convention("window"), self.window, input_shape)
 
 
 class MaxUnpool1D(MaxUnpool2D):

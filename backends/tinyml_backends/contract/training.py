@@ -3,16 +3,17 @@
 Callers have checked shapes and dtypes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from tinyml_backends.arrays import Array
 from tinyml_backends.contract.arrays import Arrays
-from tinyml_backends.generic import activation, norm, steps
+from tinyml_backends.generic import activation, join, norm, steps
 from tinyml_backends.memory import NoWorkspace, Workspace
 
 
 class Training(Arrays):
-    """Activations, batch normalisation and steps of optimizers, and memory for training."""
+    """Activations, joins, batch normalisation, steps of optimizers, and memory for training."""
 
     def workspace(self) -> Workspace | NoWorkspace:
         """Return memory that the training of one network reuses: ``in_use()`` and ``clear()``.
@@ -34,6 +35,22 @@ class Training(Arrays):
     def activate_gradient(self, kind: str, gradient: Array, saved: Array, **options: Any) -> Array:
         """Gradient of `activate` with respect to ``x``, given what it saved."""
         return activation.formula(kind, options).gradient(self.xp, gradient, saved, **options)
+
+    def add(self, arrays: Sequence[Array]) -> Array:
+        """Sum of arrays of one shape, from left to right."""
+        return join.add(self.xp, arrays)
+
+    def concatenate(self, arrays: Sequence[Array]) -> Array:
+        """Arrays (N, C, …) as one, one array's channels after the other's."""
+        return join.concatenate(self.xp, arrays)
+
+    def sum_channels(self, x: Array) -> Array:
+        """Sum of each channel of ``x`` (N, C, …)."""
+        return norm.sum_channels(x)
+
+    def scale_channels(self, x: Array, scale: Array) -> Array:
+        """``x · scale`` with one number for each channel of ``x`` (N, C, …)."""
+        return norm.scale_channels(self.xp, x, scale)
 
     def moments(self, x: Array) -> tuple[Array, Array]:
         """Mean and biased variance of each channel of ``x`` (N, C, …)."""

@@ -6,6 +6,17 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.memory import empty
 
 
+def sum_channels(x: Array) -> Array:
+    """Sum of each channel."""
+    return x.sum(_but_channels(x))
+
+
+def scale_channels(xp: ModuleType, x: Array, scale: Array) -> Array:
+    """Product with one number for each channel."""
+    out = empty(xp, x.shape, xp.result_type(x, scale))
+    return xp.multiply(x, by_channel(scale, x), out=out)
+
+
 def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
     """Mean and (biased) variance of each channel."""
     mean = x.mean(_but_channels(x))
@@ -27,7 +38,7 @@ def normalize(
 
 def normalize_sums(xp: ModuleType, gradient: Array, normalized: Array) -> tuple[Array, Array]:
     """Sums of the gradient, and of the gradient times the normalised input, of each channel."""
-    return gradient.sum(_but_channels(gradient)), _sum_of_products(xp, gradient, normalized)
+    return sum_channels(gradient), _sum_of_products(xp, gradient, normalized)
 
 
 def normalize_gradient(

@@ -6,21 +6,21 @@ Zeiler and Fergus call them switches: the record of which cell of each window wa
 
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal, NoReturn, Self, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from tinyml.layout import Layout, check_layout, spatial_of, stack, with_spatial
+from tinyml.pooling.layout import Geometry, Layout, check_indices, check_layout, geometry_of
 from tinyml_backends import SwitchIndexError, Window, backend_for, home_of
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths
 from tinyml_backends.arrays import Array
 from tinyml_backends.conventions import Convention, ConventionName
 from tinyml_backends.geometry import pitches
 
-CONVENTIONS: tuple[ConventionName, ...] = get_args(ConventionName)
 
-
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Switches:
     """Winner of each pooling window, with the window and the shape of the input.
 
@@ -31,13 +31,13 @@ class Switches:
     ----------
     winners : array of unsigned integers, (…, *pooled shape)
         Row-major number of each window's maximum inside its window, ``0 … prod(size) - 1``, in the
-        smallest dtype that holds it. Axes in front are those of the pooled array.
+        smallest dtype that holds it. The leading axes are those of the pooled array.
     window : Window
         Size, stride, padding, dilation and ceil_mode.
     input_shape : tuple of int
         Spatial shape of the array that was pooled.
     layout : {"channels_first", "channels_last"}
-        Where the channels stand.
+        Position of the channels axis.
 
     Examples
     --------
@@ -51,13 +51,10 @@ class Switches:
              [7, 8]]]])
     """
 
-    __slots__ = ("input_shape", "layout", "window", "winners")
-    __hash__ = None  # type: ignore[assignment]  # they compare by value, and arrays have no hash
+    __slots__ = ("geometry", "winners")  # with slots=True, Python 3.11 fails for unknown names
 
     winners: Array
-    window: Window
-    input_shape: tuple[int, ...]
-    layout: Layout
+    geometry: Geometry
 
     def __init__(self) -> None:
         raise TypeError("Switches come from tinyml.max_pool, or from Switches.of(indices, ...)")
@@ -98,7 +95,7 @@ class Switches:
         order : {"C", "F"}
             "tensor" only: "F" counts the first spatial axis fastest (ONNX's storage_order=1).
         include_batch : bool
-            "nhwc" only: whether the images in front count (TensorFlow's
+            "nhwc" only: whether the preceding images count (TensorFlow's
             include_batch_in_index).
 
         Raises
@@ -120,32 +117,42 @@ class Switches:
         array([[[[3, 3],
                  [3, 3]]]], dtype=uint8)
         """
-        backend = backend_for(indices)
         if convention == "nhwc":
             layout = "channels_last"
-        meant = _convention(convention, layout, order, include_batch)
+        meant = _convention(convention, order, include_batch)
         spatial = lengths("input_shape", input_shape, None)
         window = Window.of(len(spatial), size, stride, padding, dilation, ceil_mode)
-        pooled = window.pooled_shape(spatial)
-        if indices.dtype.kind not in "iu":
-            raise TypeError(f"indices have dtype {indices.dtype}; they must be integers")
-        axes = window.axes
-        if indices.ndim not in (axes + 1, axes + 2) or (
-            spatial_of(indices.shape, axes, layout) != pooled
-        ):
+        return cls.from_indices(indices, meant, window, spatial, layout)
+
+    @classmethod
+    def from_indices(
+        cls,
+        indices: Array,
+        convention: Convention,
+        window: Window,
+        input_shape: tuple[int, ...],
+        layout: Layout = "channels_first",
+    ) -> "Switches":
+        """As `Switches.of`, with a `Window`; unpickling takes this way too."""
+        backend = backend_for(indices)
+        _check_layout_of(convention, layout)
+        check_indices(indices)
+        shape = tuple(indices.shape)
+        geometry = geometry_of(shape, window, tuple(input_shape), layout)
+        if len(shape) not in (window.axes + 1, window.axes + 2) or shape != geometry.pooled:
+            pooled = window.pooled_shape(input_shape)
             first = layout == "channels_first"
-            shape = ("channels", *pooled) if first else (*pooled, "channels")
+            needed = _listed(("channels", *pooled) if first else (*pooled, "channels"))
             raise ValueError(
-                f"indices have shape {tuple(indices.shape)}; a window of {window} on an input of "
-                f"{spatial} needs ({_listed(shape)}) or (samples, {_listed(shape)})"
+                f"indices have shape {shape}; a window of {window} on an input of "
+                f"{input_shape} needs ({needed}) or (samples, {needed})"
             )
-        planes = stack(indices, axes, layout)
-        winners, first_bad = backend.winners_from_indices(planes, meant, window, spatial)
-        found = trusted_switches(winners.reshape(indices.shape), window, spatial, layout)
+        planes = indices.reshape(geometry.pooled_stack)
+        winners, first_bad = backend.winners_from_indices(planes, convention, window, input_shape)
         if first_bad >= 0:
             value = int(backend.to_numpy(planes.reshape(-1)[first_bad : first_bad + 1])[0])
-            raise SwitchIndexError(_bad_index(meant, value, first_bad, found))
-        return found
+            raise SwitchIndexError(_bad_index(convention, value, first_bad, geometry))
+        return trusted_switches(winners.reshape(shape), geometry)
 
     def to(
         self,
@@ -161,34 +168,45 @@ class Switches:
         ValueError
             If the convention is unknown, or does not fit the layout or an option.
         """
-        meant = _convention(convention, self.layout, order, include_batch)
-        indices = home_of(self.winners).indices_from_winners(
-            self.stack(self.winners), meant, self.window, self.input_shape
-        )
+        meant = _convention(convention, order, include_batch)
+        _check_layout_of(meant, self.layout)
+        planes = self.winners.reshape(self.geometry.pooled_stack)
+        backend = home_of(planes)
+        indices = backend.indices_from_winners(planes, meant, self.window, self.input_shape)
         return indices.reshape(self.shape)
 
     def to_numpy(self) -> "Switches":
         """Return the same switches with NumPy winners."""
-        winners = home_of(self.winners).to_numpy(self.winners)
-        return trusted_switches(winners, self.window, self.input_shape, self.layout)
+        return trusted_switches(home_of(self.winners).to_numpy(self.winners), self.geometry)
 
     def copy(self) -> "Switches":
         """Switches with winners of their own."""
-        return trusted_switches(self.winners.copy(), self.window, self.input_shape, self.layout)
+        return trusted_switches(self.winners.copy(), self.geometry)
 
-    def stack(self, array: Array) -> Array:
-        """An array in these switches' layout as the stack of planes that kernels see."""
-        return stack(array, self.window.axes, self.layout)
+    @property
+    def window(self) -> Window:
+        """Size, stride, padding, dilation and ceil_mode."""
+        return self.geometry.window
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Spatial shape of the array that was pooled."""
+        return self.geometry.input_shape
+
+    @property
+    def layout(self) -> Layout:
+        """Where the channels stand."""
+        return self.geometry.layout
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the pooled array."""
-        return tuple(self.winners.shape)
+        return self.geometry.pooled
 
     @property
     def unpooled_shape(self) -> tuple[int, ...]:
         """Shape of the array that was pooled."""
-        return with_spatial(self.shape, self.window.axes, self.layout, self.input_shape)
+        return self.geometry.unpooled
 
     @property
     def nbytes(self) -> int:
@@ -205,15 +223,15 @@ class Switches:
         """Same geometry, layout and winners."""
         if not isinstance(other, Switches):
             return NotImplemented
-        mine, theirs = (
-            (s.window, s.input_shape, s.layout, s.shape, home_of(s.winners).library)
-            for s in (self, other)
+        return (
+            self.geometry == other.geometry
+            and home_of(self.winners).library == home_of(other.winners).library
+            and bool((self.winners == other.winners).all())
         )
-        return mine == theirs and bool((self.winners == other.winners).all())
 
     def __len__(self) -> int:
         """Number of samples."""
-        if self.winners.ndim == self.window.axes + 1:
+        if len(self.shape) == self.window.axes + 1:
             raise TypeError("these switches have no batch axis")
         return len(self.winners)
 
@@ -222,89 +240,63 @@ class Switches:
         if not isinstance(samples, slice):
             samples = operator.index(samples)
         len(self)
-        chosen = self.winners[samples]
-        return trusted_switches(chosen, self.window, self.input_shape, self.layout)
+        chosen, g = self.winners[samples], self.geometry
+        return trusted_switches(
+            chosen, geometry_of(chosen.shape, g.window, g.input_shape, g.layout)
+        )
 
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"Switches are immutable; {name} cannot be set")
+    def __copy__(self) -> "Switches":
+        return self.copy()  # the winners may be a view of an array that their owner writes to
 
-    def __delattr__(self, name: str) -> NoReturn:
-        self.__setattr__(name, None)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
+    def __deepcopy__(self, memo: object) -> "Switches":
+        return self.copy()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _checked_again, (self.winners, self.window, self.input_shape, self.layout)
+        window = self.winners, Convention("window"), self.window, self.input_shape, self.layout
+        return Switches.from_indices, window
 
 
-def trusted_switches(
-    winners: Array, window: Window, input_shape: tuple[int, ...], layout: Layout
-) -> Switches:
+_new, _assign = object.__new__, object.__setattr__  # module-level names are found fastest
+
+
+def trusted_switches(winners: Array, geometry: Geometry) -> Switches:
     """Switches from winners that a kernel made; nothing is checked, and this view is frozen."""
-    if hasattr(winners, "setflags"):  # NumPy's; CuPy arrays cannot be made read-only
+    if isinstance(winners, np.ndarray):  # CuPy arrays cannot be made read-only
         winners.setflags(write=False)
-    switches = Switches.__new__(Switches)
-    _set_winners(switches, winners)
-    _set_window(switches, window)
-    _set_input_shape(switches, input_shape)
-    _set_layout(switches, layout)
+    switches = _new(Switches)
+    _assign(switches, "winners", winners)
+    _assign(switches, "geometry", geometry)
     return switches
 
 
-# They write past `Switches.__setattr__`, which refuses.
-_set_winners, _set_window, _set_input_shape, _set_layout = (
-    vars(Switches)[name].__set__ for name in ("winners", "window", "input_shape", "layout")
-)
-
-
-def _checked_again(
-    winners: Array, window: Window, input_shape: tuple[int, ...], layout: Layout
-) -> Switches:
-    return Switches.of(
-        winners,
-        "window",
-        size=window.size,
-        stride=window.stride,
-        padding=window.padding,
-        dilation=window.dilation,
-        ceil_mode=window.ceil_mode,
-        input_shape=input_shape,
-        layout=layout,
-    )
-
-
-def _convention(
-    name: ConventionName, layout: Layout, order: Literal["C", "F"], include_batch: bool
-) -> Convention:
+def _convention(name: ConventionName, order: Literal["C", "F"], include_batch: bool) -> Convention:
     """Check a convention and its options."""
-    if name not in CONVENTIONS:
-        raise ValueError(
-            f"convention is {name!r}; it must be one of {', '.join(map(repr, CONVENTIONS))}"
-        )
-    check_layout(layout)
+    if name not in get_args(ConventionName):
+        allowed = ", ".join(map(repr, get_args(ConventionName)))
+        raise ValueError(f"convention is {name!r}; it must be one of {allowed}")
     if order not in ("C", "F"):
         raise ValueError(f"order is {order!r}; it must be 'C' or 'F'")
     if order == "F" and name != "tensor":
         raise ValueError(f"order='F' belongs to the convention 'tensor', not to {name!r}")
     if include_batch and name != "nhwc":
         raise ValueError(f"include_batch belongs to the convention 'nhwc', not to {name!r}")
-    needed = {"tensor": "channels_first", "nhwc": "channels_last"}.get(name, layout)
-    if layout != needed:
-        raise ValueError(f"the convention {name!r} is of arrays {needed}; the layout is {layout}")
     return Convention(name, order, bool(include_batch))
 
 
-def _bad_index(convention: Convention, value: int, first_bad: int, switches: Switches) -> str:
+def _check_layout_of(convention: Convention, layout: Layout) -> None:
+    check_layout(layout)
+    name = convention.name
+    needed = {"tensor": "channels_first", "nhwc": "channels_last"}.get(name, layout)
+    if layout != needed:
+        raise ValueError(f"the convention {name!r} is of arrays {needed}; the layout is {layout}")
+
+
+def _bad_index(convention: Convention, value: int, first_bad: int, geometry: Geometry) -> str:
     """One sentence: where, what, and which indices that window may have."""
-    window, input_shape = switches.window, switches.input_shape
-    position = tuple(map(int, np.unravel_index(first_bad, switches.shape)))
-    stacked = switches.stack(switches.winners).shape
-    plane, *output = map(int, np.unravel_index(first_bad, stacked))
-    unpooled = (stacked[0], *input_shape, *stacked[window.axes + 1 :])
+    window, input_shape = geometry.window, geometry.input_shape
+    position = tuple(map(int, np.unravel_index(first_bad, geometry.pooled)))
+    plane, *output = map(int, np.unravel_index(first_bad, geometry.pooled_stack))
+    unpooled = geometry.unpooled_stack
     if convention.name == "window":
         steps, start = pitches(window.size), 0
     else:

@@ -10,9 +10,15 @@ from typing import Literal, get_args
 import numpy as np
 
 from tinyml.arrays import check_dtype, check_out, check_shape
-from tinyml.layout import Layout, Unpooling, pooling_of, stack, unpooling_of
-from tinyml.switches import Switches, trusted_switches
-from tinyml_backends import Backend, SwitchIndexError, backend_for
+from tinyml.pooling.layout import (
+    Geometry,
+    Layout,
+    geometry_of_arguments,
+    geometry_of_input,
+    stack_to_write,
+)
+from tinyml.pooling.switches import Switches, trusted_switches
+from tinyml_backends import Backend, SwitchIndexError, Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
 from tinyml_backends.arrays import Array
 
@@ -45,14 +51,14 @@ def max_pool(
     dilation : int or tuple of int
         Input cells from one cell of a window to its next.
     ceil_mode : bool
-        Round the number of windows up; a window that would start behind the input is left out.
+        Round the number of windows up; a window that would start after the input is left out.
     layout : {"channels_first", "channels_last"}
-        Where the channels of ``x`` stand.
+        Position of the channels axis of ``x``.
     out : (values, winners) or None
         Two contiguous arrays of the result's shape to write, ``values`` of the dtype of ``x`` and
-        ``winners`` of the switches' (uint8 for windows of up to 256 cells), apart from ``x`` and
-        each other. ``y`` is then ``values``, and the switches are a view of ``winners``: valid
-        until these are written again.
+        ``winners`` of the switches' (uint8 for windows of up to 256 cells), sharing no memory with
+        ``x`` or each other. ``y`` is then ``values``, and the switches are a view of ``winners``,
+        valid until these are written again.
 
     Returns
     -------
@@ -78,26 +84,47 @@ def max_pool(
     array([[[[5, 6],
              [8, 9]]]])
     """
-    backend = backend_for(x) if out is None else backend_for(x, *_pair(out))
-    check_dtype("x", x)
-    window, spatial, stacked, shape = pooling_of(
-        "x", x.shape, size, stride, padding, dilation, ceil_mode, layout
-    )
-    to = None
-    if out is not None:
-        y, winners = out
-        check_out("out[0]", y, shape, x.dtype, ("x", x))
-        check_out("out[1]", winners, shape, window.winner_dtype, ("x", x), ("out[0]", y))
-        to = stack(y, window.axes, layout), stack(winners, window.axes, layout)
-    values, chosen = backend.max_pool(x.reshape(stacked), window, out=to)
-    switches = trusted_switches(chosen.reshape(shape), window, spatial, layout)
-    return (values.reshape(shape) if out is None else out[0]), switches
+    backend = _backend_for(x, out)
+    geometry = geometry_of_arguments(x.shape, size, stride, padding, dilation, ceil_mode, layout)
+    return _max_pool(backend, x, geometry, out)
 
 
-def _pair(out: object) -> tuple[Array, Array]:
-    if not isinstance(out, tuple | list) or len(out) != 2:
+def max_pool_windowed(
+    x: Array,
+    window: Window,
+    layout: Layout = "channels_first",
+    out: tuple[Array, Array] | None = None,
+) -> tuple[Array, Switches]:
+    """As `max_pool`, with a `Window`; the batch axis may be left out."""
+    backend = _backend_for(x, out)
+    return _max_pool(backend, x, geometry_of_input(x, window, layout), out)
+
+
+def _backend_for(x: Array, out: tuple[Array, Array] | None) -> Backend:
+    if out is None:
+        backend = backend_for(x)
+    elif not isinstance(out, tuple | list) or len(out) != 2:
         raise TypeError(f"out is a {type(out).__name__}; it must be a pair of arrays")
-    return out[0], out[1]
+    else:
+        backend = backend_for(x, *out)
+    check_dtype("x", x)
+    return backend
+
+
+def _max_pool(
+    backend: Backend, x: Array, geometry: Geometry, out: tuple[Array, Array] | None
+) -> tuple[Array, Switches]:
+    planes, shape = x.reshape(geometry.unpooled_stack), geometry.pooled
+    if out is None:
+        y, winners = backend.max_pool(planes, geometry.window)
+        return y.reshape(shape), trusted_switches(winners.reshape(shape), geometry)
+    y, winners = out
+    check_out("out[0]", y, shape, x.dtype, ("x", x))
+    dtype = geometry.window.winner_dtype
+    check_out("out[1]", winners, shape, dtype, ("x", x), ("out[0]", y))
+    stack = geometry.pooled_stack
+    backend.max_pool(planes, geometry.window, out=(y.reshape(stack), winners.reshape(stack)))
+    return y, trusted_switches(winners.view(), geometry)
 
 
 def max_unpool(
@@ -143,16 +170,10 @@ def max_unpool(
              [0, 5, 6],
              [0, 8, 9]]]])
     """
-    backend, rule, shapes = _prepared("y", y, switches, duplicates, out)
-    result = backend.max_unpool(
-        y.reshape(shapes.pooled),
-        switches.winners.reshape(shapes.pooled),
-        switches.window,
-        switches.input_shape,
-        rule,
-        out=None if out is None else out.reshape(shapes.unpooled),
-    )
-    return result.reshape(shapes.shape) if out is None else out
+    backend, rule, planes, winners, to = _prepared("y", y, switches, duplicates, out)
+    g = switches.geometry
+    result = backend.max_unpool(planes, winners, g.window, g.input_shape, rule, out=to)
+    return result.reshape(g.unpooled) if out is None else out
 
 
 def max_pool_gradient(gradient: Array, switches: Switches, *, out: Array | None = None) -> Array:
@@ -187,15 +208,10 @@ def max_pool_gradient(gradient: Array, switches: Switches, *, out: Array | None 
     >>> tinyml.max_pool_gradient(np.array([[[10.0, 20.0]]]), switches)
     array([[[ 0., 30.,  0.]]])
     """
-    backend, _, shapes = _prepared("gradient", gradient, switches, "sum", out)
-    result = backend.max_pool_gradient(
-        gradient.reshape(shapes.pooled),
-        switches.winners.reshape(shapes.pooled),
-        switches.window,
-        switches.input_shape,
-        out=None if out is None else out.reshape(shapes.unpooled),
-    )
-    return result.reshape(shapes.shape) if out is None else out
+    backend, _, planes, winners, to = _prepared("gradient", gradient, switches, "sum", out)
+    g = switches.geometry
+    result = backend.max_pool_gradient(planes, winners, g.window, g.input_shape, out=to)
+    return result.reshape(g.unpooled) if out is None else out
 
 
 def max_unpool_gradient(
@@ -234,14 +250,10 @@ def max_unpool_gradient(
     >>> tinyml.max_unpool_gradient(np.array([[[0.5, 0.7, 0.9]]]), switches)
     array([[[0. , 0.7]]])
     """
-    backend, rule, shapes = _prepared("gradient", gradient, switches, duplicates, out, pooled=False)
-    result = backend.max_unpool_gradient(
-        gradient.reshape(shapes.unpooled),
-        switches.winners.reshape(shapes.pooled),
-        switches.window,
-        rule,
-        out=None if out is None else out.reshape(shapes.pooled),
+    backend, rule, planes, winners, to = _prepared(
+        "gradient", gradient, switches, duplicates, out, is_pooled=False
     )
+    result = backend.max_unpool_gradient(planes, winners, switches.window, rule, out=to)
     return result.reshape(switches.shape) if out is None else out
 
 
@@ -252,46 +264,48 @@ def _prepared(
     duplicates: Duplicates,
     out: Array | None,
     *,
-    pooled: bool = True,
-) -> tuple[Backend, Literal["last", "sum"], Unpooling]:
+    is_pooled: bool = True,
+) -> tuple[Backend, Literal["last", "sum"], Array, Array, Array | None]:
     """Check what every operation on switches is given.
 
-    The backend, the rule for duplicates, and the shapes. ``pooled`` says which side of the switches
-    ``array`` is on; ``out`` is on the other.
+    Returns the backend, the rule for duplicates, and ``array``, the winners and ``out`` as stacks
+    of planes. ``is_pooled`` says on which side of the switches ``array`` is; ``out`` is on the
+    other.
     """
     if not isinstance(switches, Switches):
         raise TypeError(
             f"switches is a {type(switches).__name__}; it must be Switches, from max_pool or from "
             "Switches.of(indices, ...)"
         )
-    winners = switches.winners
-    shape = winners.shape
-    shapes = unpooling_of(shape, switches.window.axes, switches.input_shape, switches.layout)
-    arrays = (array, winners) if out is None else (array, winners, out)
-    backend = backend_for(*arrays)
+    winners, geometry = switches.winners, switches.geometry
+    backend = backend_for(array, winners) if out is None else backend_for(array, winners, out)
     check_dtype(name, array)
-    expected, result = (shape, shapes.shape) if pooled else (shapes.shape, shape)
-    check_shape(name, array, expected)
-    if out is not None:
-        check_out("out", out, result, array.dtype, (name, array), ("the winners", winners))
-    if duplicates == "last" or duplicates == "sum":
-        return backend, duplicates, shapes
-    if duplicates != "error":
+    ours = geometry.pooled, geometry.pooled_stack
+    theirs = geometry.unpooled, geometry.unpooled_stack
+    if not is_pooled:
+        ours, theirs = theirs, ours
+    check_shape(name, array, ours[0])
+    to = stack_to_write(out, *theirs, (name, array), ("the winners", winners))
+    if duplicates not in ("last", "sum", "error"):
         allowed = ", ".join(map(repr, get_args(Duplicates)))
         raise ValueError(f"duplicates is {duplicates!r}; it must be one of {allowed}")
-    _refuse_duplicates(backend, switches)
-    return backend, "last", shapes  # there are none, so that nothing is overwritten
+    winners = winners.reshape(geometry.pooled_stack)
+    if duplicates == "error":
+        _refuse_duplicates(backend, winners, geometry)
+        duplicates = "last"  # there are none, so that nothing is overwritten
+    return backend, duplicates, array.reshape(ours[1]), winners, to
 
 
-def _refuse_duplicates(backend: Backend, switches: Switches) -> None:
-    winners = switches.stack(switches.winners)
-    found = backend.first_duplicate(winners, switches.window, switches.input_shape)
+def _refuse_duplicates(backend: Backend, winners: Array, geometry: Geometry) -> None:
+    found = backend.first_duplicate(winners, geometry.window, geometry.input_shape)
     if found is None:
         return
-    cell, *windows = found
-    place = tuple(map(int, np.unravel_index(cell, switches.unpooled_shape)))
-    first, second = (tuple(map(int, np.unravel_index(w, switches.shape))) for w in windows)
+    shapes = geometry.unpooled, geometry.pooled, geometry.pooled
+    cell, first, second = (
+        tuple(map(int, np.unravel_index(flat, shape)))
+        for flat, shape in zip(found, shapes, strict=True)
+    )
     raise SwitchIndexError(
-        f"the windows at {first} and {second} both chose the cell {place}; where windows overlap, "
+        f"the windows at {first} and {second} both chose the cell {cell}; where windows overlap, "
         'take duplicates="last" or "sum"'
     )

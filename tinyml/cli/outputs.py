@@ -1,4 +1,4 @@
-"""Files that a command writes, looked at before its work begins; failures in one sentence."""
+"""Files that a command writes, checked before its work begins; failures in one sentence."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,20 +15,31 @@ class Failure(click.ClickException):
     exit_code = 2
 
 
-def check_picture(name: str, output: Path) -> None:
-    """Refuse a file whose ending names no picture."""
-    if output.suffix.lower() not in PICTURES:
-        raise ValueError(f"{name} {output} is none of {', '.join(PICTURES)}")
+def check_output(
+    name: str,
+    output: Path,
+    inputs: Sequence[Path | None],
+    their_name: str,
+    suffixes: Sequence[str] | None = None,
+) -> None:
+    """Check that a file can be written and overwrites no input.
 
-
-def check_output(name: str, output: Path, inputs: Sequence[Path | None], their_name: str) -> None:
-    """Find out that a file can be written, and harms nothing: it is none of the inputs.
+    Parameters
+    ----------
+    name, output : str, Path
+        The option, for the message, and its file.
+    inputs, their_name : sequence of (Path or None), str
+        Files that the command reads, and what they are called.
+    suffixes : sequence of str, optional
+        Endings that are allowed; by default all.
 
     Raises
     ------
     ValueError
-        Otherwise.
+        If it cannot, does, or has another ending.
     """
+    if suffixes and output.suffix.lower() not in suffixes:
+        raise ValueError(f"{name} {output} is none of {', '.join(suffixes)}")
     if output.exists() and not output.is_file():
         raise ValueError(f"{name} {output} cannot be written: it is no regular file")
     if output.exists() and any(file and file.exists() and output.samefile(file) for file in inputs):

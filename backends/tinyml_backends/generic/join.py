@@ -1,0 +1,32 @@
+"""Where the branches of a network meet: sums of arrays, and arrays side by side."""
+
+from collections.abc import Sequence
+from types import ModuleType
+
+from tinyml_backends.arrays import Array
+from tinyml_backends.memory import empty
+
+
+def add(xp: ModuleType, arrays: Sequence[Array]) -> Array:
+    """Sum of arrays of one shape, from left to right."""
+    out = empty(xp, arrays[0].shape, xp.result_type(*arrays))
+    if len(arrays) == 1:
+        out[...] = arrays[0]
+        return out
+    xp.add(arrays[0], arrays[1], out=out)
+    for array in arrays[2:]:
+        out += array
+    return out
+
+
+def concatenate(xp: ModuleType, arrays: Sequence[Array]) -> Array:
+    """Arrays (N, C, …) as one, one array's channels after the other's."""
+    samples, _, *others = arrays[0].shape
+    channels = sum(array.shape[1] for array in arrays)
+    out = empty(xp, (samples, channels, *others), xp.result_type(*arrays))
+    start = 0
+    for array in arrays:
+        stop = start + array.shape[1]
+        out[:, start:stop] = array
+        start = stop
+    return out

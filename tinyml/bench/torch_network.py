@@ -1,0 +1,66 @@
+"""A network of tinyml, rebuilt in PyTorch with the same weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tinyml.arrays import to_numpy
+from tinyml.bench.cases import Unsupported
+from tinyml.layers import BatchNorm2D, Conv2D, Layer, MaxPool2D, MaxUnpool2D, ReLU
+
+
+def torch_network(layers: Sequence[Layer]) -> Any:
+    """``torch.nn.Module`` of layers one after another, with copies of their weights.
+
+    Raises
+    ------
+    Unsupported
+        If a layer has no counterpart here.
+    """
+    from torch import nn
+
+    class Network(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps = nn.ModuleList(map(_module, layers))
+
+        def forward(self, x: Any) -> Any:
+            pooled = {}
+            for layer, step in zip(layers, self.steps, strict=True):
+                if isinstance(layer, MaxPool2D):
+                    shape = x.shape
+                    x, indices = step(x)
+                    pooled[layer.name] = indices, shape
+                elif isinstance(layer, MaxUnpool2D) and layer.pool:
+                    indices, shape = pooled.pop(layer.pool.name)
+                    x = step(x, indices, output_size=shape)
+                else:
+                    x = step(x)
+            return x
+
+    return Network()
+
+
+def _module(layer: Layer) -> Any:
+    import torch
+    from torch import nn
+
+    if isinstance(layer, Conv2D):
+        filters, channels, *size = layer.weight.tensor.shape
+        window, groups = layer.window, layer.groups
+        padding = [before for before, _ in window.padding]
+        options = {"dilation": window.dilation, "groups": groups, "bias": layer.bias is not None}
+        module = nn.Conv2d(channels * groups, filters, size, window.stride, padding, **options)
+    elif isinstance(layer, BatchNorm2D):
+        module = nn.BatchNorm2d(len(layer.scale.tensor), layer.epsilon)
+    elif isinstance(layer, ReLU):
+        module = nn.ReLU()
+    elif isinstance(layer, MaxPool2D):
+        module = nn.MaxPool2d(layer.window.size, layer.window.stride, return_indices=True)
+    elif isinstance(layer, MaxUnpool2D) and layer.pool:
+        module = nn.MaxUnpool2d(layer.window.size, layer.window.stride)
+    else:
+        raise Unsupported(f"layer {layer.name!r} is a {layer.type}, which has no counterpart here")
+    theirs = [*module.parameters(), *module.buffers()]
+    for tensor, ours in zip(theirs, [*layer.parameters, *layer.buffers], strict=False):
+        tensor.data = torch.from_numpy(to_numpy(ours.tensor)).clone()
+    return module

@@ -1,0 +1,367 @@
+"""Networks: layers joined by their outputs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tinyml.core.owner import Owner
+from tinyml.layers.base import Dim, Layer, Tie, scope_of
+from tinyml.layers.pooling import pooled_dims
+from tinyml_backends import backend_for, owner_of
+from tinyml_backends.arguments import lengths
+from tinyml_backends.arrays import Array
+
+#: The network whose pass runs here; those inside it leave memory and checks to it.
+_outermost: "ContextVar[Graph | None]" = ContextVar("tinyml_outermost_network", default=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A value inside a network: an input, or the output of a layer.
+
+    Attributes
+    ----------
+    number : int
+        Position among the network's nodes: its inputs, then the outputs in the order added.
+    dim : tuple of int or None
+        Shape of one sample, for the layer that is built on it; None if it is not known.
+    """
+
+    number: int
+    dim: Dim | None
+
+
+class _Step(NamedTuple):
+    """A layer, and the numbers of the nodes that it reads."""
+
+    layer: Layer
+    inputs: tuple[int, ...]
+
+
+class Graph(Layer):
+    """Layers joined by their outputs; itself a layer.
+
+    Layers run in the order in which they are added. A pass drops each value after the last layer
+    that reads it, and a backward pass sums gradients where branches part. An unpool layer that is
+    tied to a pool layer of the same network (``pool=``) takes its switches.
+
+    In training, one thread owns a network from a forward pass to its backward pass. The next
+    forward pass of the same thread, `forget`, `eval`, `to` and the end of the thread release it
+    too.
+
+    Parameters
+    ----------
+    name : str
+    *input_dims : tuple of int
+        Shape of one sample of each input, channels first. They are what layers are checked with
+        when they are added; a pass takes images of every size that the layers take.
+
+    Attributes
+    ----------
+    inputs : tuple of Node
+    input : Node
+        The first input.
+    output : Node
+        What ``forward`` returns: the node added last, unless it is set.
+    layers : tuple of Layer
+        In the order added. `add` is the way in.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.graph import Graph
+    >>> from tinyml.layers import Add, Conv2D, ReLU
+    >>> net = Graph("block", (1, 4, 4))
+    >>> conv = net.add(Conv2D("conv", net.input.dim, 1, 3, padding=1, rng=0))
+    >>> total = net.add(Add("add"), net.input, net.add(ReLU("relu")))
+    >>> net(np.ones((2, 1, 4, 4), np.float32)).shape
+    (2, 1, 4, 4)
+    >>> net.backward(np.ones((2, 1, 4, 4), np.float32)).shape
+    (2, 1, 4, 4)
+    """
+
+    def __init__(self, name: str, *input_dims: Dim | None) -> None:
+        super().__init__(name)
+        self._steps: list[_Step] = []
+        self._owner = Owner()
+        self._workspace: Any = None
+        self._shapes: tuple[object, ...] = ()
+        self._chosen: Node | None = None
+        self._plan: tuple[int, ...] | None = None
+        dims = (None if dim is None else lengths("input_dims", dim, len(dim)) for dim in input_dims)
+        self.inputs = tuple(Node(number, dim) for number, dim in enumerate(dims))
+        self._nodes = list(self.inputs)
+        if self.inputs and self.input.dim is not None:
+            self.input_dim = self.input.dim
+
+    # -- building ----------------------------------------------------------------------------
+
+    @property
+    def input(self) -> Node:
+        """The first input."""
+        return self.inputs[0]
+
+    @property
+    def output(self) -> Node:
+        """What ``forward`` returns: the node added last, unless it is set."""
+        return self._nodes[-1] if self._chosen is None else self._chosen
+
+    @output.setter
+    def output(self, node: Node) -> None:
+        self._chosen = self._nodes[self._number(node)]
+        self._changed()
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers in the order added."""
+        return tuple(step.layer for step in self._steps)
+
+    def add(self, layer: Layer, *nodes: Node) -> Node:
+        """Run ``layer`` on the values of ``nodes``, by default of the node added last.
+
+        Without nodes, the first layer reads the first input.
+
+        Returns
+        -------
+        Node
+            The layer's output; ``node.dim`` is what the next layer is built for.
+
+        Raises
+        ------
+        TypeError
+            If ``layer`` is no layer, or a node is none.
+        ValueError
+            If the layer, or one inside it, is in this network already; another layer has its name;
+            a node is of another network; or the layer does not take what the nodes give. The
+            network is then as it was.
+
+        Examples
+        --------
+        >>> from tinyml.graph import Graph
+        >>> from tinyml.layers import MaxPool2D
+        >>> net = Graph("net", (3, 32, 32))
+        >>> net.add(MaxPool2D("pool", net.input.dim, 2, 2)).dim
+        (3, 16, 16)
+        """
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layer is {layer!r}; it must be a Layer object")
+        last = len(self._nodes) - 1 if self._steps else 0
+        numbers = tuple(map(self._number, nodes)) or (last,)
+        present = set(self.walk())
+        twice = next((inside for inside in layer.walk() if inside in present), None)
+        if twice is not None:
+            raise ValueError(
+                f"{twice!r} is in {self!r} already; a layer runs once in a pass: add another one, "
+                "which may share its Parameters"
+            )
+        names = [other.name for other in self.layers]
+        if layer.name in names:
+            raise ValueError(
+                f"layers of {self!r} are named {[*names, layer.name]}; each must have its own name"
+            )
+        dims = tuple(self._nodes[number].dim for number in numbers)
+        _check_dims(layer, dims)
+        node = Node(len(self._nodes), _output_dim(layer, dims))
+        self._nodes.append(node)
+        self._steps.append(_Step(layer, numbers))
+        self._changed()
+        return node
+
+    def _changed(self) -> None:
+        self._plan = None
+        if self.output.dim is not None:
+            self.out_dim = self.output.dim
+
+    def output_dim(self, *dims: Dim) -> Dim | None:
+        """Shape of one output sample for inputs of other sizes."""
+        self._check_count(len(dims))
+        known = nullcontext() if pooled_dims.get() is not None else _set(pooled_dims, {})
+        with known:
+            at: list[Dim | None] = list(dims)
+            for step in self._steps:
+                at.append(_output_dim(step.layer, tuple(at[i] for i in step.inputs)))
+        return at[self.output.number]
+
+    def _check_count(self, count: int) -> None:
+        if count != len(self.inputs):
+            raise TypeError(f"{self!r} takes {len(self.inputs)} inputs; got {count}")
+
+    def _number(self, node: Node) -> int:
+        if not isinstance(node, Node):
+            raise TypeError(f"node is {node!r}; it must be a Node that add() returned, or an input")
+        if node.number >= len(self._nodes) or self._nodes[node.number] is not node:
+            raise ValueError(f"{node} is not a node of {self!r}")
+        return node.number
+
+    # -- running -----------------------------------------------------------------------------
+
+    def forward(self, *inputs: Array) -> Array:
+        """Value of the output node.
+
+        Raises
+        ------
+        RuntimeError
+            If another thread is running this network, or owns it in training.
+        MixedBackendError
+            If an input does not live where the parameters do; nothing is copied silently.
+        ValueError, TypeError
+            If a layer does not take what it is given, or is tied to one outside this network.
+        """
+        self._check_count(len(inputs))
+        with self._owner.forward_pass(self), self._as_outermost(inputs):
+            waiting = list(self._readers())
+            values: dict[int, Any] = dict(enumerate(inputs))
+            del inputs
+            for number, step in enumerate(self._steps, len(self.inputs)):
+                if waiting[number]:
+                    values[number] = step.layer(*_take(values, waiting, step.inputs))
+            return values[self.output.number]
+
+    def backward(self, in_gradient: Array) -> Any:
+        """Gradient with respect to the input, or a tuple with one for each of several inputs.
+
+        Adds to the gradients of all parameters.
+
+        Raises
+        ------
+        RuntimeError
+            Before a forward pass, or if another thread ran the last one.
+        """
+        with self._owner.backward_pass(self), self._as_outermost(), scope_of(in_gradient):
+            readers = self._readers()
+            gradients: dict[int, Array] = {self.output.number: in_gradient}
+            del in_gradient
+            for number in reversed(range(len(self.inputs), len(self._nodes))):
+                if readers[number]:
+                    layer, inputs = self._steps[number - len(self.inputs)]
+                    _add(gradients, inputs, layer.backward(gradients.pop(number)))
+            whole = tuple(gradients[number] for number in range(len(self.inputs)))
+            return whole[0] if len(whole) == 1 else whole
+
+    def release(self) -> None:
+        """Release the memory of a training, and the thread that owns the network."""
+        self._owner.release()
+        self._workspace = None
+
+    def check_owner(self) -> None:
+        """RuntimeError if another thread owns this network."""
+        self._owner.check(self)
+
+    def _readers(self) -> tuple[int, ...]:
+        """How many of the layers that lead to the output read each node; the output counts one."""
+        if self._plan is None:
+            counts = [0] * len(self._nodes)
+            counts[self.output.number] = 1
+            for number in reversed(range(len(self.inputs), len(self._nodes))):
+                if counts[number]:
+                    for i in self._steps[number - len(self.inputs)].inputs:
+                        counts[i] += 1
+            unused = [number for number in range(len(self.inputs)) if not counts[number]]
+            if unused or not self._steps:
+                first = unused[0] if unused else 0
+                raise ValueError(f"{self!r}: no layer leads from input {first} to the output")
+            self._plan = tuple(counts)
+        return self._plan
+
+    @contextmanager
+    def _as_outermost(self, inputs: tuple[Array, ...] | None = None) -> Iterator[None]:
+        """Unless another network runs this one, check the tree and provide memory for a pass.
+
+        In training, results take the memory of earlier ones that are no longer referenced.
+        ``inputs`` are those of a forward pass.
+        """
+        if _outermost.get() is not None:
+            yield
+            return
+        with _set(_outermost, self):
+            if inputs is not None:
+                self._begin(inputs)
+            try:
+                with nullcontext() if self._workspace is None else self._workspace.in_use():
+                    yield
+            except BaseException:
+                for layer in self.walk():
+                    if isinstance(layer, Graph):
+                        layer._owner.give_up()
+                raise
+
+    def _begin(self, inputs: tuple[Array, ...]) -> None:
+        layers = tuple(self.walk())
+        _check_tree(self, layers)
+        for layer in layers:  # what is saved is replaced, and should not take memory until then
+            layer.saved = None
+        shapes = tuple(getattr(x, "shape", None) for x in inputs)
+        if shapes != self._shapes or not self.training:
+            self._workspace, self._shapes = None, shapes
+        if self.training and self._workspace is None:
+            with suppress(TypeError):  # not an array; the first layer refuses it
+                self._workspace = owner_of(inputs[0]).workspace()
+
+
+def _output_dim(layer: Layer, dims: tuple[Dim | None, ...]) -> Dim | None:
+    """Shape of a layer's output, as far as it is known."""
+    if None in dims:
+        return getattr(layer, "out_dim", None)
+    dim: Dim | None = layer.output_dim(*dims)
+    return dim
+
+
+def _check_dims(layer: Layer, dims: tuple[Dim | None, ...]) -> None:
+    """Refuse a layer that was built for other shapes than it gets."""
+    wanted: tuple[Dim | None, ...] = (getattr(layer, "input_dim", None),)
+    if isinstance(layer, Graph):
+        wanted = tuple(node.dim for node in layer.inputs)
+        if len(wanted) != len(dims):
+            raise ValueError(f"{layer!r} takes {len(wanted)} inputs; got {len(dims)} nodes")
+    for theirs, given in zip(wanted, dims, strict=False):
+        if theirs is not None and given is not None and tuple(theirs) != given:
+            raise ValueError(
+                f"{layer!r} takes input_dim {tuple(theirs)}; the layer before it gives {given}"
+            )
+
+
+def _check_tree(network: Graph, layers: tuple[Layer, ...]) -> None:
+    """Refuse a layer added twice, and one tied to a layer outside the network."""
+    added = [step.layer for graph in layers if isinstance(graph, Graph) for step in graph._steps]
+    if len(set(added)) < len(added):
+        twice = next(layer for layer in added if added.count(layer) > 1)
+        raise ValueError(f"{twice!r} was added twice to {network!r}; a layer runs once in a pass")
+    inside = set(layers)
+    for layer in layers:
+        for tie in vars(layer).values():
+            if isinstance(tie, Tie) and tie.layer not in inside:
+                raise ValueError(
+                    f"{layer!r} is tied to {tie.layer!r}, which is not in {network!r}; run a "
+                    "network that has both"
+                )
+
+
+def _take(values: dict[int, Any], waiting: list[int], numbers: tuple[int, ...]) -> tuple[Any, ...]:
+    """Values that a layer reads; those that no later layer reads are dropped from ``values``."""
+    taken = tuple(values[number] for number in numbers)
+    for number in numbers:
+        waiting[number] -= 1
+        if not waiting[number]:
+            del values[number]
+    return taken
+
+
+def _add(gradients: dict[int, Array], numbers: tuple[int, ...], given: Any) -> None:
+    """Add a layer's gradients to those of the nodes that it reads."""
+    for number, gradient in zip(
+        numbers, given if isinstance(given, tuple) else (given,), strict=True
+    ):
+        old = gradients.get(number)
+        both = (old, gradient)
+        gradients[number] = gradient if old is None else backend_for(*both).add(both)
+
+
+@contextmanager
+def _set(variable: "ContextVar[Any]", value: object) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
