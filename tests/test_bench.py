@@ -14,7 +14,7 @@ from conftest import peer
 from support.bench import SMALL, Planted, bench, plant, quick  # noqa: F401
 from tinyml.bench import cases, load, measure, peers, runner, tables
 from tinyml.bench.cases import Convolution
-from tinyml.bench.measure import Contender, wall_clock
+from tinyml.bench.measure import Contender, host_copies, wall_clock
 from tinyml.bench.pytorch import PyTorch
 from tinyml.bench.results import Measured, Report, Timing
 from tinyml.bench.torch_network import torch_network
@@ -273,6 +273,13 @@ def timing(name):
 
 
 class TestMeasure:
+    def test_copies_copy(self):
+        target, source = np.zeros(1001), np.arange(1001.0)
+        for name, run in host_copies(target, source).items():
+            target[:] = 0
+            run()
+            assert np.array_equal(target, source), name
+
     def test_turns_are_taken(self):
         order = []
 
