@@ -14,11 +14,11 @@ from conftest import peer
 from support.bench import SMALL, Planted, bench, plant, quick  # noqa: F401
 from tinyml.bench import cases, load, measure, peers, runner, tables
 from tinyml.bench.cases import Convolution
-from tinyml.bench.measure import Contender, wall_clock
+from tinyml.bench.measure import Contender, host_copies, wall_clock
 from tinyml.bench.pytorch import PyTorch
 from tinyml.bench.results import Measured, Report, Timing
 from tinyml.bench.torch_network import torch_network
-from tinyml.layers import Conv2D, Layer, ReLU
+from tinyml.layers import Conv2D, Layer, MaxPool2D, ReLU
 from tinyml_backends.numpy_backend import NumpyBackend
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("quick")]
@@ -166,13 +166,18 @@ class TestCases:
         with pytest.raises(cases.Unsupported, match="layer 'double' is a Twice, which has no"):
             build([ReLU("relu"), Twice("double")])
 
-    def test_peers_take_every_option_of_a_convolution(self, torch):
-        """The table's convolutions use none of them, so they cannot show a missing one."""
+    @pytest.mark.parametrize("kind", ["conv", "pool"])
+    def test_peers_take_every_option_of_a_layer(self, torch, kind):
+        """The table's networks use none of them, so they cannot show a missing one."""
         peer("onnx")
         peer("onnxruntime")
-        options = {"stride": (2, 1), "padding": (1, 3), "dilation": (1, 2), "groups": 2}
-        layer = Conv2D("conv", (4, 9, 8), 6, (3, 2), **options, rng=0)
-        layer.bias.tensor[...] = np.arange(6)
+        options = {"stride": (2, 1), "padding": (1, 3), "dilation": (1, 2)}
+        if kind == "conv":
+            layer = Conv2D("conv", (4, 9, 8), 6, (3, 2), **options, groups=2, rng=0)
+            layer.bias.tensor[...] = np.arange(6)
+        else:
+            options["padding"] = 1  # PyTorch's limit is half of the window
+            layer = MaxPool2D("pool", (4, 9, 8), (3, 2), **options)
         x = cases.values((2, 4, 9, 8))
         expected = (layer(x),)
         theirs = torch_network([layer])(torch.from_numpy(x)).detach().numpy()
@@ -268,6 +273,13 @@ def timing(name):
 
 
 class TestMeasure:
+    def test_copies_copy(self):
+        target, source = np.zeros(1001), np.arange(1001.0)
+        for name, run in host_copies(target, source).items():
+            target[:] = 0
+            run()
+            assert np.array_equal(target, source), name
+
     def test_turns_are_taken(self):
         order = []
 

@@ -87,18 +87,13 @@ def contenders_of(backend: Backend, case: Case, *, reuse: bool = False) -> Itera
 
 def copies(backend: Backend, size_in_bytes: int) -> Iterator[Contender]:
     """Ways to copy, where the backend runs: half of the bytes are read and half written."""
-    source = values((size_in_bytes // 8,))
     timer, place, scope = _clock(backend)
-    if place == "cpu":
-        target, ways = host_copies(source)
-    else:
-        with scope():
-            on_device = tinyml.asarray(source)
-            target = 0 * on_device
-            ways = {"copy on the device": partial(target.__setitem__, ..., on_device)}
-    for name, run in ways.items():
-        prepared = Prepared(run, lambda _: (tinyml.to_numpy(target),))
-        yield Contender(Timing(name, COPY, "copy", place), prepared, timer, scope)
+    with scope():
+        source = tinyml.asarray(values((size_in_bytes // 8,)))
+        target = 0 * source
+    on_device = {"copy on the device": partial(target.__setitem__, ..., source)}
+    for name, run in (on_device if place == "gpu" else host_copies(target, source)).items():
+        yield Contender(Timing(name, COPY, "copy", place), Prepared(run, tuple), timer, scope)
 
 
 def place_of(backend: Backend) -> str:
@@ -123,16 +118,15 @@ def _on_device(backend: Backend, device: AbstractContextManager[Any]) -> Iterato
         yield
 
 
-def host_copies(source: Any) -> tuple[Any, dict[str, Run]]:
-    """An array, and ways to copy into it: `numpy.copyto` in threads, and a loop of Numba."""
-    target = np.zeros_like(source)
+def host_copies(target: Any, source: Any) -> dict[str, Run]:
+    """Ways to copy on the CPU: `numpy.copyto` in threads, and a loop of Numba."""
     count = max(2, thread_count())
     chunks = [np.array_split(a, count) for a in (target, source)]
     copy = partial(_copying_threads(count).map, np.copyto, *chunks)
     ways: dict[str, Run] = {"copy by np.copyto": lambda: list(copy())}
     if find_spec("numba"):
         ways["copy by Numba"] = partial(_numba_copy(), target, source)
-    return target, ways
+    return ways
 
 
 @cache

@@ -44,20 +44,21 @@ def _module(layer: Layer) -> Any:
     import torch
     from torch import nn
 
+    if isinstance(layer, Conv2D | MaxPool2D | MaxUnpool2D):
+        window = layer.window
+        geometry = window.size, window.stride, tuple(before for before, _ in window.padding)
     if isinstance(layer, Conv2D):
-        filters, channels, *size = layer.weight.tensor.shape
-        window, groups = layer.window, layer.groups
-        padding = [before for before, _ in window.padding]
-        options = {"dilation": window.dilation, "groups": groups, "bias": layer.bias is not None}
-        module = nn.Conv2d(channels * groups, filters, size, window.stride, padding, **options)
+        filters, channels = layer.weight.tensor.shape[:2]
+        options = (window.dilation, layer.groups, layer.bias is not None)
+        module = nn.Conv2d(channels * layer.groups, filters, *geometry, *options)
     elif isinstance(layer, BatchNorm2D):
         module = nn.BatchNorm2d(len(layer.scale.tensor), layer.epsilon)
     elif isinstance(layer, ReLU):
         module = nn.ReLU()
     elif isinstance(layer, MaxPool2D):
-        module = nn.MaxPool2d(layer.window.size, layer.window.stride, return_indices=True)
+        module = nn.MaxPool2d(*geometry, window.dilation, return_indices=True)
     elif isinstance(layer, MaxUnpool2D) and layer.pool:
-        module = nn.MaxUnpool2d(layer.window.size, layer.window.stride)
+        module = nn.MaxUnpool2d(*geometry)
     else:
         raise Unsupported(f"layer {layer.name!r} is a {layer.type}, which has no counterpart here")
     theirs = [*module.parameters(), *module.buffers()]
