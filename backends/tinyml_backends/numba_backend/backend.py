@@ -12,8 +12,8 @@ from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
 from tinyml_backends.numba_backend import average, pool, tiles_2x2, unpool
 from tinyml_backends.numba_backend.plans import Fixed, divisors, plan_of
-from tinyml_backends.numba_backend.vectors import STREAM_ALIGNMENT
 from tinyml_backends.numba_backend.scheduling import run
+from tinyml_backends.numba_backend.vectors import STREAM_ALIGNMENT
 from tinyml_backends.numpy_backend import NumpyBackend
 
 #: From this size of all arrays on, unpooled images are written with non-temporal stores.
