@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if any(name.partition(":")[0] == EMULATED for name in _names(config)):
         from emulation.preload import ensure_sanitizers
 
-        ensure_sanitizers(config)  # may start pytest anew
+        ensure_sanitizers(config)  # may restart pytest
         tinyml.register_backend(EMULATED, "emulation.backend:EmulatedCupyBackend")
     os.environ.pop("TINYML_BACKEND", None)  # the suite, and what it starts, choose their own
     if not config.getoption("--hypothesis-profile"):

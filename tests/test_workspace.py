@@ -1,4 +1,4 @@
-"""A training network takes the memory of what nobody holds any more, and of nothing else."""
+"""A network in training reuses the memory of what is no longer referenced, and of nothing else."""
 
 import copy
 import gc
