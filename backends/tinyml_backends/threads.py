@@ -34,7 +34,7 @@ _lock = threading.Lock()
 _in_fork = False
 _blas_limits: Any = None
 _blas_users = 0
-#: The number of jobs that were given to workers which may spin.
+#: The number of calls that workers were given: what a worker looks at while it spins.
 _posted = np.zeros(1, np.int64)
 
 
@@ -115,19 +115,17 @@ def run(
         try:
             for _ in range(min(workers, started)):
                 _jobs.put(job)
-            if spin:
-                _posted[0] += 1
+            _posted[0] += 1
             job.work_in_caller()
         finally:
             job.close()
     finally:  # an interrupt may come before the first close has begun
         job.close()
-    error, job.error = job.error, None
-    try:
-        if error:
-            raise error
-    finally:
-        del error  # its traceback refers to this frame
+    if job.error:
+        try:
+            raise job.error
+        finally:
+            job.error = None  # its traceback refers to the job
 
 
 def run_in_order(
@@ -245,9 +243,7 @@ def _serve(jobs: "SimpleQueue[_Job]") -> None:
             spin(_posted, posted)
 
 
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
+_blas = cache(ThreadpoolController)
 
 
 @contextmanager
