@@ -101,6 +101,7 @@ def conv_gradient(
             part = part.reshape(len(part), groups, matrix.shape[1], -1)
             cols = _columns(copy, x, piece, groups)
             total += xp.matmul(part, cols.swapaxes(2, 3)).sum(0)
+            del cols  # so that the product below reuses its memory
             target = x_gradient[piece.samples, :, piece.rows]
             shape = (*target.shape[:2], window.count, *piece.window.output_shape(target.shape[2:]))
             add(xp.matmul(transposed, part).reshape(shape), target, piece.window)
