@@ -254,6 +254,26 @@ class TestErrors:
         assert threads._jobs.get().work_in_worker() is None
 
 
+def test_a_compiled_spin_sees_that_the_flag_has_changed(monkeypatch):
+    """Though the compiler knows of nothing that changes it."""
+    peer("numba")
+    from numba import njit
+
+    from tinyml_backends.numba_backend import scheduling
+
+    if scheduling.spin is None:
+        pytest.skip("no sched_yield here")
+    monkeypatch.setattr(scheduling, "LOOKS", 1 << 24)  # seconds
+    spin, flag = njit(nogil=True)(scheduling._spin), np.zeros(1, np.int64)
+    spin(flag, 1)  # compiled
+    timer = threading.Timer(0.1, flag.fill, (1,))
+    timer.start()
+    begin = time.monotonic()
+    spin(flag, 0)
+    assert 0.05 < time.monotonic() - begin < 2
+    timer.join()
+
+
 class TestNoThreads:
     @pytest.mark.parametrize("started", [0, 1])
     def test_where_no_more_threads_can_be_started(self, monkeypatch, started):

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import groupby
 from math import prod
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from tinyml_backends.arrays import Array
 from tinyml_backends.generic.blocks import blocks, slice_of
@@ -25,19 +25,15 @@ Patches: TypeAlias = Callable[[Array, Window], Array]
 AddPatches: TypeAlias = Callable[[Array, Array, Window], None]
 
 
-class Each(Protocol):
-    """How chunks are worked on: one after the other, or in threads."""
-
-    def __call__(
-        self, work: Callable[[Any], Any], chunks: Iterable[Any], collect: Callable[[Any], Any], /
-    ) -> None:
-        """Call ``work`` with every chunk, and ``collect`` with the results in order."""
+#: How chunks are worked on: ``each(work, chunks, collect)`` calls ``work`` with every chunk, and
+#: ``collect`` with the results, in the order of the chunks.
+Each: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any], Callable[[Any], object]], object]
 
 
 def in_turn(
-    work: Callable[[Any], Any], chunks: Iterable[Any], collect: Callable[[Any], Any]
+    work: Callable[[Any], Any], chunks: Iterable[Any], collect: Callable[[Any], object]
 ) -> None:
-    """Work on one chunk after the other."""
+    """Work on one chunk after the other, as `Each`."""
     for chunk in chunks:
         collect(work(chunk))
 
@@ -107,15 +103,16 @@ def conv_gradient(
             add(xp.matmul(transposed, part).reshape(shape), target, piece.window)
         return total
 
+    weight_gradient = xp.zeros(matrix.shape, xp.result_type(gradient, x))
+
+    def collect(total: Array) -> None:
+        nonlocal weight_gradient
+        weight_gradient += total
+
     # Neighbouring pieces of a sample share rows of the input, so one thread does all of a sample;
     # the sums over samples are added in the order of the samples, whichever is finished first.
-    weight_gradient = xp.zeros(matrix.shape, xp.result_type(gradient, x))
     of_samples = groupby(_pieces(x, window, piece_bytes), key=lambda piece: piece.samples.start)
-    each(
-        run,
-        [list(pieces) for _, pieces in of_samples],
-        lambda total: xp.add(weight_gradient, total, out=weight_gradient),
-    )
+    each(run, [list(pieces) for _, pieces in of_samples], collect)
     return x_gradient, weight_gradient.reshape(weight.shape)
 
 
