@@ -18,15 +18,12 @@ from tinyml_backends import threads
 
 pytestmark = pytest.mark.host
 
-AFFINITY = getattr(os, "sched_getaffinity", None)
-
 
 @pytest.fixture(autouse=True)
 def own_pool(monkeypatch):
     """Three threads, and workers of this test alone."""
     monkeypatch.setattr(threads, "_workers", [])
     monkeypatch.setattr(threads, "_jobs", SimpleQueue())
-    monkeypatch.setattr(threads, "_placed", None)
     monkeypatch.setattr(threads, "thread_count", lambda: 3)
 
 
@@ -140,66 +137,17 @@ class TestChunks:
         assert threads._workers == [worker]
 
 
-@pytest.mark.skipif(
-    threads._current_cpu() is None or len(AFFINITY(0)) < 2,
-    reason="threads cannot be placed here, or there is one CPU",
-)
-class TestPlacement:
-    def worker_cpus(self, monkeypatch, cpu):
-        """Where workers may run after a call by a caller on a CPU."""
-        monkeypatch.setattr(threads, "_current_cpu", lambda: lambda: cpu)
-        together(lambda chunk: None)
-        return [AFFINITY(worker.native_id) for worker in threads._workers]
-
-    def test_workers_keep_off_the_cpu_of_the_caller(self, monkeypatch):
-        allowed = AFFINITY(0)
-        for cpu in sorted(allowed)[:2]:
-            assert self.worker_cpus(monkeypatch, cpu) == [allowed - {cpu}]
-        threads._start(2)
-        assert self.worker_cpus(monkeypatch, cpu) == [allowed - {cpu}] * 2
-        assert AFFINITY(0) == allowed  # the caller's own does not change
-
-    def test_workers_stay_where_the_caller_may_run(self, monkeypatch):
-        allowed = AFFINITY(0)
-        cpu = min(allowed)
-        for now in (allowed, {cpu}, allowed):
-            monkeypatch.setattr(os, "sched_getaffinity", lambda _, now=now: now)
-            assert self.worker_cpus(monkeypatch, cpu) == [now - {cpu} or {cpu}]
-
-    def test_workers_are_placed_only_when_something_has_changed(self, monkeypatch):
-        cpu = min(AFFINITY(0))
-        self.worker_cpus(monkeypatch, cpu)
-        monkeypatch.setattr(os, "sched_setaffinity", lambda *_: pytest.fail("nothing has changed"))
-        self.worker_cpus(monkeypatch, cpu)
-
-    def test_the_cpu_of_the_caller_is_found(self):
-        seen = {}
-
-        def look(cpu):
-            os.sched_setaffinity(0, {cpu})  # of this thread alone
-            seen[cpu] = threads._current_cpu()()
-
-        for cpu in AFFINITY(0):
-            thread = threading.Thread(target=look, args=(cpu,))
-            thread.start()
-            thread.join()
-        assert all(cpu == found for cpu, found in seen.items())
-        assert len(seen) >= 2
-
-    @pytest.mark.parametrize("name", ["sched_setaffinity", "sched_getaffinity"])
-    def test_a_refusal_is_no_error(self, monkeypatch, name):
-        def refuse(*_):
-            raise PermissionError("not in this sandbox")
-
-        monkeypatch.setattr(os, name, refuse)
-        together(lambda chunk: None)
-
-
-def test_where_threads_cannot_be_placed(monkeypatch):
-    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
-    monkeypatch.setattr(threads, "_current_cpu", threads._current_cpu.__wrapped__)
-    assert threads._current_cpu() is None
-    together(lambda chunk: None)
+class TestDivide:
+    @pytest.mark.parametrize("items", [0, 1, 2, 3, 7, 100, 3001])
+    @pytest.mark.parametrize("count", [1, 2, 3, 16])
+    def test_chunks_cover_all_items_and_the_last_is_the_smallest(self, items, count):
+        chunks = threads.divide(items, count, 5)
+        assert [i for chunk in chunks for i in range(items)[chunk]] == list(range(items))
+        lengths = [chunk.stop - chunk.start for chunk in chunks]
+        assert len(lengths) <= count
+        assert all(length == lengths[0] for length in lengths[:-1])
+        if items > 100 and count > 1:
+            assert 0.5 < lengths[-1] / lengths[0] < 0.8
 
 
 class TestContext:
@@ -304,6 +252,26 @@ class TestErrors:
         assert call()() is None
         assert threads._jobs.qsize() == 2
         assert threads._jobs.get().work_in_worker() is None
+
+
+def test_a_compiled_spin_sees_that_the_flag_has_changed(monkeypatch):
+    """Though the compiler knows of nothing that changes it."""
+    peer("numba")
+    from numba import njit
+
+    from tinyml_backends.numba_backend import scheduling
+
+    if scheduling.spin is None:
+        pytest.skip("no sched_yield here")
+    monkeypatch.setattr(scheduling, "LOOKS", 1 << 24)  # seconds
+    spin, flag = njit(nogil=True)(scheduling._spin), np.zeros(1, np.int64)
+    spin(flag, 1)  # compiled
+    timer = threading.Timer(0.1, flag.fill, (1,))
+    timer.start()
+    begin = time.monotonic()
+    spin(flag, 0)
+    assert 0.05 < time.monotonic() - begin < 2
+    timer.join()
 
 
 class TestNoThreads:

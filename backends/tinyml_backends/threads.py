@@ -6,13 +6,12 @@ and sleep between calls. A forked child has no workers and runs serially, as doe
 cannot start a thread.
 """
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
-from functools import cache
+from functools import cache, lru_cache
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
@@ -32,12 +31,10 @@ VARIABLE = "TINYML_NUM_THREADS"
 _jobs: "SimpleQueue[_Job]" = SimpleQueue()
 _workers: list[threading.Thread] = []
 _lock = threading.Lock()
-#: The CPU of the caller, and those it may use, for which the workers' affinity was set.
-_placed: tuple[int, set[int]] | None = None
 _in_fork = False
 _blas_limits: Any = None
 _blas_users = 0
-#: The number of jobs that were given to workers which may spin.
+#: The number of calls that workers were given: what a worker looks at while it spins.
 _posted = np.zeros(1, np.int64)
 
 
@@ -62,6 +59,22 @@ def configured_threads() -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{VARIABLE} is {text!r}; it must be an integer of at least 1")
     return int(text)
+
+
+@lru_cache(maxsize=256)
+def divide(items: int, count: int, last: int = 6) -> tuple[slice, ...]:
+    """Divide items into ``count`` chunks at most, the last one smaller than the others.
+
+    Of two threads the worker takes the last chunk and is done before the caller, which then need
+    not wait. Threads that finish at the same time wait for each other at the GIL.
+
+    Parameters
+    ----------
+    last
+        Size of the last chunk, in eighths of the others.
+    """
+    size = min(items, max(-(-items // count), 8 * items // (8 * count - 8 + last)))
+    return tuple(slice(i, min(i + size, items)) for i in range(0, items, size or 1))
 
 
 def run(
@@ -100,22 +113,19 @@ def run(
     job = _Job(work, chunks, spin)
     try:
         try:
-            _keep_off_the_caller()
             for _ in range(min(workers, started)):
                 _jobs.put(job)
-            if spin:
-                _posted[0] += 1
+            _posted[0] += 1
             job.work_in_caller()
         finally:
             job.close()
     finally:  # an interrupt may come before the first close has begun
         job.close()
-    error, job.error = job.error, None
-    try:
-        if error:
-            raise error
-    finally:
-        del error  # its traceback refers to this frame
+    if job.error:
+        try:
+            raise job.error
+        finally:
+            job.error = None  # its traceback refers to the job
 
 
 def run_in_order(
@@ -216,42 +226,13 @@ class _Job:
 
 def _start(count: int) -> int:
     """Start workers until there are ``count``; return how many there are."""
-    global _placed
     if len(_workers) < count:
-        _placed = None
         with _lock, suppress(RuntimeError):  # at the limit of threads, or at interpreter shutdown
             while len(_workers) < count:
                 worker = threading.Thread(target=_serve, args=(_jobs,), name="tinyml", daemon=True)
                 worker.start()
                 _workers.append(worker)
     return len(_workers)
-
-
-def _keep_off_the_caller() -> None:
-    """Let workers run on the CPUs that the caller may use, except the one it runs on.
-
-    Linux may wake a worker on the CPU of the thread that wakes it, though another one is free, and
-    leave it there for milliseconds. Until then the two take turns.
-    """
-    global _placed
-    current_cpu = _current_cpu()
-    if current_cpu is None:
-        return
-    with suppress(OSError):  # a sandbox may forbid it
-        placed = cpu, allowed = current_cpu(), os.sched_getaffinity(0)
-        if placed != _placed:
-            _placed = placed
-            for worker in _workers:
-                if worker.native_id is not None:
-                    os.sched_setaffinity(worker.native_id, allowed - {cpu} or allowed)
-
-
-@cache
-def _current_cpu() -> Callable[[], int] | None:
-    """The C library's ``sched_getcpu``; a function of `ctypes.PyDLL` keeps the GIL."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    return getattr(ctypes.PyDLL(None), "sched_getcpu", None)
 
 
 def _serve(jobs: "SimpleQueue[_Job]") -> None:
@@ -262,9 +243,7 @@ def _serve(jobs: "SimpleQueue[_Job]") -> None:
             spin(_posted, posted)
 
 
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
+_blas = cache(ThreadpoolController)
 
 
 @contextmanager

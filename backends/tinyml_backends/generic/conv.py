@@ -9,7 +9,7 @@ from functools import partial
 from itertools import groupby
 from math import prod
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from tinyml_backends.arrays import Array
 from tinyml_backends.generic.chunks import chunks
@@ -24,19 +24,15 @@ Patches: TypeAlias = Callable[[Array, Window], Array]
 AddPatches: TypeAlias = Callable[[Array, Array, Window], None]
 
 
-class Each(Protocol):
-    """How chunks are worked on: one after the other, or in threads."""
-
-    def __call__(
-        self, work: Callable[[Any], Any], chunks: Iterable[Any], collect: Callable[[Any], Any], /
-    ) -> None:
-        """Call ``work`` with every chunk, and ``collect`` with the results in order."""
+#: How chunks are worked on: ``each(work, chunks, collect)`` calls ``work`` with every chunk, and
+#: ``collect`` with the results, in the order of the chunks.
+Each: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any], Callable[[Any], object]], object]
 
 
 def in_turn(
-    work: Callable[[Any], Any], chunks: Iterable[Any], collect: Callable[[Any], Any]
+    work: Callable[[Any], Any], chunks: Iterable[Any], collect: Callable[[Any], object]
 ) -> None:
-    """Work on one chunk after the other."""
+    """Work on one chunk after the other, as `Each`."""
     for chunk in chunks:
         collect(work(chunk))
 
@@ -100,6 +96,7 @@ def conv_gradient(
             terms = terms.reshape(len(terms), groups, matrix.shape[1], -1)
             cols = _columns(copy, x, chunk, groups)
             total += xp.matmul(terms, cols.swapaxes(2, 3)).sum(0)
+            del cols  # so that the product below reuses its memory
             target = x_gradient[chunk.samples, :, chunk.rows]
             shape = (*target.shape[:2], window.count, *chunk.window.output_shape(target.shape[2:]))
             add(xp.matmul(transposed, terms).reshape(shape), target, chunk.window)

@@ -1,7 +1,6 @@
-"""How a call of a compiled kernel is divided among threads."""
+"""How the call of a compiled kernel is divided among threads."""
 
-from functools import lru_cache
-from itertools import pairwise
+import os
 from typing import Any
 
 from numba import types
@@ -11,25 +10,34 @@ from tinyml_backends.numba_backend.compiled import compiled
 
 #: From this size on a call is divided; a smaller one is done before a worker is awake.
 SHARED_BYTES = 3 << 20
-#: Bytes that a kernel reads and writes in one chunk, at least.
-CHUNK_BYTES = 1 << 19
-#: Chunks of a call for each thread, at most.
-CHUNKS_PER_THREAD = 2
+#: Bytes that a kernel reads and writes in one chunk, at least: between two chunks a thread needs
+#: the GIL, and may have to wait for it.
+CHUNK_BYTES = 1 << 22
+#: How many chunks there are for each thread, at most.
+CHUNKS_PER_THREAD = 8
+#: Size of the last chunk in eighths of the others: in the smallest calls, a worker that begins some
+#: microseconds after the caller is done some microseconds before it.
+LAST_CHUNK = 5
 
-SPINS, SPINS_AFTER = 300, 10
+#: How often `spin` looks at the flag.
+LOOKS = 300
+#: How often `spin` yields after the flag has changed: the thread that changed it holds the GIL for
+#: some microseconds more, and to wait for the GIL is to sleep.
+YIELDS = 5
 
-_sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
-
-@compiled
-def spin(flag: Any, seen: int) -> None:
-    """Wait as `threads.run` asks for."""
-    for _ in range(SPINS):
+def _spin(flag: Any, seen: int) -> None:
+    """Wait until ``flag[0]`` is not ``seen``, or for about 0.1 ms, without the GIL."""
+    for _ in range(LOOKS):
         if flag[0] != seen:
-            for _ in range(SPINS_AFTER):  # the thread that wrote it still holds the GIL
+            for _ in range(YIELDS):
                 _sched_yield()
             return
-        _sched_yield()
+        _sched_yield()  # an unknown function: the compiler must read the flag again
+
+
+_sched_yield = types.ExternalFunction("sched_yield", types.int32())
+spin = compiled(_spin) if hasattr(os, "sched_yield") else None
 
 
 def run(kernel: Any, arguments: tuple[Any, ...], items: int, size: int) -> None:
@@ -40,12 +48,6 @@ def run(kernel: Any, arguments: tuple[Any, ...], items: int, size: int) -> None:
     if size < SHARED_BYTES or items < 2 or (count := threads.thread_count()) == 1:
         kernel(*arguments, 0, items)
         return
-    chunks = chunks_of(items, max(1, min(items, size // CHUNK_BYTES, CHUNKS_PER_THREAD * count)))
-    threads.run(lambda chunk: kernel(*arguments, *chunk), chunks, spin=spin)
-
-
-@lru_cache(maxsize=256)
-def chunks_of(items: int, count: int) -> tuple[tuple[int, int], ...]:
-    """So many ranges of at least one item, as (start, stop)."""
-    ends = [items * i // count for i in range(count + 1)]
-    return tuple(pairwise(ends))
+    chunk_count = min(max(size // CHUNK_BYTES, count), CHUNKS_PER_THREAD * count)
+    chunks = threads.divide(items, chunk_count, LAST_CHUNK)
+    threads.run(lambda chunk: kernel(*arguments, chunk.start, chunk.stop), chunks, spin=spin)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.threads import thread_count
+from tinyml_backends.threads import divide, thread_count
 
 
 class Need(NamedTuple):
@@ -28,7 +28,7 @@ SHARED_BYTES = 1 << 21
 class Chunks(NamedTuple):
     """Ranges of items, none larger than the first, and how many threads work on them."""
 
-    slices: list[slice]
+    slices: tuple[slice, ...]
     threads: int
 
     @property
@@ -41,9 +41,7 @@ def chunks_of(items: int, cells: Array, need: Need = TILES) -> Chunks:
     """Divide the items to which ``cells`` belong.
 
     Cells count as four bytes at least: the other arrays do not shrink with them. As many threads
-    work as may hold what they need: together an eighth of the cells, or `LEAST_HELD`. The last
-    chunk is smaller than the others: of two threads the worker takes it and is done before the
-    caller, which then need not sleep.
+    work as may hold what they need: together an eighth of the cells, or `LEAST_HELD`.
     """
     size = cells.size * max(4, cells.itemsize)
     together = max(cells.nbytes // 8, LEAST_HELD)
@@ -51,7 +49,6 @@ def chunks_of(items: int, cells: Array, need: Need = TILES) -> Chunks:
     allowed = need.chunk * together // (threads * need.held)
     chunk = need.chunk if threads == 1 else min(allowed, LARGEST_CHUNK)
     count = threads
-    if size > threads * chunk:  # the largest chunk is 4 / (4 * count - 1) of all
+    if size > threads * chunk:  # the largest of `divide` is 4 / (4 * count - 1) of all
         count = -(-(4 * size + chunk) // (4 * chunk * threads)) * threads
-    step = min(items, max(-(-items // count), 4 * items // (4 * count - 1)))
-    return Chunks([slice(i, i + step) for i in range(0, items, step or 1)], threads)
+    return Chunks(divide(items, count), threads)
