@@ -137,15 +137,21 @@ def avg_pool_gradient_tiled(
     gradient: Any, out: Any, numbers: Any, counts: Any, start: int, stop: int
 ) -> None:
     """Like `avg_pool_gradient`, for `Plan.is_tiling`: each cell has one term, added to +0.0."""
-    expand_rows(_spread, _divisors, (gradient, out, counts), geometry(numbers), start, stop)
+    expand_rows(_spread, _divisor, (gradient, out, counts), geometry(numbers), start, stop)
 
 
 @inlined
-def _spread(lanes: Any, arrays: Any, divisors: Any, g: Any, first: int, of: int, cell: int) -> None:
+def _divisor(arrays: Any, row: Any) -> Any:
+    """The divisor of all windows in a row: windows that tile the input have equal ones."""
+    along_d, along_h, along_w = arrays[2]
+    return along_d[row.depth] * along_h[row.height] * along_w[0]
+
+
+@inlined
+def _spread(lanes: Any, arrays: Any, divisor: Any, g: Any, first: int, of: int, cell: int) -> None:
     """Write neighbouring windows' gradients, divided, to the cells of one of their rows."""
     gradient, out, _ = arrays
-    divisor = broadcast(lanes, out, divisors[0] * divisors[1][0])  # windows that tile are equal
-    term = divide(load(lanes, gradient, of), divisor)
+    term = divide(load(lanes, gradient, of), broadcast(lanes, out, divisor))
     term = add(broadcast(lanes, out, 0), term)
     store_columns(out, cell, term, term, g.channels, ())
 

@@ -92,17 +92,16 @@ class NumbaBackend(NumpyBackend):
         out: Array | None,
     ) -> Array:
         plan = plan_of(window, (*input_shape, *y.shape[window.axes + 1 :]))
-        streamed: tuple[int, ...] = ()
+        is_new = out is None
         if out is None:
             out = empty(np, y.shape[:1] + plan.shape, y.dtype)
-        elif y.nbytes + winners.nbytes + out.nbytes >= STREAMED_BYTES and _can_stream(out, window):
-            streamed = (0,)
         size = y.nbytes + winners.nbytes + out.nbytes
         # adding a single term to +0.0 turns -0.0 into +0.0 and changes no other value
         values, cells, zero = _bits(y), _bits(out), _ZERO[y.dtype, add]
         flat: tuple[Array, ...] = (values, winners.ravel(), cells, plan.numbers, zero)
         if plan.is_2x2_tiling:
-            arguments = (*flat, streamed)
+            is_streamed = size >= STREAMED_BYTES and not is_new and _can_stream(out, window)
+            arguments = (*flat, (0,) if is_streamed else ())
             run(tiles_2x2.scatter, arguments, len(y) * plan.rows_out, size)
             return out
         if plan.is_tiling:

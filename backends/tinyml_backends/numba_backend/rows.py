@@ -152,7 +152,8 @@ def reduce_rows(
         first, end = inside_of(row, g, spans) if len(fixed.columns) > 0 else (0, 0)
         corner, to = corner_of(row, g)[2], number * g.out_w * c
         values = values_of(arrays, row)
-        each(arrays, values, g, row, to, 0, first)
+        if first > 0:
+            each(arrays, values, g, row, to, 0, first)
         for o in range(first, end, group):
             for v in range(0, n, len(WIDE)):
                 i = min(v, max(0, n - len(WIDE)))
@@ -163,7 +164,8 @@ def reduce_rows(
                     each(arrays, values, g, row, to, first + v, min(end, first + v + len(WIDE)))
                 else:
                     each(arrays, values, g, row, to, o, o + 1)
-        each(arrays, values, g, row, to, end, g.out_w)
+        if end < g.out_w:
+            each(arrays, values, g, row, to, end, g.out_w)
         row = row_after(row, g)
 
 
@@ -180,8 +182,8 @@ def expand_rows(vector: Any, values_of: Any, arrays: Any, g: Any, start: int, st
     n = g.out_w if c == 1 else c  # neighbours to treat at once
     step = 2 if c == 1 else 1
     reach = 2 * len(WIDE) if c == 1 else c + len(WIDE)
+    plane, d, h = start // (g.in_d * g.in_h), start // g.in_h % g.in_d, start % g.in_h
     for number in range(start, stop):
-        plane, d, h = number // (g.in_d * g.in_h), number // g.in_h % g.in_d, number % g.in_h
         row = Row(plane, d // g.size_d, h // g.size_h)
         to = used = number * g.in_w * c
         if row.depth < g.out_d and row.height < g.out_h:
@@ -203,3 +205,8 @@ def expand_rows(vector: Any, values_of: Any, arrays: Any, g: Any, start: int, st
                         vector(ONE, arrays, values, g, first, of + i, cell + i * step)
         for i in range(used, (number + 1) * g.in_w * c):
             put(out, i, out.dtype.type(0))
+        h += 1
+        if h == g.in_h:
+            d, h = d + 1, 0
+        if d == g.in_d:
+            plane, d = plane + 1, 0
