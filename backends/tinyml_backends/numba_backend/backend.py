@@ -18,7 +18,7 @@ from tinyml_backends.numpy_backend import NumpyBackend
 
 #: From this size of all arrays on, unpooled images are written with non-temporal stores.
 STREAMED_BYTES = 3 << 24
-#: A row of any windows takes about as long as so many bytes, where it is asked whether to share.
+#: A row of any windows takes about as long as so many bytes of other kernels.
 ROW_BYTES = 1 << 10
 
 

@@ -78,12 +78,6 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled(function, forceinline=True)
 
 
-def element(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
-    """Pointer to an element of a contiguous array of Numba's type ``kind``."""
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.gep(data, [index], inbounds=True)
-
-
 class Code(NamedTuple):
     """Where an instruction generates its code, and the Numba types of its arguments."""
 
