@@ -1,4 +1,4 @@
-"""Conv2D: values and gradients, in pieces and in threads."""
+"""Conv2D: values and gradients, in chunks and in threads."""
 
 import os
 import tracemalloc
@@ -147,8 +147,8 @@ def test_the_column_matrix_is_never_whole():
     layer.backward(np.zeros((1, 1, 512, 512), np.float32))
     backward = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert forward < x.nbytes  # one output channel, and a few pieces
-    assert backward < 2.5 * x.nbytes  # the gradient itself, and a few pieces
+    assert forward < x.nbytes  # one output channel, and a few chunks
+    assert backward < 2.5 * x.nbytes  # the gradient itself, and a few chunks
 
 
 def test_bad_construction(backend):
