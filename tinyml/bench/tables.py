@@ -35,7 +35,7 @@ def rows(measured: Measured, peers: Sequence[str]) -> Iterator[str]:
 
 
 def disturbance(report: Report) -> Iterator[str]:
-    """Warn of other programs that ran during the benchmark and distorted its ratios."""
+    """Warning if other programs ran during the benchmark, so that its ratios are unreliable."""
     shares = [measured.others or 0.0 for measured in report.measured]
     disturbed = sum(share > MUCH for share in shares)
     if disturbed:
@@ -80,7 +80,7 @@ def means(report: Report) -> Iterator[str]:
 
 
 def comparison(old: Report, new: Report, name: str) -> tuple[list[str], bool]:
-    """Say what got slower than in the file of that name, and whether anything did."""
+    """Lines that say what got slower than in the file ``name``, and whether anything did."""
     lines = []
     both = [key for key in old.environment if key in new.environment]  # of peers in both runs
     for key in dict.fromkeys([*both, *VARIABLES]):
