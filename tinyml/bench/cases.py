@@ -307,6 +307,10 @@ def reference(case: Case) -> Results:
         return results(run())
 
 
+def _norm(array: NDArray[Any]) -> float:
+    return float(np.linalg.norm(array.ravel().astype(np.float64)))
+
+
 def difference(found: Results, expected: Results, tolerance: float) -> str:
     """Say where results differ from the expected ones; empty if they do not."""
     for a, b in zip(found, expected, strict=True):
@@ -317,8 +321,7 @@ def difference(found: Results, expected: Results, tolerance: float) -> str:
             continue
         error = np.inf  # an index is right or wrong
         if b.dtype.kind == "f":
-            sizes = (float(np.linalg.norm(np.ravel(v).astype(np.float64))) for v in (a - b, b))
-            error = next(sizes) / max(next(sizes), 1e-300)
+            error = _norm(a - b) / max(_norm(b), 1e-300)
         if not error <= tolerance:
             where = tuple(map(int, np.argwhere(differ)[0]))
             return (

@@ -47,7 +47,8 @@ def line(facts: dict[str, Any]) -> str:
     head = f"{facts['CPU']}, {facts['CPUs']} CPUs; {facts['threads']} threads; {facts['BLAS']}"
     if forced:
         head += f" (forced by {' '.join(forced)})"
-    rest = [f"{k} {v}" for k, v in list(facts.items())[4:] if k not in VARIABLES]
+    named = ("CPU", "CPUs", "threads", "BLAS", *VARIABLES)
+    rest = [f"{name} {value}" for name, value in facts.items() if name not in named]
     return f"{head}; {', '.join(rest)}"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from tinyml.bench.environment import VARIABLES
 from tinyml.bench.load import MUCH
+from tinyml.bench.measure import FEWEST_ROUNDS
 from tinyml.bench.results import BACKEND, COPY, Measured, Report, Timing, changes
 
 WIDTH = 26
@@ -24,7 +25,7 @@ def rows(measured: Measured, peers: Sequence[str]) -> Iterator[str]:
         if timing.kind != COPY or timing is measured.fastest("copy", timing.place):
             yield _row(measured, timing, peers)
     rounds = min((len(timing.seconds) for timing in measured.timings), default=0)
-    if 0 < rounds < 7:
+    if 0 < rounds < FEWEST_ROUNDS:
         yield f"  only {rounds} rounds, then interrupted"
     if (measured.others or 0.0) > MUCH:
         yield f"  disturbed: other programs used {measured.others:.0%} of the CPUs"

@@ -247,6 +247,7 @@ class CupyPooling(CupyArrays):
             of_channel=1 if convention.name == "nhwc" else 0,
             pitch=convention.pitch(stack.shape, window.axes),
         )
+        # the values of `Counts` in indices.cu
         counts = 0 if convention.name == "window" else 1 if convention.order == "C" else 2
         first_bad = xp.full(1, NONE_BAD, np.uint64)
         instance = {"W": winners.dtype, "I": stack.index, "COUNTS": counts}
