@@ -35,10 +35,14 @@ REMOVED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 @click.command()
 @click.argument("checkouts", nargs=-1, required=True, type=click.Path(True, path_type=Path))
-@click.option("--backend", default="numba", type=click.Choice(["numba", "numpy"]))
-@click.option("--runs", default=7, type=click.IntRange(1), help="Runs of each checkout.")
-@click.option("--rounds", default=15, help="As in cpu_targets.py.")
-@click.option("--settle", default=10, help="As in cpu_targets.py.")
+@click.option(
+    "--backend", default="numba", type=click.Choice(["numba", "numpy"]), show_default=True
+)
+@click.option(
+    "--runs", default=7, type=click.IntRange(1), help="Runs of each checkout.", show_default=True
+)
+@click.option("--rounds", default=15, help="As in cpu_targets.py.", show_default=True)
+@click.option("--settle", default=10, help="As in cpu_targets.py.", show_default=True)
 def main(checkouts: tuple[Path, ...], backend: str, runs: int, rounds: int, settle: int) -> None:
     """Print the median of each value, and that median divided by the one of the first checkout."""
     done: list[list[dict[str, float]]] = []

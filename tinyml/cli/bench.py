@@ -60,7 +60,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     "--compare",
     "old",
     type=FILE,
-    help="Say what got slower than in the run whose --json file this is.",
+    help="List what got slower since the run that wrote FILE with --json.",
 )
 def command(
     backends: str | None,

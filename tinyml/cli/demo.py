@@ -299,8 +299,9 @@ def command(
     The image is a fluorescence micrograph of 125 cell nuclei that comes with tinyml. The network
     trains on random crops of its left half, rotated and flipped, and is tested on the right half,
     which it has never seen. The last line printed gives the intersection over union (IoU) of the
-    foreground and the share of correct pixels, and both for the best threshold; the picture shows
-    the right half, the truth, the prediction, the errors and the training curve.
+    foreground and the share of correct pixels, and both for a threshold, the grey level that is
+    best on the left half. The picture shows the right half, the truth, the prediction, the errors
+    and the training curve.
 
     With --image and --mask it uses your own pair of files: PNG, TIFF or npz, grey or RGB, uint8 or
     uint16, at least 64 pixels high and 128 wide.
