@@ -1,10 +1,10 @@
-"""What `cpu_targets.py` measures in several checkouts of tinyml, which are run in turns.
+"""Run `cpu_targets.py` of several checkouts of tinyml in turns, and compare what it measures.
 
 python benchmarks/compare_commits.py ../before . ../before --backend numba --runs 7
 
-The others are compared with the first checkout. Given again, it shows how much two series of runs
-of one commit differ. Each run is a process of its own with the checkout's own `cpu_targets.py`, of
-which only the name `values_of_a_run` and the printed table are used.
+The others are compared with the first checkout. If that is given again, its second series of runs
+shows how much two series of one commit differ. Each run is a process of its own, which imports the
+checkout's own `cpu_targets.py`; only its `values_of_a_run` and the table it prints are used.
 """
 
 import json
@@ -29,18 +29,22 @@ if not Path(tinyml.__file__).resolve().is_relative_to(checkout):
     sys.exit(f"tinyml was imported from {tinyml.__file__}, not from {checkout}")
 print(json.dumps(values_of_a_run(backend, int(rounds), int(settle) / 1000)))
 """
-#: They make OpenBLAS use another kernel than the one it would choose for this machine.
+#: Variables that make OpenBLAS use another kernel than the one it would choose for this machine.
 REMOVED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 @click.command()
 @click.argument("checkouts", nargs=-1, required=True, type=click.Path(True, path_type=Path))
-@click.option("--backend", default="numba", type=click.Choice(["numba", "numpy"]))
-@click.option("--runs", default=7, type=click.IntRange(1), help="Runs of each checkout.")
-@click.option("--rounds", default=15, help="As in cpu_targets.py.")
-@click.option("--settle", default=10, help="As in cpu_targets.py.")
+@click.option(
+    "--backend", default="numba", type=click.Choice(["numba", "numpy"]), show_default=True
+)
+@click.option(
+    "--runs", default=7, type=click.IntRange(1), help="Runs of each checkout.", show_default=True
+)
+@click.option("--rounds", default=15, help="As in cpu_targets.py.", show_default=True)
+@click.option("--settle", default=10, help="As in cpu_targets.py.", show_default=True)
 def main(checkouts: tuple[Path, ...], backend: str, runs: int, rounds: int, settle: int) -> None:
-    """Print the median of each value, and its quotient to that of the first of CHECKOUTS."""
+    """Print the median of each value, and that median divided by the one of the first checkout."""
     done: list[list[dict[str, float]]] = []
     for number in range(1, runs + 1):
         done.append([])
@@ -62,7 +66,7 @@ def main(checkouts: tuple[Path, ...], backend: str, runs: int, rounds: int, sett
 
 
 def values_of(checkout: Path, backend: str, rounds: int, settle: int) -> dict[str, float]:
-    """Ratios of a run in a new process, and the milliseconds of the backend itself."""
+    """Ratios of a run in a new process, and the backend's own times in milliseconds."""
     paths = [checkout, checkout / "backends", checkout / "benchmarks"]
     variables = {name: value for name, value in os.environ.items() if name not in REMOVED}
     variables["PYTHONPATH"] = os.pathsep.join(map(str, paths))
@@ -75,7 +79,7 @@ def values_of(checkout: Path, backend: str, rounds: int, settle: int) -> dict[st
 
 
 def milliseconds(lines: list[str], backend: str) -> dict[str, float]:
-    """Geometric means, over the shapes of an operation, of the backend's medians."""
+    """Geometric means of the backend's median times over the shapes of each operation."""
     operation, times = "", dict[str, list[float]]()
     for line in lines:
         if line[:1].isalpha():

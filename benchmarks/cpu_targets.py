@@ -1,11 +1,11 @@
-"""The CPU backends' times relative to PyTorch's and to the time of copying memory.
+"""Time the CPU backends relative to PyTorch and to copying memory.
 
 python benchmarks/cpu_targets.py --backend numba --runs 7
 
 The cases are timed and checked as by `tinyml bench`. Ratios are PyTorch's time over tinyml's,
 geometric means over the shapes; "better" is the faster of PyTorch's two layouts at each shape. The
-speed of a shared machine changes from minute to minute, so all is measured several times, and
-medians are compared with the targets. Each run is a process of its own: a process reuses memory
+speed of a shared machine changes from minute to minute, so everything is measured in several runs,
+and medians are compared with the targets. Each run is a process of its own: a process reuses memory
 that earlier runs released, which is faster than new memory from the system.
 """
 
@@ -25,7 +25,7 @@ from tinyml.bench.peers import load
 from tinyml.bench.results import Measured, Report
 from tinyml.bench.runner import run
 
-#: Least values for each backend; microseconds are greatest values.
+#: Lower limits for each backend; for microseconds, upper limits.
 TARGETS: dict[str, dict[str, float]] = {
     "numba": {
         "pool, contiguous": 18,
@@ -51,7 +51,7 @@ TARGETS: dict[str, dict[str, float]] = {
 }
 
 OVERLAPPING = Pooling((8, 64, 112, 112), "pool", size=3, stride=2, padding=1)
-#: Images with windows that tile them, the largest first; all operations run on them.
+#: All operations on images that are tiled by windows, the largest image first.
 TILED = tuple(
     case
     for case in CASES
@@ -66,16 +66,16 @@ TILED = tuple(
     default=7,
     type=click.IntRange(1),
     show_default=True,
-    help="A run takes one to two minutes.",
+    help="A run takes about a minute.",
 )
-@click.option("--rounds", default=15, show_default=True, help="Timed calls of a library in a run.")
+@click.option("--rounds", default=15, show_default=True, help="Samples of each case in a run.")
 @click.option(
     "--settle",
     default=round(1000 * measure.SETTLED_SECONDS),
     show_default=True,
-    help="Milliseconds of a break, and of calls after it, before a call is timed. Without them the "
-    "caches hold another library's arrays, and PyTorch's threads, which spin-wait after their "
-    "work, occupy a CPU.",
+    help="Milliseconds of a break before each sample, and as many of calls that are not timed. "
+    "With 0 the caches hold another library's arrays, and PyTorch's threads, which spin-wait "
+    "after their work, occupy a CPU.",
 )
 def main(backend: str, runs: int, rounds: int, settle: int) -> None:
     """Print all times, and the measured values next to their targets."""
@@ -130,13 +130,13 @@ def values_of_a_run(backend: str, rounds: int, settle: float) -> dict[str, float
 
 
 def ratios_of(measured: Measured, backend: str) -> tuple[float, float]:
-    """PyTorch's time, contiguous and in its better layout, over tinyml's."""
+    """PyTorch's time over tinyml's: of the contiguous layout, and of the faster layout."""
     timing = next(timing for timing in measured.timings if timing.name == backend)
     return measured.ratios_to_forms(timing)["torch"], measured.ratios(timing)["torch"]
 
 
 def share_of_copying(measured: Measured, name: str) -> float:
-    """Speed of the call into given arrays as a share of the speed of a copy."""
+    """Speed of a call that writes to existing arrays, as a share of the speed of a copy."""
     timing = next(timing for timing in measured.timings if timing.name == name)
     share = measured.share(timing)
     assert share is not None, "the largest shape is copied too"
@@ -144,7 +144,7 @@ def share_of_copying(measured: Measured, name: str) -> float:
 
 
 def call_overhead() -> float:
-    """Microseconds of pooling 1×1×4×4, all checks included: the least mean of many series."""
+    """Microseconds of a call that pools 1×1×4×4, checks included: the least mean of 20 series."""
     x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
     y, _ = tinyml.max_pool(x, 2)
     assert y.tolist() == [[[[5, 7], [13, 15]]]]

@@ -14,7 +14,7 @@ MODULES = ("numpy", "tinyml")
 
 
 def seconds(module: str) -> float:
-    """Time of a new process that imports the module."""
+    """Seconds that a new process takes to import the module and exit."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
     return time.perf_counter() - start
@@ -23,7 +23,7 @@ def seconds(module: str) -> float:
 @click.command()
 @click.option("--rounds", default=15, show_default=True, help="Processes for each module.")
 def main(rounds: int) -> None:
-    """Milliseconds of a process that imports NumPy, or tinyml, and the difference."""
+    """Print milliseconds of processes that import NumPy and tinyml, and the difference."""
     times: dict[str, list[float]] = {module: [] for module in MODULES}
     for _ in range(rounds):
         for module in MODULES:

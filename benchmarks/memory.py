@@ -1,7 +1,7 @@
 """Peak memory of SegNet training steps in tinyml and in PyTorch, each in a process of its own.
 
 Run ``python benchmarks/memory.py``. The figure is the peak resident memory during the steps, less
-the resident memory once data and model exist.
+the resident memory after data and model were made.
 """
 
 import subprocess
@@ -58,7 +58,7 @@ def step_of_pytorch(channels: int) -> Any:
 
 
 def resident(field: str) -> float:
-    """Resident memory in MB from /proc: VmRSS, now, or VmHWM, the peak."""
+    """Resident memory in MiB from /proc: now with "VmRSS", its peak with "VmHWM"."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
@@ -70,7 +70,7 @@ def resident(field: str) -> float:
 @click.option("--channels", default=64, show_default=True)
 @click.option("--steps", default=2, show_default=True)
 def main(library: str, channels: int, steps: int) -> None:
-    """Peak memory of a SegNet's training steps, by library."""
+    """Print the peak memory of a SegNet's training steps for each library."""
     if library == "both":
         shape = "x".join(map(str, SHAPE))
         click.echo(f"SegNet, 3 levels of {channels} channels, {shape}, {steps} training steps")
@@ -80,10 +80,10 @@ def main(library: str, channels: int, steps: int) -> None:
         return
     step = {"tinyml": step_of_tinyml, "pytorch": step_of_pytorch}[library](channels)
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the present use
     losses = [f"{step():.4f}" for _ in range(steps)]
     peak = resident("VmHWM") - before
-    click.echo(f"{library:<8} {peak:7.0f} MB   losses {', '.join(losses)}")
+    click.echo(f"{library:<8} {peak:7.0f} MiB  losses {', '.join(losses)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The table of cases in pytest-benchmark: ``pytest benchmarks --benchmark-only``.
 
-TINYML_BACKEND chooses the backend, and ``-k`` the cases. These times do not wait for a GPU:
-`tinyml bench` uses CUDA events.
+TINYML_BACKEND chooses the backend, and ``-k`` the cases. This timer does not wait for a GPU; use
+`tinyml bench` there, which measures with CUDA events.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pool a microscope image, unpool it, and show every step in one picture.
+"""Pool a microscope image, unpool it, and draw every step in one picture.
 
 python examples/pool_and_unpool.py [OUTPUT.png]
 """

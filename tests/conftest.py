@@ -15,7 +15,7 @@ from tinyml_backends import Backend, registry, resolve, selection
 #: The CuPy backend whose kernels g++ compiles and the CPU runs; never a real GPU.
 EMULATED = "cupy-emulated"
 
-# Importing a peer under test is slow, and the first example of a run pays for it: no deadline.
+# No deadline: the first example of a run also imports peers and compiles kernels, which is slow.
 _COMMON = {
     "deadline": None,
     "suppress_health_check": [
@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--passed",
         metavar="FILE",
         help="write the tests of the backend that passed, one a line, with the backend's name left "
-        "out: equal files mean that two backends passed the same tests",
+        "out: if two backends passed the same tests, their files are equal",
     )
 
 
@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         ensure_sanitizers(config)  # may restart pytest
         tinyml.register_backend(EMULATED, "emulation.backend:EmulatedCupyBackend")
-    os.environ.pop("TINYML_BACKEND", None)  # the suite, and what it starts, choose their own
+    os.environ.pop("TINYML_BACKEND", None)  # the tests and the processes they start choose backends
     if not config.getoption("--hypothesis-profile"):
         hypothesis.settings.load_profile("ci")
     for name in _names(config):
@@ -65,7 +65,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test either runs on every backend or says that it need not."""
+    """Check that a test takes the fixture `backend` or is marked `host`; skip without g++."""
     lacks_compiler = shutil.which("g++") is None and "g++" not in required()
     for item in items:
         if lacks_compiler and item.get_closest_marker("emulation"):
@@ -105,7 +105,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 
 
 def required() -> list[str]:
-    """What TINYML_REQUIRE names: without these, tests fail that would be skipped."""
+    """Names in TINYML_REQUIRE: without these, tests fail instead of being skipped."""
     return os.environ.get("TINYML_REQUIRE", "").split(",")
 
 
@@ -132,7 +132,7 @@ def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def second(clean_registry: None) -> Backend:
-    """Another backend of NumPy arrays, known under its name."""
+    """Another backend of NumPy arrays, registered as "second"."""
     tinyml.register_backend("second", Second)
     return resolve("second")
 

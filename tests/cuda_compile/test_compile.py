@@ -1,7 +1,7 @@
 """Every kernel instance compiles for every architecture, without a GPU.
 
-Registers, stack and spilled bytes are read from the assembler's log, which exists for real
-architectures (``sm_``) only; loads, stores and arithmetic from the intermediate code (PTX).
+Registers, stack and spilled bytes are read from the assembler's log, which exists only for real
+architectures (``sm_``). Loads, stores and arithmetic are read from the intermediate code (PTX).
 """
 
 import contextlib
@@ -129,7 +129,7 @@ def registers_of(nvrtc, file, architecture):
     ],
 )
 def test_sixteen_bytes_at_a_time(nvrtc, file, expression, load, store):
-    """Windows two cells wide: 16 bytes of a row are read and half as many written, or reversed."""
+    """A thread reads and writes 16 bytes at once; in ``width2`` kernels one of the two is 8."""
     body = ptx(nvrtc, file)[expression]
     assert re.search(rf"ld\.global\S*\.{load}\.[fub]32", body)
     assert re.search(rf"st\.global\S*\.{store}\.[fub]32", body)
@@ -159,5 +159,5 @@ def test_nothing_is_fused_or_flushed(nvrtc, file):
 
 @pytest.mark.parametrize("file", [*FILES, "common.cuh"])
 def test_sources_are_ascii(file):
-    """A compiler may read them in any encoding."""
+    """So a compiler may read them in any encoding."""
     assert k.source(file).isascii()

@@ -1,8 +1,8 @@
 """The stand-in for ``cupy.ndarray``: a wrapped NumPy array.
 
 It has CuPy's attributes, and refuses what CuPy refuses: implicit conversion to NumPy, and NumPy
-arrays in an operation. No result is a scalar. It also refuses operations that in CuPy raise nothing
-and are undefined, slow or dependent on the machine.
+arrays in an operation. Every result is an array, never a scalar. It also refuses operations that
+CuPy accepts, but whose results are undefined, or which are slow or depend on the machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -187,7 +187,7 @@ class ndarray:
         self._memory.fresh = False
         if arrays and np.size(unwrapped) > 1 and indexing.has_duplicates(items, self.shape):
             raise EmulationError(
-                "an assignment through an index that holds duplicates; which value stays is "
+                "an assignment through an index that holds duplicates; which value is stored is "
                 "undefined on CuPy"
             )
 
@@ -258,7 +258,7 @@ def new(host: Any, order: str = "C") -> ndarray:
 
 
 def adopt(host: np.ndarray) -> ndarray:
-    """An array with the memory of a host array, without a copy; for sparse mappings."""
+    """An array that shares the memory of a host array, for example of a sparse mapping."""
     return _wrap(host, Adopted(host), None)
 
 
@@ -275,7 +275,8 @@ def stable(kind: str | None) -> str:
 def unwrap(value: Any, sources: list[ndarray], *, scalars: bool = False, here: bool = True) -> Any:
     """Host value of an argument; its arrays are appended to ``sources``.
 
-    With ``scalars``, only arrays and scalars are allowed.
+    With ``scalars``, only arrays and scalars are allowed. With ``here``, arrays must be on the
+    current device.
     """
     if isinstance(value, ndarray):
         if here:

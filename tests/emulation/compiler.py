@@ -87,7 +87,8 @@ def library(code: str, options: tuple[str, ...], name: str) -> ctypes.CDLL:
 
 
 def _compile(code: str, folders: Sequence[str], name: str, target: Path) -> None:
-    source = target.parent / f"kernels-{_hash(code)[:12]}.cu"  # named in reports and errors
+    # sanitizer reports and compiler errors show this name
+    source = target.parent / f"kernels-{_hash(code)[:12]}.cu"
     _write(source, code)
     harness = target.with_suffix(".cpp")
     _write(harness, f'#include "{source}"\n#include "harness.h"\nEMULATED_EXPORT({name})\n')
@@ -145,7 +146,7 @@ def _hash(text: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that another process may write at the same time."""
+    """Write a file atomically; another process may write it at the same time."""
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     unfinished.write_text(text)
     unfinished.replace(path)

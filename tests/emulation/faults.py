@@ -1,4 +1,4 @@
-"""Faults to plant, each of which some test must show; a pytest plugin that plants one.
+"""Faults in the CUDA code that some test must detect, and a pytest plugin that plants one.
 
 ``TINYML_PLANTED_FAULT=name pytest -p emulation.faults …`` with this folder's parent on the path.
 """
@@ -15,19 +15,19 @@ VARIABLE = "TINYML_PLANTED_FAULT"
 
 
 class NotPlantedError(Exception):
-    """The code that a fault would change does not exist, so no test has shown anything."""
+    """The code that a fault would change does not exist, so its test run means nothing."""
 
 
 class Fault(NamedTuple):
     plant: Callable[[], None]
     shown_by: tuple[str, ...]
-    """Arguments of pytest."""
+    """Arguments of the pytest run that must fail."""
     message: str
     """Pattern in the output of that run."""
 
 
 def edit(file: str, old: str, new: str) -> Callable[[], None]:
-    """Change one place of a kernel's source."""
+    """Fault that changes one place of a kernel's source."""
 
     def plant() -> None:
         def faulty(of: str) -> str:
@@ -45,7 +45,7 @@ def edit(file: str, old: str, new: str) -> Callable[[], None]:
 
 
 def no_checks() -> None:
-    """Disable the launcher's checks, so that the stand-in has to find the fault."""
+    """Disable the launcher's checks, so that the stand-in has to detect the fault."""
     launcher.Launcher._check = lambda *args: None
 
 

@@ -95,10 +95,6 @@ def _number(value: Any) -> bool:
 # -- creation --------------------------------------------------------------------------------
 
 
-def _may_share_memory(a: ndarray, b: ndarray, max_work: object = None) -> bool:
-    return bool(np.may_share_memory(a._host, b._host))
-
-
 def _array(
     obj: Any,
     dtype: Any = None,
@@ -129,14 +125,14 @@ def _array(
 
 
 def _shared(interface: dict[str, Any], owner: object) -> ndarray:
-    """Array with the emulated device memory of another object."""
+    """Array that shares the emulated device memory of another object."""
     pointer = types.SimpleNamespace(__array_interface__={**interface, "version": 3}, owner=owner)
     host = np.asarray(pointer) if interface["data"][0] else np.empty(interface["shape"])
     return adopt(host.astype(interface["typestr"], copy=False))
 
 
 def _from_host(obj: Any) -> np.ndarray:
-    """NumPy array of host data, or of a nested sequence of arrays of the device."""
+    """NumPy array of host data, or of a nested sequence of device arrays."""
     if isinstance(obj, list | tuple) and obj and isinstance(_first(obj), ndarray):
         return np.array(unwrap(obj, []))
     host = np.array(obj)
@@ -266,6 +262,10 @@ _eye, _indices = _host_only("eye"), _host_only("indices")
 
 
 # -- where CuPy differs ----------------------------------------------------------------------
+
+
+def _may_share_memory(a: ndarray, b: ndarray, max_work: object = None) -> bool:
+    return bool(np.may_share_memory(a._host, b._host))
 
 
 def _where(condition: ndarray, x: Any = None, y: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Indices of the stand-in array: which are allowed, and which contain duplicates."""
+"""Index expressions of the stand-in array: which are allowed, and which select a cell twice."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ from emulation.memory import check_device
 
 
 def parse(key: Any, array_type: type) -> tuple[tuple[Any, ...], list[Any]]:
-    """The index as a tuple with an ellipsis, so that no result is a scalar; and its arrays."""
+    """The index as a tuple, and the arrays in it.
+
+    The tuple contains an ellipsis, so that no result is a scalar.
+    """
     items = key if isinstance(key, tuple) else (key,)
     arrays = []
     for item in items:
@@ -26,7 +29,7 @@ def parse(key: Any, array_type: type) -> tuple[tuple[Any, ...], list[Any]]:
 
 
 def host(items: tuple[Any, ...], array_type: type) -> tuple[Any, ...]:
-    """The same index for NumPy."""
+    """The same index with NumPy arrays."""
     found = []
     for item in items:
         if isinstance(item, array_type):
@@ -56,7 +59,7 @@ def has_duplicates(items: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
 
 
 def _axes(item: Any) -> int:
-    """Number of axes that an item of an index consumes."""
+    """Number of the array's axes that an item of an index applies to."""
     if item is None or item is Ellipsis:
         return 0
     if isinstance(item, np.ndarray) and item.dtype.kind == "b":

@@ -1,4 +1,4 @@
-"""Launches: the whole grid in several thread orders, with the same bits each time.
+"""Launches: the whole grid runs in several thread orders, and must give the same bits each time.
 
 A kernel whose result depends on the order of its threads has a race. In order and reversed, any two
 threads run in both orders; the shuffled order mixes them. Before each run, uninitialised memory is
@@ -18,11 +18,11 @@ import numpy as np
 from emulation.array import ndarray
 from emulation.memory import EmulationError
 
-#: With more threads the reversed order is skipped, to save time.
+#: With more threads there is no reversed order, to save time.
 FEW_THREADS = 1 << 16
 #: With more threads, the array of their order would be too large.
 MOST_THREADS = 1 << 28
-#: Larger arguments that are const are not compared with their earlier contents.
+#: Larger const arguments are not checked for changes.
 CHECKED_BYTES = 1 << 20
 _POISON = {"in order": 0xA5, "shuffled": 0x5A, "reversed": 0xC3}
 
@@ -51,9 +51,9 @@ _only = _Only()
 
 @contextlib.contextmanager
 def only_blocks(first: int, count: int) -> Iterator[None]:
-    """In this thread, run only some blocks of each launch, once and unchecked.
+    """In this Python thread, run only some blocks of each launch, once and without checks.
 
-    For sparse mappings, of which only some pages are allocated.
+    This is for arrays in sparse mappings, of which only the pages in use are allocated.
     """
     before, _only.blocks = _only.blocks, (first, count)
     try:
@@ -65,7 +65,7 @@ def only_blocks(first: int, count: int) -> Iterator[None]:
 def sizes(
     name: str, grid: tuple[int, ...], block: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Three lengths each, within CUDA's limits. As in CuPy, 0 becomes 1."""
+    """Grid and block with three lengths each, within CUDA's limits. As in CuPy, 0 becomes 1."""
     for what in (grid, block):
         if not isinstance(what, tuple) or not 1 <= len(what) <= 3:
             raise TypeError(f"{name}: grid and block are tuples of one to three ints, not {what!r}")
@@ -86,7 +86,7 @@ def launch(
     parameters: Sequence[Any],
     args: Sequence[Any],
 ) -> None:
-    """Run all threads with ``run``, which has the packed arguments."""
+    """Run all threads by ``run``, which has the packed arguments; compare the results."""
     record.append(Launch(name, grid, block))
     threads = prod(grid) * prod(block)
     c_grid, c_block = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block)

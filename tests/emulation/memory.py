@@ -17,7 +17,7 @@ DEVICES = 2
 ALIGNMENT = 512
 #: Larger memory is a private mapping without red zones; pages are allocated when touched.
 SPARSE_BYTES = 1 << 28
-#: Byte pattern of uninitialised memory: no NaN in any dtype, and no small number.
+#: Byte that fills uninitialised memory; it does not form a NaN in any float dtype.
 GARBAGE = 0xA5
 _MAP = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python names it from 3.13 on
 
@@ -30,7 +30,7 @@ _free.restype = None
 
 
 class EmulationError(Exception):
-    """An error that real hardware would not report, or not each time."""
+    """An error that real hardware would not report, or only sometimes."""
 
 
 class CUDARuntimeError(RuntimeError):
@@ -58,7 +58,7 @@ def synchronise() -> None:
 class Memory:
     """Bytes on a device.
 
-    ``fresh`` is whether they are uninitialised; ``zero`` whether uninitialised bytes are zero.
+    ``fresh``: they are uninitialised. ``zero``: uninitialised bytes are zero.
     """
 
     def __init__(self, nbytes: int) -> None:
@@ -86,7 +86,7 @@ class Memory:
             _free(self.ptr)
 
     def host(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """NumPy array of all of the memory, which holds a reference to it."""
+        """NumPy array of the whole memory; the array keeps a reference to the memory."""
         if not self.nbytes:
             return np.empty(shape, dtype)
         self.__array_interface__ = {
@@ -125,7 +125,7 @@ class Adopted(Memory):
 
 @contextlib.contextmanager
 def on_device(number: int):
-    """Context in which a device is the current one of this thread."""
+    """Context in which the device is the current one of this Python thread."""
     before, current.device = current.device, number
     try:
         yield
@@ -134,7 +134,7 @@ def on_device(number: int):
 
 
 def check_device(memory: Memory) -> None:
-    """Refuse work on memory of another device: hardware refuses it too, or is very slow."""
+    """Refuse work on memory of another device: real GPUs refuse it too, or are very slow."""
     if memory.device != current.device:
         raise EmulationError(
             f"an array on device {memory.device} is used while device {current.device} is current"

@@ -1,4 +1,4 @@
-"""Methods and operators of the stand-in array that call NumPy's."""
+"""Methods and operators of the stand-in array, which call those of NumPy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -67,7 +67,7 @@ def _in_place(ufunc: np.ufunc) -> Callable[..., Any]:
 
 
 def equip() -> None:
-    """Add all of them to the class."""
+    """Add all methods and operators to the class."""
     for name in METHODS:
         if name not in vars(ndarray):
             setattr(ndarray, name, _method(name))

@@ -40,8 +40,8 @@ def environment() -> dict[str, str]:
 def ensure_sanitizers(config: pytest.Config) -> None:
     """Replace this process by one with the sanitizers, unless it has them already.
 
-    Call it first in ``pytest_configure``: the state of the process is lost, and pytest does not
-    capture output yet.
+    Call it first in ``pytest_configure``: the state of the process is lost, and at that time pytest
+    does not capture output yet.
     """
     if sanitized():
         _show_reports()
@@ -62,14 +62,14 @@ def ensure_sanitizers(config: pytest.Config) -> None:
 
 
 def _show_reports() -> None:
-    """Let reports bypass pytest's capture; a process started by a test has no such descriptor."""
+    """Send reports to the descriptor kept from pytest's capture; tests' child processes lack it."""
     reports = int(os.environ.pop(_REPORTS, "-1"))
     try:
         os.fstat(reports)
     except OSError:
         return
     os.set_inheritable(reports, False)
-    # Each library needs its own descriptor: at its start, the second closes that of the first.
+    # Each library gets a descriptor of its own: the second one closes that of the first.
     for name in ("libasan.so", "libubsan.so"):
         library = ctypes.CDLL(_library(name))
         library.__sanitizer_set_report_fd(ctypes.c_void_p(os.dup(reports)))

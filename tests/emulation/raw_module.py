@@ -65,7 +65,7 @@ def compile_using_nvrtc(
 
 
 def lowered(expression: str) -> str:
-    """Lowered name of a kernel; real ones cannot be derived from the expression."""
+    """Lowered name of a kernel in the emulation; real names are those that NVRTC reports."""
     return f"_Z{expression}"
 
 
@@ -110,7 +110,7 @@ class RawModule:
 
 @functools.cache
 def _loaded(device: int, path: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """What a file held when it was first loaded on a device; CuPy does not read it again."""
+    """Contents of a file when it was first loaded on a device; CuPy does not read it again."""
     try:
         code, options, expressions = ast.literal_eval(Path(path).read_text())
     except OSError:
@@ -128,7 +128,7 @@ class RawKernel:
         self._library = loaded
         self.parameters = _signature(loaded)
         offsets = np.cumsum([0, *(-(-p.value_size // 16) * 16 for p in self.parameters)]).tolist()
-        # one more slot, to align the first; CUDA aligns a parameter by its type
+        # every parameter starts at a multiple of 16 bytes; one more slot aligns the first
         self._buffer = ctypes.create_string_buffer(offsets[-1] + 32)
         base = -(-ctypes.addressof(self._buffer) // 16) * 16
         first = base - ctypes.addressof(self._buffer)

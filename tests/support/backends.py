@@ -10,7 +10,7 @@ class Second(NumpyBackend):
 
 
 class FakeArray:
-    """An array of a library of its own, on one of two devices."""
+    """An array of a made-up library, on one of several devices."""
 
     def __init__(self, device=0):
         self.device = device

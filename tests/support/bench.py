@@ -29,7 +29,7 @@ SMALL = (
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Small cases without breaks; registered backends are removed after the test."""
+    """Small cases without breaks; the test's registered backends are removed after it."""
     monkeypatch.setattr(cases, "CASES", SMALL)
     monkeypatch.setattr(measure, "SAMPLE_SECONDS", 1e-5)
     monkeypatch.setattr(runner, "watch", lambda: lambda: None)
@@ -43,7 +43,7 @@ def bench(*arguments):
 
 
 def refused(*arguments):
-    """The error of a run that measured nothing."""
+    """Error message of a run that refuses its arguments."""
     result = bench(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""

@@ -8,7 +8,7 @@ _divide = chunks.chunks
 
 
 def use_chunk_bytes(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Let all generic kernels divide their work into chunks of ``size`` bytes."""
+    """Make all generic kernels divide their work into chunks of ``size`` bytes."""
 
     def of_size(count, rows, row_bytes, chunk_bytes):  # type: ignore[no-untyped-def]
         return _divide(count, rows, row_bytes, size)

@@ -15,7 +15,7 @@ def assert_same_bits(actual, expected):
 
 
 def assert_same_sums(actual, expected):
-    """Same bits, but that a NaN formed by a sum has a free sign and payload."""
+    """Same bits, except that a NaN may have any sign and payload."""
     assert actual.dtype == expected.dtype
     assert actual.shape == expected.shape
     nan = np.isnan(expected) if expected.dtype.kind == "f" else np.zeros(expected.shape, bool)

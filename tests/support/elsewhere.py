@@ -1,4 +1,4 @@
-"""A backend whose arrays are marked: it handles no array of another one."""
+"""A backend with an array type of its own: it handles no array of another backend."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from tinyml_backends.numpy_backend import NumpyBackend
 
 
 class Elsewhere(NumpyBackend):
-    """NumPy's arrays under another type."""
+    """NumPy's arrays, viewed as `numpy.memmap`."""
 
     name = library = "elsewhere"
 

@@ -25,7 +25,7 @@ def in_float64(layer, backend):
 
 
 def check_gradients(layer, x, backend, *, step=1e-5, tolerance=1e-6):
-    """Compare ``backward`` with differences of ``forward``, for the input and each parameter.
+    """Compare ``backward`` with central differences of ``forward``: input and each parameter.
 
     The input is given non-contiguous, and must not change.
     """

@@ -1,4 +1,4 @@
-"""Arrays beside memory that ends the process when it is read or written."""
+"""Arrays next to an inaccessible page: an access outside of the array ends the process."""
 
 import ctypes
 import mmap
@@ -9,7 +9,7 @@ PAGE = mmap.PAGESIZE
 
 
 def guarded(array, at_end):
-    """Copy of an array whose last byte, or else whose first, is the last before such a page."""
+    """Copy of an array that ends at such a page, or without ``at_end`` begins after one."""
     pages = -(-array.nbytes // PAGE)
     memory = mmap.mmap(-1, (pages + 2) * PAGE)
     begin = ctypes.addressof(ctypes.c_char.from_buffer(memory))

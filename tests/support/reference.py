@@ -1,4 +1,4 @@
-"""What every kernel must equal: plain loops over samples, channels, pixels and window cells.
+"""The results that kernels must equal: plain loops over planes, pixels and window cells.
 
 Written from the definitions, without any of the library's geometry. Arrays are (planes, *spatial);
 a geometry is a dict of per-axis tuples ``size, stride, padding, dilation`` and ``ceil_mode``.
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def output_shape(shape, size, stride, padding, dilation, ceil_mode):
-    """Pooled spatial shape, or None where the window does not fit or would hold no input cell."""
+    """Pooled spatial shape, or None if windows do not fit or one would have no input cell."""
     lengths = []
     for n, k, s, (before, after), d in zip(shape, size, stride, padding, dilation, strict=True):
         free = n + before + after - d * (k - 1) - 1
@@ -28,7 +28,10 @@ def output_shape(shape, size, stride, padding, dilation, ceil_mode):
 
 
 def windows(shape, size, stride, padding, dilation, ceil_mode):
-    """For each output position in row-major order: its cells inside the input, (number, place)."""
+    """Each output position in row-major order, and its window's cells inside the input.
+
+    A cell is (number in the window, position in the input).
+    """
     for output in np.ndindex(output_shape(shape, size, stride, padding, dilation, ceil_mode)):
         cells = []
         for number, cell in enumerate(itertools.product(*map(range, size))):
@@ -44,7 +47,7 @@ def windows(shape, size, stride, padding, dilation, ceil_mode):
 
 
 def max_pool(x, **geometry):
-    """Values, winners, and plane indices of the maxima."""
+    """Values, winners, and positions of the maxima in their planes."""
     shape = x.shape[1:]
     pooled = (len(x), *output_shape(shape, **geometry))
     values = np.empty(pooled, x.dtype)
@@ -94,7 +97,7 @@ def max_pool_gradient(gradient, winners, shape, **geometry):
 
 
 def avg_pool(x, *, count_include_pad=True, divisor_override=None, **geometry):
-    """Means: terms added one at a time in row-major order, float16 in float32."""
+    """Means; terms are added one at a time in row-major order, float16 in float32."""
     shape = x.shape[1:]
     wide = _wide(x.dtype)
     out = np.empty((len(x), *output_shape(shape, **geometry)), x.dtype)
@@ -142,7 +145,7 @@ def _divisor(output, cells, shape, count_include_pad, divisor_override, **geomet
 
 
 def adaptive_windows(shape, output_size):
-    """For each output position: the places of its window."""
+    """Each output position, and the input positions of its window."""
     for output in np.ndindex(tuple(output_size)):
         yield (
             output,

@@ -1,4 +1,4 @@
-"""Hypothesis draws of hard cases: geometries, values with ties and specials, memory layouts."""
+"""Hypothesis strategies: geometries, values with ties and special values, memory layouts."""
 
 import numpy as np
 from hypothesis import assume
@@ -12,7 +12,7 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 
 @st.composite
 def geometries(draw, symmetric=False, valid=True):
-    """Spatial shape, and a geometry; one that fits, unless ``valid`` is false."""
+    """Spatial shape, and a geometry; unless ``valid`` is false, the geometry fits the shape."""
     n = draw(st.sampled_from([1, 2, 2, 2, 3]))
     small = {1: 9, 2: 7, 3: 5}[n]
 
@@ -45,7 +45,7 @@ def geometries(draw, symmetric=False, valid=True):
 
 @st.composite
 def arrays(draw, shape, dtypes=FLOATS + INTEGERS):
-    """Array with ties, extremes and specials, in a drawn memory layout."""
+    """Array with ties, extreme and special values, in a drawn memory layout."""
     dtype = np.dtype(draw(st.sampled_from(dtypes)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     kind = draw(st.sampled_from(["ties", "specials", "lowest", "distinct", "random"]))
@@ -79,7 +79,7 @@ def _alphabet(dtype, kind):
 
 
 def laid_out(values, layout):
-    """The same values in another arrangement of memory."""
+    """The same values in another memory layout."""
     if layout == "F":
         return np.asfortranarray(values)
     if layout == "strided":

@@ -1,5 +1,5 @@
 """Benchmarks of ``tinyml bench``: a table of cases, libraries that run them, and their timing.
 
-pytest-benchmark runs the table `cases` too. Nothing here is imported by ``import tinyml``, and
-other libraries only when they are named.
+pytest-benchmark runs the same table, `cases.CASES`. ``import tinyml`` imports nothing of this
+package, and another library is imported only when the user names it.
 """

@@ -24,12 +24,12 @@ from tinyml_backends.numpy_backend import NumpyBackend
 Run = Callable[[], Any]
 Results = tuple[NDArray[Any], ...]
 
-#: So small that no weight changes: every call of a training step runs the same network.
+#: So small that no weight changes: every training step runs the same network.
 LEARNING_RATE = 1e-30
 
 
 class Prepared(NamedTuple):
-    """A call that is timed, and how its result is read."""
+    """A call that is timed, and a function that reads its result."""
 
     run: Run
     results: Callable[[Any], Results]
@@ -42,7 +42,7 @@ class Case(ABC):
     shape: tuple[int, ...]
     operation: str
 
-    #: Greatest norm of the error, as a share of the reference's norm; 0 for equal values.
+    #: Largest allowed norm of the error, relative to the reference's norm; 0 requires equal values.
     tolerance: ClassVar[float] = 0.0
 
     @property
@@ -85,7 +85,7 @@ class Pooling(Case):
     def __str__(self) -> str:
         window = "x".join([str(self.size)] * self.ndim) + f"/{self.stride}"
         padding = f" pad {self.padding}" if self.padding else ""
-        return f"{self.operation} {_times(self.shape)} {window}{padding}"
+        return f"{self.operation} {_joined(self.shape)} {window}{padding}"
 
     @property
     def ndim(self) -> int:
@@ -94,7 +94,7 @@ class Pooling(Case):
 
     @property
     def overlaps(self) -> bool:
-        """Whether windows share cells: every library unpools these in another way."""
+        """Whether windows share cells; libraries unpool such windows in different ways."""
         return self.size > self.stride
 
     @property
@@ -105,7 +105,7 @@ class Pooling(Case):
         return 4 * math.prod(self.shape) + (4 + window.winner_dtype.itemsize) * windows
 
     def prepare(self, *, reuse: bool = False) -> Prepared:
-        """Pool once for the winners; with ``reuse`` the call writes into given arrays."""
+        """Pool once for the winners; with ``reuse`` the timed call writes to existing arrays."""
         x = tinyml.asarray(values(self.shape))
         window = (self.size, self.stride, self.padding)
         y, switches = tinyml.max_pool(x, *window)
@@ -157,7 +157,7 @@ class Convolution(Network):
     tolerance: ClassVar[float] = 1e-5
 
     def __str__(self) -> str:
-        return f"{self.operation} {_times(self.shape)} {self.size}x{self.size} to {self.filters}"
+        return f"{self.operation} {_joined(self.shape)} {self.size}x{self.size} to {self.filters}"
 
     @property
     def size_in_bytes(self) -> int:
@@ -165,8 +165,8 @@ class Convolution(Network):
         cells = math.prod(self.shape)
         weights = self.filters * self.shape[1] * self.size**2
         output = cells // self.shape[1] * self.filters
-        both = 2 if self.operation == "conv gradient" else 1
-        return 4 * (both * (cells + weights) + output)
+        passes = 2 if self.operation == "conv gradient" else 1
+        return 4 * (passes * (cells + weights) + output)
 
     def layers(self) -> list[Conv2D]:
         """One layer without a bias."""
@@ -211,7 +211,7 @@ class SegNet(Network):
     tolerance: ClassVar[float] = 3e-2
 
     def __str__(self) -> str:
-        return f"{self.group} {_times(self.shape)}"
+        return f"{self.group} {_joined(self.shape)}"
 
     @property
     def group(self) -> str:
@@ -245,7 +245,7 @@ class SegNet(Network):
         return Prepared(step, lambda r: (np.array(r[0], np.float32), *map(tinyml.to_numpy, r[1])))
 
 
-def _times(shape: tuple[int, ...]) -> str:
+def _joined(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
@@ -288,7 +288,7 @@ def chosen(text: str) -> tuple[Case, ...]:
 
 
 class Reference(NumpyBackend):
-    """The generic kernels on NumPy; every other result is compared with theirs."""
+    """The generic kernels of pooling and convolution; every result is compared with theirs."""
 
     name = "reference"
 
@@ -307,8 +307,12 @@ def reference(case: Case) -> Results:
         return results(run())
 
 
+def _norm(array: NDArray[Any]) -> float:
+    return float(np.linalg.norm(array.ravel().astype(np.float64)))
+
+
 def difference(found: Results, expected: Results, tolerance: float) -> str:
-    """Say where results differ from the expected ones; "" if they are right."""
+    """Say where results differ from the expected ones; empty if they do not."""
     for a, b in zip(found, expected, strict=True):
         if (a.dtype, a.shape) != (b.dtype, b.shape):
             return f"{a.dtype} {a.shape}, expected {b.dtype} {b.shape}"
@@ -317,8 +321,7 @@ def difference(found: Results, expected: Results, tolerance: float) -> str:
             continue
         error = np.inf  # an index is right or wrong
         if b.dtype.kind == "f":
-            sizes = (float(np.linalg.norm(np.ravel(v).astype(np.float64))) for v in (a - b, b))
-            error = next(sizes) / max(next(sizes), 1e-300)
+            error = _norm(a - b) / max(_norm(b), 1e-300)
         if not error <= tolerance:
             where = tuple(map(int, np.argwhere(differ)[0]))
             return (

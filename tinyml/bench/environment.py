@@ -15,12 +15,12 @@ from tinyml.bench.peers import Peer
 from tinyml_backends import Backend
 from tinyml_backends.threads import thread_count
 
-#: They make OpenBLAS use another kernel than the one it would choose for this machine.
+#: Variables that make OpenBLAS use another kernel than the one it would choose for this machine.
 VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
-    """Facts that times depend on, by name."""
+    """Facts that the times depend on, by name."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     facts: dict[str, Any] = {
         "CPU": _cpu_model(),
@@ -32,7 +32,7 @@ def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
         "NumPy": np.__version__,
         "tinyml": tinyml.__version__,
     }
-    if find_spec("numba"):  # copies memory with every backend
+    if find_spec("numba"):  # it copies memory in every run on the CPU
         facts["Numba"] = version("numba")
     for backend in backends:
         facts |= _of_backend(backend)
@@ -42,12 +42,13 @@ def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
 
 
 def line(facts: dict[str, Any]) -> str:
-    """Put the facts into one line."""
+    """The facts in one line."""
     forced = [f"{name}={facts[name]}" for name in VARIABLES if name in facts]
     head = f"{facts['CPU']}, {facts['CPUs']} CPUs; {facts['threads']} threads; {facts['BLAS']}"
     if forced:
         head += f" (forced by {' '.join(forced)})"
-    rest = [f"{k} {v}" for k, v in list(facts.items())[4:] if k not in VARIABLES]
+    named = ("CPU", "CPUs", "threads", "BLAS", *VARIABLES)
+    rest = [f"{name} {value}" for name, value in facts.items() if name not in named]
     return f"{head}; {', '.join(rest)}"
 
 
@@ -62,9 +63,9 @@ def _cpu_model() -> str:
 
 
 def _blas() -> str:
-    """Kernels that BLAS has chosen for this machine."""
+    """Name and version of NumPy's BLAS, and the kernels that it has chosen for this machine."""
     found = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    found.sort(key=lambda library: "numpy" not in library["filepath"])  # not another library's
+    found.sort(key=lambda library: "numpy" not in library["filepath"])  # NumPy's own first
     if not found:
         return "BLAS unknown"
     kernel = found[0].get("architecture", "its own kernels")
@@ -72,7 +73,7 @@ def _blas() -> str:
 
 
 def _of_backend(backend: Backend) -> dict[str, Any]:
-    """GPU and version of the array library of a backend that runs on a GPU."""
+    """GPU, CUDA version and array library of a backend that runs on a GPU; else nothing."""
     facts: dict[str, Any] = {}
     cuda = getattr(backend.xp, "cuda", None)
     if cuda is not None:

@@ -4,15 +4,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-#: A greater share makes times unreliable: a thread that waits for another one to get a CPU loses
-#: whole time slices, and libraries whose threads meet at barriers look far too slow.
+#: A greater share makes times unreliable. Threads that wait for each other at a barrier lose whole
+#: time slices when one of them gets no CPU, so libraries that use barriers are measured too slow.
 MUCH = 0.05
 
 
 def watch() -> Callable[[], float | None]:
     """Start measuring; the result returns the share of all CPUs that other programs used since.
 
-    It is None on other systems than Linux, and after less than 0.2 seconds of CPU time.
+    It returns None on systems other than Linux, and if all CPUs together have counted less than 0.2
+    seconds, used or idle.
     """
     begin = _used()
 
@@ -27,7 +28,7 @@ def watch() -> Callable[[], float | None]:
 
 
 def _used() -> tuple[float, float, float] | None:
-    """Seconds of all CPUs since the start: in total, used by all programs, used by this one."""
+    """Seconds summed over the CPUs: in total, used by all programs, used by this process."""
     try:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
         ticks = [int(field) / os.sysconf("SC_CLK_TCK") for field in fields]

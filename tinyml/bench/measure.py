@@ -1,4 +1,4 @@
-"""How contenders are timed: in turns, on the CPU by its clock and on a GPU by CUDA events."""
+"""Time contenders in turns: on the CPU with its clock, on a GPU with CUDA events."""
 
 import math
 import time
@@ -22,15 +22,16 @@ Scope = Callable[[], AbstractContextManager[Any]]
 #: Mean seconds of a number of calls.
 Timer = Callable[[Run, int], float]
 
-#: Rounds of every case, however long they take.
+#: Every case has at least as many rounds, even if they take longer than its budget.
 FEWEST_ROUNDS = 7
 #: Short calls are repeated until they take this long, and their mean is one sample.
 SAMPLE_SECONDS = 2e-4
 MOST_REPEATS = 1000
-#: Seconds of the break before a sample, and then of calls that are not measured.
+#: Seconds of the break before a sample, and as long again of calls that are not measured.
 SETTLED_SECONDS = 0.01
 
-#: Work of a GPU before calls are timed: about a millisecond, in which Python queues some dozens.
+#: Before calls are timed, filling an array keeps the GPU busy for about a millisecond. In that time
+#: Python can queue some dozens of calls.
 BUSY_BYTES, BUSY_FILLS = 1 << 28, 8
 #: The calls of a sample must be queued in that time.
 MOST_REPEATS_ON_GPU = 10
@@ -61,7 +62,7 @@ def cuda_events(cuda: Any, busy: Any, run: Run, repeats: int) -> float:
 
     ``cuda`` has the names of ``cupy.cuda``, and ``busy`` is an array of `BUSY_BYTES` on the GPU,
     which is filled first, so that all calls are queued before the first one starts. Otherwise the
-    time would be that in which Python queues them.
+    result would be the time that Python takes to queue them.
     """
     start, stop = cuda.Event(), cuda.Event()
     for _ in range(BUSY_FILLS):
@@ -75,7 +76,7 @@ def cuda_events(cuda: Any, busy: Any, run: Run, repeats: int) -> float:
 
 
 def contenders_of(backend: Backend, case: Case, *, reuse: bool = False) -> Iterator[Contender]:
-    """The backend's calls of the case; with ``reuse`` also those that write into given arrays."""
+    """The backend's calls of the case; with ``reuse`` also one that writes to existing arrays."""
     timer, place, scope = _clock(backend)
     with scope():
         forms = {backend.name: case.prepare()}
@@ -86,7 +87,7 @@ def contenders_of(backend: Backend, case: Case, *, reuse: bool = False) -> Itera
 
 
 def copies(backend: Backend, size_in_bytes: int) -> Iterator[Contender]:
-    """Ways to copy, where the backend runs: half of the bytes are read and half written."""
+    """Ways to copy memory where the backend runs; half of the bytes are read, half written."""
     timer, place, scope = _clock(backend)
     with scope():
         source = tinyml.asarray(values((size_in_bytes // 8,)))
@@ -147,7 +148,9 @@ def _numba_copy() -> Any:
 
 
 def measure(contenders: list[Contender], rounds: int, budget: float) -> bool:
-    """Time contenders in turns, so that all see the same machine; False after an interrupt.
+    """Time contenders in turns, so that all run under the same conditions.
+
+    Returns False after an interrupt.
 
     After `FEWEST_ROUNDS` a case ends when it has taken ``budget`` seconds. Before each sample there
     is a break: PyTorch's OpenMP threads spin-wait for some milliseconds after their work and would

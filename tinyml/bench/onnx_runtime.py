@@ -1,4 +1,4 @@
-"""ONNX Runtime's calls of the cases, on graphs built with onnx's helper."""
+"""ONNX Runtime's calls of the cases, on graphs built with ``onnx.helper``."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -39,7 +39,7 @@ class OnnxRuntime:
         Raises
         ------
         Unsupported
-            If ONNX has no such operation.
+            If ONNX has no such operation, or tinyml does not run on the CPU.
         """
         if "cpu" not in places:
             raise Unsupported("it is run on the CPU only")
@@ -78,7 +78,7 @@ class OnnxRuntime:
         Raises
         ------
         Unsupported
-            If a layer has no counterpart here.
+            If a layer has no counterpart in ONNX.
         """
         node, array = self.onnx.helper.make_node, self.onnx.numpy_helper.from_array
         nodes: list[Any] = []
@@ -118,7 +118,10 @@ class OnnxRuntime:
     def _session(
         self, nodes: list[Any], inputs: dict[str, Any], constants: Any = (), **outputs: int
     ) -> Any:
-        """Call of a graph on fixed inputs; outputs are given by name and ONNX element type."""
+        """Call of a graph on fixed inputs.
+
+        Outputs are given by name and ONNX element type: 1 is float32, 7 is int64.
+        """
         helper, runtime = self.onnx.helper, self.runtime
         info, types = helper.make_tensor_value_info, {"float32": 1, "int64": 7}
         graph = helper.make_graph(

@@ -7,9 +7,9 @@ from tinyml.bench.results import BACKEND, PEER, Measured, Report, Timing
 
 #: Okabe and Ito's colours, which can be told apart with any colour vision.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000")
-#: Inches of a bar's height.
+#: Height of a bar in inches.
 BAR = 0.24
-#: Bars, and gaps between cases, in a column.
+#: Most rows in a column; a row is a bar or the gap between two cases.
 MOST_ROWS = 90
 
 Group = tuple[Measured, list[Timing]]
@@ -75,7 +75,7 @@ def _draw_column(axes: Any, groups: list[Group], colours: dict[str, str], rows: 
 
 
 def _bars(measured: Measured) -> list[Timing]:
-    """Backends in all forms, peers in their fastest."""
+    """Backends in all their forms, and each peer in its fastest form."""
     return [
         t
         for t in measured.timings
@@ -88,7 +88,7 @@ def _name(timing: Timing) -> str:
 
 
 def _time(seconds: float, fastest: float) -> str:
-    """A time in the unit that suits the fastest of its case."""
+    """A time, in the unit that suits the fastest time of its case."""
     scale, unit = (1, "s") if fastest >= 1 else (1e3, "ms") if fastest >= 1e-3 else (1e6, "µs")
     number = seconds * scale
     return f"{number:,.3g} {unit}" if number < 1000 else f"{number:,.0f} {unit}"

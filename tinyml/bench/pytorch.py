@@ -26,7 +26,7 @@ FORMATS = {
     2: ["contiguous_format", "channels_last"],
     3: ["contiguous_format", "channels_last_3d"],
 }
-#: Makes a tensor of an array, on the device and in the memory format of a contender.
+#: Function that copies an array to a tensor, on a contender's device and in its memory format.
 MakeTensor = Callable[[Any], Any]
 
 
@@ -97,7 +97,7 @@ class PyTorch:
         y, indices = (a.detach() for a in pool())
         source, shape = y.clone().requires_grad_(), list(case.shape[2:])
         per_axis = [[number] * case.ndim for number in (case.stride, case.padding)]
-        # in 2-D and 3-D without the checks that the public functions do in Python
+        # in 2-D and 3-D, without the checks that PyTorch's public functions make in Python
         unpool: Run = {
             1: lambda: functional.max_unpool1d(source, indices, *window, output_size=shape),
             2: lambda: torch.ops.aten.max_unpool2d(source, indices, shape),

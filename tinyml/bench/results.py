@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-#: Marks the files; it changes with their form.
+#: Name of the file format; it changes when the format does.
 FORMAT = "tinyml-bench-1"
 #: Kinds of contenders: a backend of tinyml, a peer, or copying memory.
 BACKEND, PEER, COPY = "backend", "peer", "copy"
@@ -21,9 +21,9 @@ class Timing:
     kind: str
     """`BACKEND`, `PEER` or `COPY`."""
     library: str
-    """The fastest of several forms counts for it: "numba", "torch", "copy"."""
+    """For example "numba", "torch" or "copy"; if it has several forms, the fastest counts."""
     place: str
-    """Ratios are taken between contenders of one place: "cpu" or "gpu"."""
+    """Either "cpu" or "gpu"; ratios compare only contenders of the same place."""
     seconds: list[float] = field(default_factory=list)
 
     @property
@@ -53,30 +53,30 @@ class Measured:
     left_out: list[str] = field(default_factory=list)
     """Peers without the operation, and why."""
     others: float | None = None
-    """Share of all CPUs that other programs used meanwhile; None if unknown."""
+    """Share of all CPUs that other programs used during the timing; None if unknown."""
 
     def speed(self, timing: Timing) -> float | None:
-        """GB/s of the bytes that the case moves at least."""
+        """Speed in GB/s, of the bytes in `size_in_bytes`."""
         return None if self.size_in_bytes is None else self.size_in_bytes / timing.median / 1e9
 
     def fastest(self, library: str, place: str) -> Timing | None:
-        """The better form of a library, for example of PyTorch's two memory formats."""
+        """The fastest form of a library, for example the faster of PyTorch's memory formats."""
         forms = [t for t in self.timings if (t.library, t.place) == (library, place)]
         return min(forms, key=lambda t: t.median, default=None)
 
     def share(self, timing: Timing) -> float | None:
-        """Speed as a share of that of the fastest copy of as many bytes, at the same place."""
+        """Speed as a share of the speed of the fastest copy of as many bytes at that place."""
         copy = self.fastest("copy", timing.place)
         return None if copy is None else copy.median / timing.median
 
     def ratios(self, timing: Timing) -> dict[str, float]:
-        """Each peer's time, in its better form at the same place, over this one's."""
+        """Time of each peer in its fastest form at the same place, divided by ``timing``."""
         peers = dict.fromkeys(t.library for t in self.timings if t.kind == PEER)
         best = {peer: self.fastest(peer, timing.place) for peer in peers}
         return {peer: t.median / timing.median for peer, t in best.items() if t is not None}
 
     def ratios_to_forms(self, timing: Timing) -> dict[str, float]:
-        """Time of each form of each peer at the same place over this one's."""
+        """Time of each form of each peer at the same place, divided by ``timing``."""
         peers = [t for t in self.timings if (t.kind, t.place) == (PEER, timing.place)]
         return {t.name: t.median / timing.median for t in peers}
 
@@ -92,7 +92,7 @@ class Report:
 
     @property
     def errors(self) -> list[str]:
-        """Of all cases."""
+        """Errors of all cases."""
         return [error for measured in self.measured for error in measured.errors]
 
     def write(self, path: Path) -> None:
@@ -113,12 +113,12 @@ class Report:
 
     @classmethod
     def read(cls, path: Path) -> "Report":
-        """Read a file of `write`.
+        """Read a file that `write` has written.
 
         Raises
         ------
         ValueError
-            If it cannot be read or is another file.
+            If it cannot be read, or is not such a file.
         """
         try:
             content = json.loads(path.read_text())
@@ -147,13 +147,13 @@ def _measured(case: dict[str, Any]) -> Measured:
 
 @dataclass
 class Change:
-    """A call of a backend in the same case of two runs."""
+    """Times of a backend's call of the same case in two runs."""
 
     case: str
     old: Timing
     new: Timing
     copy: float | None
-    """New time of copying memory over the old one: the change of the machine itself."""
+    """New time of copying memory divided by the old one: how the machine itself changed."""
 
     @property
     def slower(self) -> bool:

@@ -9,9 +9,9 @@ from tinyml.bench.peers import Peer
 from tinyml.bench.results import BACKEND, COPY, Measured, Report
 from tinyml_backends import Backend
 
-#: Relative error of sums that a peer adds in another order.
+#: Allowed relative error of a peer's results: it may add in another order.
 PEER_TOLERANCE = 1e-6
-#: The time of cases of fewer bytes is that of their calls, not of their memory.
+#: Cases of fewer bytes are not compared with a copy: they take the time of a call, not of memory.
 LEAST_COPIED = 1 << 20
 
 
@@ -25,7 +25,7 @@ def run(
     budget: float,
     reuse: bool = False,
 ) -> Iterator[Measured]:
-    """Add each case to the report as it is measured.
+    """Measure the cases; add each to the report, and yield it, when it is done.
 
     An interrupt ends the run: what was measured stays, and ``report.complete`` is False.
     """
@@ -57,7 +57,7 @@ def run(
 def _prepared(
     measured: Measured, case: Case, backends: list[Backend], peers: list[Peer], reuse: bool
 ) -> Iterator[Contender]:
-    """All contenders; one that fails is an error of the case, and the others go on."""
+    """All contenders; a failure is recorded as an error of the case, and the others are timed."""
     places = {place_of(backend): backend for backend in backends}
     sources = [(backend.name, contenders_of(backend, case, reuse=reuse)) for backend in backends]
     sources += [(peer.name, peer.contenders(case, set(places))) for peer in peers]
@@ -66,7 +66,7 @@ def _prepared(
             yield from contenders
         except Unsupported as reason:
             measured.left_out.append(f"{name}: {reason}")
-        except Exception as error:  # also of a compiler or a driver
+        except Exception as error:  # a compiler or a driver can raise anything
             measured.errors.append(f"{name}: {type(error).__name__}: {error}")
     size = case.size_in_bytes
     if size is not None and size >= LEAST_COPIED:
@@ -75,7 +75,7 @@ def _prepared(
 
 
 def _is_right(measured: Measured, case: Case, contender: Contender, expected: Results) -> bool:
-    """Call once and compare; a wrong result is an error of the case."""
+    """Call once and compare; a wrong result is recorded as an error of the case."""
     name, kind = contender.timing.name, contender.timing.kind
     if kind == COPY:
         return True

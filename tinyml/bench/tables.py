@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from tinyml.bench.environment import VARIABLES
 from tinyml.bench.load import MUCH
+from tinyml.bench.measure import FEWEST_ROUNDS
 from tinyml.bench.results import BACKEND, COPY, Measured, Report, Timing, changes
 
 WIDTH = 26
@@ -24,7 +25,7 @@ def rows(measured: Measured, peers: Sequence[str]) -> Iterator[str]:
         if timing.kind != COPY or timing is measured.fastest("copy", timing.place):
             yield _row(measured, timing, peers)
     rounds = min((len(timing.seconds) for timing in measured.timings), default=0)
-    if 0 < rounds < 7:
+    if 0 < rounds < FEWEST_ROUNDS:
         yield f"  only {rounds} rounds, then interrupted"
     if (measured.others or 0.0) > MUCH:
         yield f"  disturbed: other programs used {measured.others:.0%} of the CPUs"
@@ -35,7 +36,7 @@ def rows(measured: Measured, peers: Sequence[str]) -> Iterator[str]:
 
 
 def disturbance(report: Report) -> Iterator[str]:
-    """Warn of other programs that ran during the benchmark and distorted its ratios."""
+    """Warning if other programs ran during the benchmark, so that its ratios are unreliable."""
     shares = [measured.others or 0.0 for measured in report.measured]
     disturbed = sum(share > MUCH for share in shares)
     if disturbed:
@@ -80,7 +81,7 @@ def means(report: Report) -> Iterator[str]:
 
 
 def comparison(old: Report, new: Report, name: str) -> tuple[list[str], bool]:
-    """Say what got slower than in the file of that name, and whether anything did."""
+    """Lines that say what got slower than in the file ``name``, and whether anything did."""
     lines = []
     both = [key for key in old.environment if key in new.environment]  # of peers in both runs
     for key in dict.fromkeys([*both, *VARIABLES]):

@@ -14,7 +14,7 @@ def torch_network(layers: Sequence[Layer]) -> Any:
     Raises
     ------
     Unsupported
-        If a layer has no counterpart here.
+        If a layer has no counterpart in PyTorch.
     """
     from torch import nn
 

@@ -1,4 +1,4 @@
-"""The command line: ``tinyml --help`` says what it does. Each command is a file here."""
+"""The command line, ``tinyml``. Each command has a file in this package."""
 
 import click
 
@@ -12,7 +12,7 @@ def main() -> None:
     """Exact max-pooling and max-unpooling, the same on every device.
 
     The backend is chosen by the environment variable TINYML_BACKEND, for example
-    TINYML_BACKEND=numpy; `tinyml info` lists all.
+    TINYML_BACKEND=numpy; `tinyml info` lists all backends.
     """
 
 

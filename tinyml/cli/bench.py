@@ -38,7 +38,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="TEXT",
     help="Only cases whose name has every word of TEXT; --list shows the names.",
 )
-@click.option("--list", "listed", is_flag=True, help="List the chosen cases and end.")
+@click.option("--list", "listed", is_flag=True, help="List the chosen cases and exit.")
 @click.option(
     "--rounds", default=15, show_default=True, type=click.IntRange(7), help="Samples in each case."
 )
@@ -47,15 +47,20 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     default=10.0,
     show_default=True,
     type=click.FloatRange(0),
-    help="Seconds after which a case ends once it has had 7 rounds.",
+    help="Seconds after which a case ends, if it has had 7 rounds.",
 )
 @click.option(
-    "--reuse", is_flag=True, help="Time pooling also into given arrays (out=), as networks do it."
+    "--reuse",
+    is_flag=True,
+    help="Time pooling also with results written to existing arrays (out=), as in networks.",
 )
 @click.option("--json", "output", type=FILE, help="Write everything, all samples included.")
 @click.option("--plot", type=FILE, help="Draw a bar chart: png, pdf, svg or jpg.")
 @click.option(
-    "--compare", "old", type=FILE, help="Say what got slower since the run that --json wrote."
+    "--compare",
+    "old",
+    type=FILE,
+    help="List what got slower since the run that wrote FILE with --json.",
 )
 def command(
     backends: str | None,
@@ -84,8 +89,8 @@ def command(
 
     Ctrl-C ends the run; what was measured is still printed, written and drawn.
 
-    Exits with 1 if a result was wrong or a time got slower, with 2 if an argument is, and with 130
-    after Ctrl-C.
+    Exits with 1 if a result was wrong or a time got slower, with 2 if an argument is invalid, and
+    with 130 after Ctrl-C.
     """
     table = chosen(cases)
     if not table:
@@ -107,7 +112,7 @@ def command(
     title = line(report.environment)
     click.echo(title)
     click.echo(tables.header(columns))
-    # tqdm hides itself (disable=None) where its output is no terminal
+    # with disable=None tqdm shows nothing if its output is not a terminal
     with tqdm(total=len(table), unit="case", disable=None, leave=False) as progress:
         for measured in run(report, table, ours, others, **options):
             with tqdm.external_write_mode(file=sys.stdout):

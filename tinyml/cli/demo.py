@@ -44,7 +44,7 @@ class Halves(NamedTuple):
     """An annotated image whose left half trains and whose right half tests."""
 
     image: NDArray[np.float32]
-    """(channels, height, width), standardised by the left half's mean and deviation."""
+    """(channels, height, width), standardised per channel by the left half's mean and deviation."""
     mask: Mask
     """(height, width), true in the foreground."""
     cut: int
@@ -63,8 +63,8 @@ def halves(image: NDArray[Any], mask: Mask) -> Halves:
     Raises
     ------
     ValueError
-        If the image is too small for a crop, its left half is constant, or one half of the mask
-        is.
+        If the image is too small for a crop, its left half is constant, or one half of the mask is
+        constant.
     """
     _, height, width = image.shape
     cut = width // 2
@@ -119,7 +119,7 @@ def score(found: Mask, truth: Mask) -> Score:
 
 
 def threshold(image: NDArray[Any], mask: Mask, cut: int) -> Score:
-    """Score on the right half of the grey level that is best on the left half.
+    """Score, on the right half, of the grey level that is best on the left half.
 
     The foreground is brighter than the level, or darker, whichever is better.
     """
@@ -264,7 +264,7 @@ def draw(output: Path, data: Halves, result: Result, ours: Score, plain: Score) 
     default=400,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Training steps, each on eight crops.",
+    help="Training steps, of eight crops each.",
 )
 @click.option(
     "--seed",
@@ -281,7 +281,11 @@ def draw(output: Path, data: Halves, result: Result, ours: Score, plain: Score) 
     help="Picture to write.",
 )
 @click.option("--image", type=click.Path(path_type=Path), help="Your own image, with --mask.")
-@click.option("--mask", type=click.Path(path_type=Path), help="Its mask: not 0 in the foreground.")
+@click.option(
+    "--mask",
+    type=click.Path(path_type=Path),
+    help="Mask of --image: 0 in the background, not 0 in the foreground.",
+)
 def command(
     backend: str | None,
     steps: int,
@@ -295,8 +299,9 @@ def command(
     The image is a fluorescence micrograph of 125 cell nuclei that comes with tinyml. The network
     trains on random crops of its left half, rotated and flipped, and is tested on the right half,
     which it has never seen. The last line printed gives the intersection over union (IoU) of the
-    foreground and the share of right pixels, and both for the best grey level; the picture
-    shows the right half, the truth, the prediction, the errors and the training curve.
+    foreground and the share of correct pixels, and both for a threshold, the grey level that is
+    best on the left half. The picture shows the right half, the truth, the prediction, the errors
+    and the training curve.
 
     With --image and --mask it uses your own pair of files: PNG, TIFF or npz, grey or RGB, uint8 or
     uint16, at least 64 pixels high and 128 wide.

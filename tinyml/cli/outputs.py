@@ -1,4 +1,4 @@
-"""Files that a command writes, checked before its work begins; failures in one sentence."""
+"""Checks of the files that a command writes, made before its work; errors in one sentence."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,12 +31,12 @@ def check_output(
     inputs, their_name : sequence of (Path or None), str
         Files that the command reads, and what they are called.
     suffixes : sequence of str, optional
-        Endings that are allowed; by default all.
+        File endings that are allowed; by default all.
 
     Raises
     ------
     ValueError
-        If it cannot, does, or has another ending.
+        If it cannot be written, is one of the inputs, or has an ending that is not allowed.
     """
     if suffixes and output.suffix.lower() not in suffixes:
         raise ValueError(f"{name} {output} is none of {', '.join(suffixes)}")

@@ -41,12 +41,12 @@ def _broken(error: Exception) -> BackendUnavailableError:
 
 
 def check(cupy: Any, device: int | None) -> None:
-    """Check the version of CuPy, and that there is a driver, a GPU, that device and a compiler.
+    """Check that CuPy is new enough, and that it finds a driver, a GPU, ``device`` and a compiler.
 
     Raises
     ------
     BackendUnavailableError
-        If something is missing. The message is one sentence that says what, and what to do.
+        If it does not. The message is one sentence that says what is missing, and what to do.
     """
     version = re.match(r"(\d+)\.(\d+)", cupy.__version__)
     if version and tuple(map(int, version.groups())) < OLDEST:

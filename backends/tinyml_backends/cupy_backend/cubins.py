@@ -40,7 +40,7 @@ class Cubins:
         self._folder = folder
 
     def get(self, key: tuple[str, ...], compile_it: Callable[[], Compiled]) -> tuple[Path, str]:
-        """Return a kernel's file and lowered name, compiled if no intact file has this key."""
+        """Return a kernel's file and lowered name; compile it if no intact file has this key."""
         digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:40]
         file = f"tinyml-{digest}.cubin"
         if self._folder is not None:
@@ -55,7 +55,7 @@ class Cubins:
 
 @cache
 def _temporary() -> Path:
-    """Folder that is removed when this process ends."""
+    """The temporary folder, which is removed when this process ends."""
     folder = tempfile.mkdtemp(prefix="tinyml-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)

@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def on_device(kernel: F) -> F:
-    """The kernel, run with the device of its first array as the current one."""
+    """Make a method run with the device of its first array as the current one."""
 
     @wraps(kernel)
     def call(self: "CupyArrays", array: Array, *args: Any, **kwargs: Any) -> Any:
@@ -36,8 +36,8 @@ def on_device(kernel: F) -> F:
 class OnDevice:
     """Proxy of the module ``cupy`` whose functions run with one device as the current one.
 
-    So the arrays they make are on that device. Modules inside it are wrapped too, and so are
-    functions, because some have methods, such as ``maximum.at``.
+    The arrays that they create are then on that device. Its submodules are wrapped too. So is each
+    function, because some have methods, such as ``maximum.at``.
     """
 
     def __init__(self, wrapped: Any, scope: Callable[[], AbstractContextManager[Any]]) -> None:
@@ -78,7 +78,8 @@ class CupyArrays(Backend):
     Raises
     ------
     BackendUnavailableError
-        If CuPy, a driver or the device is missing. The message says which, and what to do.
+        If CuPy, a driver, the device or a compiler is missing, or CuPy is too old. The message says
+        which, and what to do.
     """
 
     name = "cupy"
@@ -118,8 +119,9 @@ class CupyArrays(Backend):
     def asarray(self, array_like: object) -> Array:
         """CuPy array with the values of ``array_like``.
 
-        CuPy arrays, and objects with ``__cuda_array_interface__`` or DLPack, share their memory if
-        they are on this backend's device; everything else is copied there.
+        CuPy arrays, and objects on a GPU with ``__cuda_array_interface__`` or DLPack, are not
+        copied if they are on this backend's device, or if it was made without a device. Everything
+        else is copied to that device.
         """
         if isinstance(array_like, np.ma.MaskedArray):
             raise TypeError("a masked array would lose its mask; fill it: a.filled(value)")

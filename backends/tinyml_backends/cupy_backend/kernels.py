@@ -7,11 +7,15 @@ A kernel is a template in ``kernels/*.cu``. Its parameters are
 ``W``
     dtype of the winners: uint8, uint16 or uint32
 ``I``
-    type of all index arithmetic: int32, or int64 for arrays of 2**31 elements or more
-``N``, ``P``
-    adjacent elements that a thread handles at once: as many as fill 16 bytes, or with ``N`` also 1
+    type of all index arithmetic: int32, or int64 for arrays of more than `launcher.MAX_INT32`
+    elements
+``P``
+    number of adjacent elements that fill 16 bytes, which a thread handles at once; the source
+    calls it ``N`` too
+``N``
+    the same number, or 1
 
-and flags with names of their own. `Kernel.instances` lists every instance that can be launched, so
+and flags, which have other names. `Kernel.instances` lists every instance that can be launched, so
 that all of them can be compiled without a GPU; the launcher refuses any other.
 """
 
@@ -95,7 +99,7 @@ class Kernel:
         Template parameters in their order.
     arguments : tuple of Elements, Number or Struct
     choices : mapping
-        Values of template parameters: of flags, and of others where they are not the usual ones.
+        Values of the template parameters that have others than those in `_CHOICES`.
     """
 
     file: str
@@ -222,7 +226,7 @@ WRITE_OWNED = Kernel(
     "write_owned",
     ("T", "I"),
     (
-        Elements("T", lambda sizes: 0),  # as many as CLAIM_CELLS had, which checked them
+        Elements("T", lambda sizes: 0),  # not checked: as many as CLAIM_CELLS had indices
         Elements("I", _product("cells")),
         Elements("T", _product("cells")),
         Number("I", "cells"),

@@ -23,9 +23,9 @@ from tinyml_backends.errors import TinymlError
 
 #: Threads per block.
 BLOCK = 256
-#: Blocks per launch, at most; further elements are reached by the grid-stride loop.
+#: Blocks per launch, at most. A grid-stride loop computes the elements beyond that.
 MAX_BLOCKS = 1 << 16
-#: Largest size for int32: a position plus one stride of the whole grid stays below 2**31.
+#: Largest size for int32: a position plus one step of the grid-stride loop stays below 2**31.
 MAX_INT32 = 2**31 - BLOCK * MAX_BLOCKS
 
 #: Multiplications and additions are not fused, so that every sum is rounded as on the CPU.
@@ -34,7 +34,7 @@ OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=false")
 
 
 def index_dtype(*sizes: int) -> "np.dtype[Any]":
-    """Type of the index arithmetic, given the largest numbers that occur in it."""
+    """Type of index arithmetic in which the largest numbers are ``sizes``."""
     return np.dtype("i4" if max(sizes) <= MAX_INT32 else "i8")
 
 
@@ -77,7 +77,7 @@ class Launcher:
         function((blocks,), (BLOCK,), given)
 
     def _compiled(self, file: str, expression: str) -> Any:
-        """Load an instance for the current device, compiled now or by an earlier process."""
+        """Load an instance for the current device; compile it if it is not in the cache."""
         cuda, code = self._cupy.cuda, source(file)
 
         def compile_it() -> tuple[str, bytes]:

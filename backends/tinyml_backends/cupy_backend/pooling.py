@@ -22,14 +22,14 @@ from tinyml_backends.cupy_backend.structs import (
 from tinyml_backends.generic.average import is_global
 from tinyml_backends.geometry import Window
 
-#: A global window of more cells is pooled in two steps, so that one thread reads fewer cells.
+#: Max-pooling with a global window of more cells takes two steps, so that a thread reads fewer.
 LARGE_WINDOW = 1024
 #: Value of `first_bad` while no bad index has been found.
 NONE_BAD = 2**64 - 1
 
 
 class _Stack:
-    """A stack of planes and its windows, as the kernels take them."""
+    """A stack of planes and the geometry of its windows, as the kernels take them."""
 
     def __init__(self, shape: tuple[int, ...], window: Window) -> None:
         self.shape, self.window = shape, window
@@ -41,7 +41,7 @@ class _Stack:
 
     @classmethod
     def of_pooled(cls, y: Array, input_shape: tuple[int, ...], window: Window) -> "_Stack":
-        """The stack whose windows have one value each in ``y``."""
+        """The stack of planes of ``input_shape`` whose pooled values are ``y``."""
         return cls((len(y), *input_shape, *y.shape[window.axes + 1 :]), window)
 
     @property
@@ -54,13 +54,13 @@ class _Stack:
         return counted_struct(self.spatial, self.window, count_include_pad, divisor, self.index)
 
     def pack(self, *arrays: Array) -> int:
-        """Adjacent channels that a thread can handle at once."""
+        """Number of adjacent channels that a thread can handle at once, 1 if not a whole pack."""
         length = k.pack_length(arrays[0].dtype)
         fits = bool(self.channels) and self.channels[0] % length == 0
         return length if fits and _aligned(length, *arrays) else 1
 
     def has_width2_tiles(self, *arrays: Array) -> bool:
-        """Whether windows two cells wide tile each row, and each row is a number of packs."""
+        """Whether windows two cells wide tile each row, and rows consist of whole packs."""
         window, width = self.window, self.spatial[-1]
         length = k.pack_length(arrays[0].dtype)
         return (
@@ -91,8 +91,8 @@ def _position(first_bad: Array) -> int:
 class CupyPooling(CupyArrays):
     """The pooling family.
 
-    Nothing here waits for the GPU unless its docstring says so, except `first_duplicate` and
-    `adaptive_max_pool_gradient`, which run the generic code.
+    A method waits for the GPU only if its docstring says so. `first_duplicate` and
+    `adaptive_max_pool_gradient`, which run the generic code, wait too.
     """
 
     @on_device
@@ -247,6 +247,7 @@ class CupyPooling(CupyArrays):
             of_channel=1 if convention.name == "nhwc" else 0,
             pitch=convention.pitch(stack.shape, window.axes),
         )
+        # the values of `Counts` in indices.cu
         counts = 0 if convention.name == "window" else 1 if convention.order == "C" else 2
         first_bad = xp.full(1, NONE_BAD, np.uint64)
         instance = {"W": winners.dtype, "I": stack.index, "COUNTS": counts}

@@ -1,4 +1,4 @@
-"""Structs that kernels take by value, with the fields of their declarations in ``kernels/*.cu``.
+"""Structs that kernels take by value, declared with the same fields in ``kernels/``.
 
 Each is a NumPy array of size one, which CuPy passes by value.
 """
@@ -24,7 +24,7 @@ class ByValue(NamedTuple):
     sizes: Mapping[str, int]
 
 
-#: Spatial axes in a kernel; axes of length 1 are inserted before fewer axes.
+#: Spatial axes in a kernel. If an array has fewer, axes of length 1 are inserted before them.
 AXES = 3
 
 
@@ -55,10 +55,10 @@ def struct_dtype(name: str, index: DType) -> DType:
 
 
 def _divisor(number: int, index: DType) -> Any:
-    """Fields of a Divisor, with which a kernel divides by multiplication and shift."""
+    """Fields of a Divisor: a kernel divides int32 by a multiplication and a shift."""
     if index.itemsize == 8:
         return (number,)
-    # q = (⌊n · factor / 2³²⌋ + n) >> shift for 0 <= n < 2³¹. A length of 0 is never divided by.
+    # q = (⌊n · factor / 2³²⌋ + n) >> shift for 0 <= n < 2³¹. No kernel divides by a length of 0.
     divisor = max(1, number)
     shift = (divisor - 1).bit_length()
     factor = (((1 << shift) - divisor) << 32) // divisor + 1
@@ -66,13 +66,13 @@ def _divisor(number: int, index: DType) -> Any:
 
 
 def divisor_struct(number: int, index: DType, name: str) -> ByValue:
-    """A Divisor; ``name`` is its name among the sizes."""
+    """A Divisor whose number has the key ``name`` in `ByValue.sizes`."""
     data = np.array(_divisor(number, index), struct_dtype("Divisor", index))
     return ByValue("Divisor", index, data, {name: number})
 
 
 def struct(name: str, index: DType, **fields: Any) -> ByValue:
-    """A struct by value; a field of type Divisor is given as the number."""
+    """A struct by value; a field of type Divisor is given as its number."""
     data = np.zeros((), struct_dtype(name, index))
     for field, value in fields.items():
         data[field] = _filled(data.dtype[field], value, index)

@@ -148,7 +148,7 @@ class CupyTraining(CupyArrays):
     def _channel_sums(
         self, kernel: k.Kernel, x: Array, other: Array, results: int = 1
     ) -> list[Array]:
-        """Sums of each channel: partial ones by a kernel, then their sum."""
+        """Sums over each channel: a kernel computes partial sums, and CuPy adds those."""
         x = self.xp.ascontiguousarray(x)
         images, index, partials = _images(x)
         outs = [self.xp.empty((x.shape[1], partials), x.dtype) for _ in range(results)]
@@ -165,7 +165,7 @@ class CupyTraining(CupyArrays):
         momentum: float,
     ) -> None:
         """As `Backend.sgd_step`; with momentum in one pass."""
-        if velocity is None or not _are_steps(tensor, gradient, velocity):
+        if velocity is None or not _fit_optimizer(tensor, gradient, velocity):
             super().sgd_step(tensor, gradient, velocity, learning_rate, momentum)
             return
         instance, number, count = _elementwise(tensor)
@@ -186,7 +186,7 @@ class CupyTraining(CupyArrays):
     ) -> None:
         """As `Backend.adam_step`, in one pass."""
         arrays = (tensor, gradient, first, second)
-        if not _are_steps(*arrays):
+        if not _fit_optimizer(*arrays):
             super().adam_step(*arrays, decays, rate, correction, epsilon)
             return
         instance, number, count = _elementwise(tensor)
@@ -198,8 +198,8 @@ class CupyTraining(CupyArrays):
 def _have_kernels(*arrays: Array) -> bool:
     """Whether all have one dtype that has kernels, and all but the first are contiguous.
 
-    Arrays whose shapes do not fit a kernel either are passed to the generic code, which broadcasts
-    or refuses them.
+    The caller makes the first one contiguous, and checks the shapes. Arrays that fail a check are
+    passed to the generic code, which broadcasts them or raises an error.
     """
     dtype = arrays[0].dtype
     return dtype in k.WIDE_FLOATS and all(
@@ -212,11 +212,11 @@ def _same_shape(*arrays: Array) -> bool:
 
 
 def _are_per_channel(images: Array, *arrays: Array) -> bool:
-    """Whether each array has one number per channel."""
+    """Whether each of ``arrays`` has one number for each channel of ``images``."""
     return all(array.shape == images.shape[1:2] for array in arrays)
 
 
-def _are_steps(*arrays: Array) -> bool:
+def _fit_optimizer(*arrays: Array) -> bool:
     """Whether an optimizer's kernel can update these arrays in place."""
     return _have_kernels(arrays[0], *arrays) and _same_shape(*arrays)
 

@@ -2,7 +2,7 @@
 // blockIdx before each call, so a kernel runs one thread after the other. Kernels with barriers,
 // shared memory or warp intrinsics do not compile here. Atomics are plain code.
 //
-// Add further functions of nvrtc when a kernel needs them.
+// Add further functions of CUDA when a kernel needs them.
 #pragma once
 
 #include <cmath>

@@ -1,5 +1,5 @@
-// Runs a kernel's threads one after the other, and describes its parameters. Included after the
-// kernel's code, by the file that names the kernel.
+// Runs a kernel's threads one after the other, and describes its parameters. The generated file that
+// names the kernel includes this after the kernel's code.
 #pragma once
 
 struct EmulatedParameter {

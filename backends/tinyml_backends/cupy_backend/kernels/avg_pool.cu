@@ -55,7 +55,8 @@ __global__ void avg_pool(
     }
 }
 
-// One input cell per thread: the sum of the divided gradients of the windows that cover it.
+// Each thread handles one input cell of N adjacent channels: the sum of the gradients, each divided,
+// of the windows that cover it.
 template <typename T, typename I, int N>
 __global__ void avg_pool_gradient(
     const T* __restrict__ gradient, T* __restrict__ out, Geometry<I> g, Counted<I> counted) {

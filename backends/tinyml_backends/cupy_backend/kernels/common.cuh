@@ -2,11 +2,13 @@
 //
 // Pattern of every kernel: in each step of a grid-stride loop a thread computes one result, or one
 // pack of adjacent results, so any grid size is correct. It gathers its inputs and writes each
-// result once; no two threads write the same address.
+// result once; no two threads write the same address. Only kernels that read the user's indices
+// also write with atomicMin and atomicMax, whose results do not depend on the order of threads.
 //
 // An array is (planes, input[0], input[1], input[2], channels). With one or two spatial axes the
-// first lengths are 1. If channels come first, they count as planes and `channels` is 1.
-// I is the type of all index arithmetic: int, or long long for arrays of 2**31 elements or more.
+// lengths of the other axes are 1, and they come first. If channels come first, they count as
+// planes and `channels` is 1. I is the type of all index arithmetic: int, or long long for arrays
+// of more elements than MAX_INT32 in launcher.py, which is a little less than 2**31.
 
 #ifdef __CUDACC_RTC__
 // float16 and its two hardware conversions. cuda_fp16.h has them too, but CuPy runs on machines
@@ -43,7 +45,7 @@ template <> __device__ inline Half rounded<Half>(float sum) { return to_half(sum
 // +0.0 (all bits zero).
 template <typename T> __device__ inline T zero() { return T{}; }
 
-// N adjacent elements, loaded or stored in one access: 16 bytes of T, or fewer of W.
+// N adjacent elements, loaded or stored in one access of at most 16 bytes.
 template <typename T, int N> struct alignas(sizeof(T) * N) Pack {
     T at[N];
 };
@@ -58,9 +60,9 @@ __device__ inline void store(T* __restrict__ destination, I index, const Pack<T,
     *reinterpret_cast<Pack<T, N>*>(destination + index) = pack;
 }
 
-// Division of 0 <= n < 2**31 by an invariant number, with a multiplication and a shift (Granlund
-// and Montgomery, "Division by Invariant Integers using Multiplication", PLDI 1994). The host
-// computes factor and shift.
+// Division of n by a number that is the same in the whole launch. With int, 0 <= n < 2**31, and a
+// multiplication and a shift replace the division (Granlund and Montgomery, "Division by Invariant
+// Integers using Multiplication", PLDI 1994); the host computes factor and shift.
 template <typename I> struct Divisor;
 
 template <> struct Divisor<int> {
@@ -92,7 +94,8 @@ template <typename I> struct Geometry {
     Divisor<I> dilation[3];
     I before[3];  // padding before each axis; negative if the first window starts after cell 0
     I extent[3];  // (size - 1) * dilation + 1
-    I reach[3];   // (extent - 1) / stride: windows before the last one that may cover the same cell
+    // (extent - 1) / stride: of the windows that may cover a cell, the number before the last one.
+    I reach[3];
 
     __device__ I inputs() const {
         return planes * input[0].value * input[1].value * input[2].value * channels.value;

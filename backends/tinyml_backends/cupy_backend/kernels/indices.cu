@@ -1,4 +1,4 @@
-// Indices of the user to winners; every index is checked.
+// Converts the user's indices to winners, and checks every index.
 #include "common.cuh"
 
 // What an index numbers: cells of its window, or of a plane whose last or first axis is fastest.

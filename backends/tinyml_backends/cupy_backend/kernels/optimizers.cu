@@ -13,7 +13,8 @@ __global__ void sgd(
     }
 }
 
-// rest is 1 - decay; rate and correction include the bias correction of the moments.
+// A rest is 1 - decay. The rate includes the bias correction of the first moment; correction is that
+// of the second moment.
 template <typename T, typename I>
 __global__ void adam(
     T* __restrict__ tensor, const T* __restrict__ gradient, T* __restrict__ first,

@@ -1,8 +1,10 @@
 // Max-unpooling by indices of any cell of the plane. Of several values for one cell the last one is
-// stored: the first kernel finds the last value of each cell, its owner; the second one copies it.
+// stored: the first kernel finds each cell's owner, the position of its last value; the second one
+// copies that value.
 #include "common.cuh"
 
-// `owner` is initialised to -1. Bad indices are skipped; `first_bad` receives the first position.
+// The host fills `owner` with -1. Bad indices are skipped; `first_bad` receives the position of the
+// first one.
 template <typename I>
 __global__ void claim_cells(
     const long long* __restrict__ indices, I* __restrict__ owner,
