@@ -11,7 +11,7 @@ from tinyml_backends import Window
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths
 from tinyml_backends.arrays import Array
 
-#: While `tinyml.graph.Graph.output_dim` works, the input shape of each pooling layer seen so far.
+#: While `tinyml.graph.Graph.output_dim` runs: the input shape of each pooling layer so far.
 pooled_dims: "ContextVar[dict[MaxPool2D, Dim] | None]" = ContextVar("pooled_dims", default=None)
 
 
