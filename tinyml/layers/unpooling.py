@@ -32,8 +32,9 @@ class MaxUnpool2D(SpatialLayer):
     Attributes
     ----------
     out_height, out_width : int
-        ``(input − 1) · stride + size`` for windows without padding and dilation. Switches know
-        the true size: after a forward pass with them it stands here.
+        ``(input − 1) · stride + size`` for windows without padding and dilation, or the size of the
+        input of ``pool``. A forward pass sets them to the size of its result. Switches store that
+        size, so that odd sizes are restored.
     out_dim : (int, int, int)
     num_of_entries : int
         Samples in the last forward pass.
@@ -41,7 +42,8 @@ class MaxUnpool2D(SpatialLayer):
     Raises
     ------
     ValueError
-        If the padding leaves nothing of the output, or ``pool`` has another window or size.
+        If the padding leaves no output, a window would hold only padding, or ``pool`` has another
+        window or size.
 
     Examples
     --------
@@ -89,7 +91,7 @@ class MaxUnpool2D(SpatialLayer):
 
     @property
     def switches(self) -> Switches | None:
-        """Those of the last forward pass."""
+        """The switches of the last forward pass."""
         return self.saved
 
     def output_of(self, dim: Dim) -> Dim:
@@ -104,7 +106,7 @@ class MaxUnpool2D(SpatialLayer):
             if dim == pool.output_of(before):
                 return before
         spatial = self.window.unpooled_shape(dim[1:])
-        self.window.pooled_shape(spatial)  # refuses windows of padding alone
+        self.window.pooled_shape(spatial)  # raises ValueError if a window holds only padding
         return dim[0], *spatial
 
     def forward(self, input: Array, max_indices: Array | Switches | None = None) -> Array:
@@ -123,7 +125,7 @@ class MaxUnpool2D(SpatialLayer):
         return out
 
     def backward(self, in_gradient: Array) -> Array:
-        """Take each value's gradient from the cell it was put in."""
+        """Take each value's gradient from the cell that it was put into."""
         return max_unpool_gradient(in_gradient, self.saved_by_forward())
 
     def _switches(self, x: Array, max_indices: Array | Switches | None) -> Switches:
@@ -150,7 +152,7 @@ class MaxUnpool2D(SpatialLayer):
         return self.pool.switches
 
     def _check_window(self, theirs: Window, whose: str) -> None:
-        # How the pooling rounded its output's size does not matter here.
+        # unpooling does not depend on ceil_mode
         if replace(theirs, ceil_mode=False) != self.window:
             raise ValueError(
                 f"{self!r}: {whose} a window of {theirs}; this layer's is of {self.window}"

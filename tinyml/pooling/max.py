@@ -30,7 +30,7 @@ def max_pool(
     layout: Layout = "channels_first",
     out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Switches]:
-    """Maximum of each window, and the switches that undo it.
+    """Maximum of each window, and the switches that `max_unpool` takes.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def max_pool(
     stride : int, tuple of int or None
         Input cells from one window to the next; None means ``size``.
     padding : int, tuple of int, or tuple of (before, after)
-        Cells added around the input. They never win.
+        Cells added around the input. They are never a maximum.
     dilation : int or tuple of int
         Input cells from one cell of a window to its next.
     ceil_mode : bool
@@ -65,7 +65,7 @@ def max_pool(
     Raises
     ------
     TypeError
-        If ``x`` is no array of a known library, or of another dtype.
+        If ``x`` is not an array of a known library, or has another dtype.
     ValueError
         If the window does not fit ``x``, or would hold only padding; or ``out`` does not fit.
 
@@ -132,8 +132,8 @@ def max_unpool(
         order writes it; their values are summed as by `max_pool_gradient`; or a SwitchIndexError
         is raised.
     out : array or None
-        Contiguous array of the result's shape and dtype, sharing no memory with the inputs, to
-        write and return.
+        Contiguous array of the result's shape and dtype, sharing no memory with the inputs. The
+        result is written to it, and it is returned.
 
     Returns
     -------
@@ -221,7 +221,7 @@ def max_unpool_gradient(
         What `max_unpool` was given.
     out : array or None
         Contiguous array of the shape of the switches and the dtype of ``gradient``, sharing no
-        memory with the inputs, to write and return.
+        memory with the inputs. The result is written to it, and it is returned.
 
     Returns
     -------
@@ -256,11 +256,11 @@ def _prepared(
     *,
     is_pooled: bool = True,
 ) -> tuple[Backend, Literal["last", "sum"], Array, Array, Array | None]:
-    """Check what every operation on switches is given.
+    """Check the arguments that all operations on switches share.
 
     Returns the backend, the rule for duplicates, and ``array``, the winners and ``out`` as stacks
-    of planes. ``is_pooled`` says on which side of the switches ``array`` is; ``out`` is on the
-    other.
+    of planes. With ``is_pooled``, ``array`` has the pooled shape and ``out`` the unpooled one; else
+    the other way round.
     """
     if not isinstance(switches, Switches):
         raise TypeError(
@@ -282,7 +282,7 @@ def _prepared(
     winners = winners.reshape(geometry.pooled_stack)
     if duplicates == "error":
         _refuse_duplicates(backend, winners, geometry)
-        duplicates = "last"  # there are none, so that nothing is overwritten
+        duplicates = "last"  # no cell was chosen twice, so that both rules give the same
     return backend, duplicates, array.reshape(ours[1]), winners, to
 
 
