@@ -318,10 +318,10 @@ def _check_dims(layer: Layer, dims: tuple[Dim | None, ...]) -> None:
         wanted = tuple(node.dim for node in layer.inputs)
         if len(wanted) != len(dims):
             raise ValueError(f"{layer!r} takes {len(wanted)} inputs; got {len(dims)} nodes")
-    for theirs, given in zip(wanted, dims, strict=False):
-        if theirs is not None and given is not None and tuple(theirs) != given:
+    for built_for, given in zip(wanted, dims, strict=False):
+        if built_for is not None and given is not None and tuple(built_for) != given:
             raise ValueError(
-                f"{layer!r} takes input_dim {tuple(theirs)}; the layer before it gives {given}"
+                f"{layer!r} takes input_dim {tuple(built_for)}; the layer before it gives {given}"
             )
 
 

@@ -128,6 +128,6 @@ class Adam:
             )
 
 
-def _check(name: str, value: object, good: bool, allowed: str) -> None:
-    if not good:
+def _check(name: str, value: object, is_valid: bool, allowed: str) -> None:
+    if not is_valid:
         raise ValueError(f"{name} is {value}; it must be {allowed}")

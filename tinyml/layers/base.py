@@ -147,7 +147,7 @@ class Layer:
             layer.release()
 
     def release(self) -> None:
-        """Release what a network keeps beside `saved`: its owner, and memory for training.
+        """Release what a network keeps besides `saved`: its owner, and memory for training.
 
         Other layers keep nothing else, so that this does nothing.
         """

@@ -77,7 +77,7 @@ class MaxUnpool2D(SpatialLayer):
         self.tie = None if pool is None else Tie(pool)
         self.set_dims(input_dim)
         if pool is not None:
-            self._check_window(pool.window, f"pool {pool!r} has")
+            self._check_window(f"pool {pool!r} has", pool.window)
             if self.input_dim != pool.out_dim:
                 raise ValueError(
                     f"{self!r}: input_dim is {self.input_dim}; its {pool!r} pools to {pool.out_dim}"
@@ -133,7 +133,7 @@ class MaxUnpool2D(SpatialLayer):
             max_indices = self._switches_of_pool()
         if not isinstance(max_indices, Switches):
             return self._from_indices(x, max_indices)
-        self._check_window(max_indices.window, "max_indices are switches of")
+        self._check_window("max_indices are switches of", max_indices.window)
         if max_indices.layout != "channels_first":
             raise ValueError(
                 f"{self!r}: max_indices are switches of {max_indices.layout}; this layer is "
@@ -151,11 +151,11 @@ class MaxUnpool2D(SpatialLayer):
             raise RuntimeError(f"{self!r}: its {self.pool!r} needs a forward pass before it")
         return self.pool.switches
 
-    def _check_window(self, theirs: Window, whose: str) -> None:
+    def _check_window(self, subject: str, given: Window) -> None:
         # unpooling does not depend on ceil_mode
-        if replace(theirs, ceil_mode=False) != self.window:
+        if replace(given, ceil_mode=False) != self.window:
             raise ValueError(
-                f"{self!r}: {whose} a window of {theirs}; this layer's is of {self.window}"
+                f"{self!r}: {subject} a window of {given}; this layer's is of {self.window}"
             )
 
     def _from_indices(self, x: Array, indices: Array) -> Switches:

@@ -139,7 +139,7 @@ def _prepared(
     """Check the arguments; return the backend, and the result's spatial shape and shape."""
     backend = backend_for(x)
     check_dtype("x", x)
-    axes = axes_of("x", tuple(x.shape), output_size)
+    axes = axes_of("x", tuple(x.shape), output_size, "output_size")
     outputs = per_axis("output_size", output_size, axes, minimum=0)
     if 0 in x.shape[-axes:]:
         raise ValueError(f"x has shape {tuple(x.shape)}; its spatial axes must not be empty")

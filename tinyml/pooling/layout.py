@@ -121,7 +121,7 @@ def _from_arguments(shape: tuple[int, ...], layout: Layout, *window: Any) -> Geo
     return geometry_of(shape, Window.of(axes_of("x", shape, window[0]), *window), layout)
 
 
-def axes_of(name: str, shape: tuple[int, ...], size: object) -> int:
+def axes_of(name: str, shape: tuple[int, ...], size: object, argument: str = "size") -> int:
     """Return the number of spatial axes, from ``size`` and the rank of an array."""
     if isinstance(size, Sequence):
         axes = len(size)
@@ -131,9 +131,9 @@ def axes_of(name: str, shape: tuple[int, ...], size: object) -> int:
         fits = True
     if not (fits and 1 <= axes <= 3):
         raise ValueError(
-            f"{name} has shape {shape} and size is {size!r}; {name} must have "
-            "samples, channels and one to three spatial axes, one for each entry of a tuple "
-            "size (samples may then be left out)"
+            f"{name} has shape {shape} and {argument} is {size!r}; {name} must have samples, "
+            "channels and one to three spatial axes, one for each entry of a tuple "
+            f"{argument} (samples may then be left out)"
         )
     return axes
 

@@ -57,8 +57,8 @@ def max_pool(
     Returns
     -------
     y : array, (…, *pooled), dtype of ``x``
-        The bits of each winning cell. The first maximum wins a tie, −0.0 ties with 0.0, and a NaN
-        wins over every number, the last one over the others.
+        The bits of the cell that wins in each window: the first of equal maxima (−0.0 equals 0.0),
+        or the last NaN if the window has one.
     switches : Switches
         The positions of the maxima.
 
@@ -270,12 +270,12 @@ def _prepared(
     winners, geometry = switches.winners, switches.geometry
     backend = backend_for(array, winners) if out is None else backend_for(array, winners, out)
     check_dtype(name, array)
-    ours = geometry.pooled, geometry.pooled_stack
-    theirs = geometry.unpooled, geometry.unpooled_stack
+    shapes = geometry.pooled, geometry.pooled_stack
+    out_shapes = geometry.unpooled, geometry.unpooled_stack
     if not is_pooled:
-        ours, theirs = theirs, ours
-    check_shape(name, array, ours[0])
-    to = out_stack(out, *theirs, (name, array), ("the winners", winners))
+        shapes, out_shapes = out_shapes, shapes
+    check_shape(name, array, shapes[0])
+    to = out_stack(out, *out_shapes, (name, array), ("the winners", winners))
     if duplicates not in ("last", "sum", "error"):
         allowed = ", ".join(map(repr, get_args(Duplicates)))
         raise ValueError(f"duplicates is {duplicates!r}; it must be one of {allowed}")
@@ -283,7 +283,7 @@ def _prepared(
     if duplicates == "error":
         _refuse_duplicates(backend, winners, geometry)
         duplicates = "last"  # no cell was chosen twice, so that both rules give the same
-    return backend, duplicates, array.reshape(ours[1]), winners, to
+    return backend, duplicates, array.reshape(shapes[1]), winners, to
 
 
 def _refuse_duplicates(backend: Backend, winners: Array, geometry: Geometry) -> None:

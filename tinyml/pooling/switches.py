@@ -124,10 +124,10 @@ class Switches:
         """
         if convention == "nhwc":
             layout = "channels_last"
-        meant = _convention(convention, order, include_batch)
+        checked = _convention(convention, order, include_batch)
         spatial = lengths("input_shape", input_shape, None)
         window = Window.of(len(spatial), size, stride, padding, dilation, ceil_mode)
-        return cls.from_indices(indices, meant, window, spatial, layout)
+        return cls.from_indices(indices, checked, window, spatial, layout)
 
     @classmethod
     def from_indices(
@@ -173,11 +173,11 @@ class Switches:
         ValueError
             If the convention is unknown, or does not fit the layout or an option.
         """
-        meant = _convention(convention, order, include_batch)
-        _check_layout_of(meant, self.layout)
+        checked = _convention(convention, order, include_batch)
+        _check_layout_of(checked, self.layout)
         planes = self.winners.reshape(self.geometry.pooled_stack)
         backend = owner_of(planes)
-        indices = backend.indices_from_winners(planes, meant, self.window, self.input_shape)
+        indices = backend.indices_from_winners(planes, checked, self.window, self.input_shape)
         return indices.reshape(self.shape)
 
     def to_numpy(self) -> "Switches":
