@@ -32,7 +32,7 @@ def images(backend, *shape, dtype=np.float32):
 
 
 def resnet_block(name="block", dim=DIM):
-    """ResNet's: two convolutions beside a shortcut."""
+    """A block of ResNet: two convolutions, and a shortcut that is added to their result."""
     net = Graph(name, dim)
     node = net.add(conv("conv1", dim, 3, rng=1))
     node = net.add(BatchNorm2D("norm1", node.dim))
@@ -74,7 +74,7 @@ def test_a_block_equals_its_layers_one_by_one(backend):
     assert_same_bits(backend.to_numpy(net(x)), expected)
 
 
-def test_dims_replace_arithmetic(backend):
+def test_dims_of_nodes_and_of_the_network(backend):
     net = unet()
     assert net.input.dim == net.input_dim == DIM
     assert net.output.dim == net.out_dim == (3, 6, 4)
@@ -108,7 +108,7 @@ def test_a_global_average_is_of_the_whole_image(backend):
     assert pool.backward(pool(x)).shape == x.shape
 
 
-def test_what_a_size_must_fit(backend):
+def test_sizes_and_channels_that_are_refused(backend):
     model = segnet((1, 8, 8), 2, depth=2, channels=3)
     with pytest.raises(ValueError, match=r"MaxPool2D\('pool1'\): a window of size .* spans 2"):
         model(images(backend, 1, 1, 1, 8))
@@ -217,7 +217,7 @@ class TestInputsAndOutputs:
             net(backend.xp.array(images(backend, 1, *DIM)))
         finally:
             gc.enable()
-        # the caller's input, the skip, note1's output, the sum
+        # the network's input (which the caller holds), note0's output, note1's output, the sum
         assert last.seen == [True, False, False, True]
 
 

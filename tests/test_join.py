@@ -20,7 +20,7 @@ def arrays(backend, *shapes, dtype=np.float32, strided=False):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_add(backend, count, dtype, strided):
-    """From left to right, in the inputs' dtype; an array of its own also for one input."""
+    """Added from left to right in the inputs' dtype; with one input, the result is a copy."""
     values, given = arrays(backend, *[(2, 3, 5)] * count, dtype=dtype, strided=strided)
     expected = values[0]
     for value in values[1:]:

@@ -55,7 +55,7 @@ def test_attributes(backend):
 
 @pytest.mark.parametrize("size", [(2, 3), (3, 2), (1, 4)])
 def test_non_square_windows(backend, size):
-    """The winner w of a window (kh, kw) stands at row w // kw and column w % kw."""
+    """The winner w of a window (kh, kw) is at row w // kw and column w % kw."""
     x = image(backend, 2, 3, 6, 12)
     geometry = {
         "size": size,
@@ -83,7 +83,7 @@ def test_switches_bring_odd_images_back(backend):
     out = unpool(y, pool.switches)
     assert out.shape == x.shape
     assert (unpool.out_height, unpool.out_width, unpool.out_dim) == (5, 5, (1, 5, 5))
-    # plain indices know no other size than the smallest
+    # plain indices give the smallest size that fits
     assert unpool(y, pool.switches.to("window")).shape == (2, 1, 4, 4)
     assert unpool.out_dim == (1, 4, 4)
 
@@ -177,7 +177,7 @@ def test_wrong_input_shape(backend, shape):
 
 
 class TestUnpoolInput:
-    """A refused call changes nothing: the layer still runs backward for the one before."""
+    """A refused call changes nothing: switches and shapes are those of the call before."""
 
     @pytest.fixture
     def unpool(self, backend):

@@ -19,7 +19,7 @@ def learner(optimizer=None):
 
 
 def ink(backend, n=48):
-    """Digits, and the pixels that hold ink."""
+    """Digits, and as classes whether each pixel is dark."""
     images = load_digits().images[:n, None] / np.float32(16)
     return backend.asarray(images), backend.asarray((images[:, 0] > 0.5).astype(np.int64))
 
@@ -211,4 +211,4 @@ def test_bad_arguments(backend):
             call()
     with pytest.raises(TypeError, match="x is a list; data must be"):
         ours.fit((x.tolist(), y.tolist()))
-    assert len(ours.fit([x, y])["loss"]) == 1  # a pair in a list is a pair
+    assert len(ours.fit([x, y])["loss"]) == 1  # a list of two arrays is a pair too

@@ -179,8 +179,7 @@ class TestWhereAModelLives:
             model.backward(y)  # what forward saved was dropped
 
     def test_everything_moves(self, backend):
-        """To a backend that handles no array of the first, and whose arrays are marked."""
-
+        """To a backend that does not handle the first one's arrays, and returns its own type."""
         model = small()
         model.backward(model(images(backend)))
         Adam().update(model.parameters)
@@ -215,7 +214,7 @@ class TestWhereAModelLives:
 
 
 class TestReplicas:
-    def test_a_replica_shares_what_is_learned_and_owns_what_is_saved(self, backend):
+    def test_a_replica_shares_parameters_and_has_its_own_saved_state(self, backend):
         model = small()
         x, other = images(backend), images(backend, seed=1)
         y = model(x)

@@ -1,4 +1,4 @@
-"""In training a thread owns a network from its forward to its backward pass; anyone may predict."""
+"""A thread owns a network from its forward to its backward pass in training; all may predict."""
 
 import gc
 import re
@@ -45,7 +45,7 @@ def elsewhere(call):
 
 
 class Other:
-    """A thread that stays alive and does what it is told."""
+    """A thread that stays alive and runs the functions that it is given."""
 
     def __enter__(self):
         self.calls, self.results = [], []
@@ -112,7 +112,7 @@ def test_the_end_of_its_thread(model, x, backend):
     assert model(x).shape == y.shape
 
 
-def test_a_thread_that_lives_on(model, x, backend):
+def test_a_thread_that_stays_alive(model, x, backend):
     with Other() as other:
         y = other(lambda: model(x))
         with pytest.raises(RuntimeError, match=OWNED):
@@ -122,7 +122,7 @@ def test_a_thread_that_lives_on(model, x, backend):
         assert other(lambda: model.backward(y)).shape == x.shape
 
 
-def test_anyone_may_predict(model, x, backend):
+def test_every_thread_may_predict(model, x, backend):
     """In eval mode only the pass itself is guarded, and a backward belongs to its forward."""
     model.eval()
     y = model(x)

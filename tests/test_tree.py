@@ -1,4 +1,4 @@
-"""A layer is a tree: what a user writes in six lines trains, moves and is copied like any other."""
+"""Layers form a tree: a user's composite of six lines trains, moves and is copied like a layer."""
 
 import copy
 import pickle
@@ -17,7 +17,7 @@ from tinyml.optims import SGD, Adam
 
 
 class Residual(Layer):
-    """What a user writes: nothing is registered."""
+    """A user's composite; it registers nothing."""
 
     def __init__(self, name, body):
         super().__init__(name)
@@ -102,7 +102,7 @@ def test_a_composite_in_a_network_trains(backend):
     model.backward(images(backend))
     SGD(0.1).update(model.parameters)
     for old, parameter in zip(before, model.parameters, strict=True):
-        if parameter is not model.layers[1].body.layers[0].bias:  # batch norm takes it away
+        if parameter is not model.layers[1].body.layers[0].bias:  # batch norm subtracts it again
             assert (backend.to_numpy(parameter.tensor) != old).any()
 
 
@@ -169,7 +169,7 @@ def test_copies_own_everything(backend):
         assert_same_bits(backend.to_numpy(model(x)), expected)
 
 
-def test_a_replica_shares_what_is_learned_and_owns_what_is_saved(backend):
+def test_a_replica_shares_parameters_and_has_its_own_saved_state(backend):
     model = network()
     x = images(backend)
     y = model(x)
@@ -185,7 +185,7 @@ def test_a_replica_shares_what_is_learned_and_owns_what_is_saved(backend):
 
 
 def test_a_replica_does_not_copy_a_pool_outside(backend):
-    """An encoder's pool stays the encoder's; the copy of a decoder refers to it."""
+    """The copy of a decoder alone is tied to the encoder's original pool layer."""
     pool = MaxPool2D("pool", (2, 6, 6), 2, 2)
     decoder = Sequential([MaxUnpool2D("unpool", pool.out_dim, 2, 2, pool=pool)], name="decoder")
     twin = decoder.replica()
@@ -197,7 +197,7 @@ def test_a_replica_does_not_copy_a_pool_outside(backend):
 
 
 def test_saved_state_is_one_attribute(backend):
-    """Nothing else of a layer changes between a forward pass and `forget`."""
+    """`forget` changes no other attribute of a layer."""
     x = images(backend)
     pool = MaxPool2D("pool", (2, 5, 6), 2, 2)
     layers = [conv("conv", (2, 5, 6)), BatchNorm2D("norm", (2, 5, 6)), ReLU("relu"), pool]

@@ -1,6 +1,6 @@
-"""A small deep-learning library that reads like its mathematics.
+"""A small deep-learning library whose code follows the formulas.
 
-Every layer runs unchanged on all array backends, and max-unpooling has one exact meaning on each.
+Every layer runs unchanged on all array backends, and max-unpooling follows the same rules on each.
 """
 
 from tinyml.arrays import asarray, to_numpy

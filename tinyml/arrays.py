@@ -1,4 +1,4 @@
-"""Arrays in and out, and the checks on them that every operation shares."""
+"""Conversion of arrays to and from backends, and checks that several operations share."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _ALLOWED = frozenset(DTYPES)
 
 
 def asarray(a: object, backend: str | Backend | None = None) -> Array:
-    """Array of a backend's library from anything array-like; no copy where none is needed.
+    """Convert anything array-like to an array of a backend's library; copy only where needed.
 
     Parameters
     ----------
@@ -19,12 +19,14 @@ def asarray(a: object, backend: str | Backend | None = None) -> Array:
         A number, a nested sequence, an array, or an object that offers DLPack (a CPU tensor of
         another library shares its memory).
     backend : str, Backend or None
-        Where the array is to live; None means the selected backend.
+        Backend that makes the array; None means the selected one.
 
     Raises
     ------
     TypeError
-        If ``a`` has no numeric array form.
+        If ``a`` cannot be converted to an array of numbers or truth values.
+    ValueError, BackendUnavailableError
+        If the backend is unknown or cannot run.
 
     Examples
     --------
@@ -43,12 +45,12 @@ def asarray(a: object, backend: str | Backend | None = None) -> Array:
 
 
 def to_numpy(a: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
-    """NumPy array with the values of ``a``; ``a`` itself if it is one.
+    """NumPy array with the values of ``a``; ``a`` itself if it is a NumPy array.
 
     Raises
     ------
     TypeError
-        If ``a`` is no array of a known library.
+        If ``a`` is not an array of a known library.
 
     Examples
     --------
@@ -67,7 +69,7 @@ def zeros_like(array: Array) -> Array:
 
 
 def check_dtype(name: str, array: Array) -> None:
-    """Refuse element types that pooling does not define."""
+    """Raise TypeError for a dtype that pooling does not support."""
     if array.dtype not in _ALLOWED:
         allowed = ", ".join(map(str, DTYPES))
         raise TypeError(
@@ -76,7 +78,7 @@ def check_dtype(name: str, array: Array) -> None:
 
 
 def check_shape(name: str, array: Array, expected: Sequence[int | str]) -> None:
-    """Refuse another shape; a str stands for any length."""
+    """Raise ValueError for another shape than ``expected``, where a str stands for any length."""
     shape = tuple(array.shape)
     if shape == expected:
         return
@@ -94,14 +96,14 @@ def check_out(
     dtype: "np.dtype[np.generic]",
     *inputs: tuple[str, Array],
 ) -> None:
-    """Refuse an array to write to that a kernel cannot fill as it is.
+    """Check that a kernel can write its result directly into ``out``.
 
     Raises
     ------
     TypeError
         If it has another dtype.
     ValueError
-        If it has another shape, is not contiguous or is read-only, or shares memory with an input.
+        If it has another shape, is not contiguous, is read-only or shares memory with an input.
     """
     if out.dtype != dtype:
         raise TypeError(f"{name} has dtype {out.dtype}; it must be {dtype}")

@@ -131,7 +131,7 @@ def max_unpool1d(
     padding: IntPerAxis = 0,
     output_size: Sequence[int] | None = None,
 ) -> Array:
-    """As ``torch.nn.functional.max_unpool1d``; a bad index is a SwitchIndexError."""
+    """As ``torch.nn.functional.max_unpool1d``; an invalid index raises SwitchIndexError."""
     return _max_unpool(1, input, indices, kernel_size, stride, padding, output_size)
 
 
@@ -143,7 +143,7 @@ def max_unpool2d(
     padding: IntPerAxis = 0,
     output_size: Sequence[int] | None = None,
 ) -> Array:
-    """As ``torch.nn.functional.max_unpool2d``; a bad index is a SwitchIndexError."""
+    """As ``torch.nn.functional.max_unpool2d``; an invalid index raises SwitchIndexError."""
     return _max_unpool(2, input, indices, kernel_size, stride, padding, output_size)
 
 
@@ -155,7 +155,7 @@ def max_unpool3d(
     padding: IntPerAxis = 0,
     output_size: Sequence[int] | None = None,
 ) -> Array:
-    """As ``torch.nn.functional.max_unpool3d``; a bad index is a SwitchIndexError."""
+    """As ``torch.nn.functional.max_unpool3d``; an invalid index raises SwitchIndexError."""
     return _max_unpool(3, input, indices, kernel_size, stride, padding, output_size)
 
 
@@ -318,14 +318,14 @@ def _unpooling_window(axes: int, kernel_size: Any, stride: Any, padding: Any) ->
 
 
 def _single(value: Any) -> Any:
-    """A sequence of one int means that int for every axis; unpooling does not allow it."""
+    """Replace a sequence of one int, which PyTorch accepts except in unpooling, by that int."""
     return value[0] if isinstance(value, Sequence) and len(value) == 1 else value
 
 
 def _output_size(
     pooled: Sequence[int], window: Window, output_size: Sequence[int] | None
 ) -> tuple[int, ...]:
-    """Spatial shape of an unpooled array: PyTorch's default, or the user's within its range."""
+    """Spatial shape of an unpooled array: PyTorch's default, or ``output_size`` if in range."""
     default, axes = window.unpooled_lengths(pooled), window.axes
     if output_size is None:
         return tuple(max(0, n) for n in default)
@@ -341,7 +341,7 @@ def _output_size(
 
 
 def _adaptive_size(axes: int, input: Array, output_size: Any) -> tuple[int, ...]:
-    """Output size of each axis; a None among several means the input's length."""
+    """Output size of each axis; in a sequence, None stands for the input's length."""
     backend_for(input)  # raises TypeError if it is not an array
     check_rank("input", input, axes, filled=axes)
     if isinstance(output_size, Sequence) and len(output_size) == axes > 1:

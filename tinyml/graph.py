@@ -1,4 +1,4 @@
-"""Networks: layers joined by their outputs."""
+"""Networks as graphs: each layer reads the outputs of earlier layers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -13,7 +13,8 @@ from tinyml_backends import backend_for, owner_of
 from tinyml_backends.arguments import lengths
 from tinyml_backends.arrays import Array
 
-#: The network whose pass runs here; those inside it leave memory and checks to it.
+#: The network that this thread runs. Networks inside it do not check the tree or provide memory:
+#: the outermost one does so for all of them.
 _outermost: "ContextVar[Graph | None]" = ContextVar("tinyml_outermost_network", default=None)
 
 
@@ -26,7 +27,7 @@ class Node:
     number : int
         Position among the network's nodes: its inputs, then the outputs in the order added.
     dim : tuple of int or None
-        Shape of one sample, for the layer that is built on it; None if it is not known.
+        Shape of one sample, to build the next layer with; None if it is not known.
     """
 
     number: int
@@ -41,22 +42,22 @@ class _Step(NamedTuple):
 
 
 class Graph(Layer):
-    """Layers joined by their outputs; itself a layer.
+    """A network whose layers read the outputs of earlier layers; it is a layer itself.
 
-    Layers run in the order in which they are added. A pass drops each value after the last layer
-    that reads it, and a backward pass sums gradients where branches part. An unpool layer that is
-    tied to a pool layer of the same network (``pool=``) takes its switches.
+    Layers run in the order in which they are added. A forward pass drops each value after the last
+    layer that reads it, and a backward pass sums the gradients of a value that several layers read.
+    An unpool layer that is tied to a pool layer of the same network (``pool=``) takes the switches
+    that the pool layer saved in the same pass.
 
-    In training, one thread owns a network from a forward pass to its backward pass. The next
-    forward pass of the same thread, `forget`, `eval`, `to` and the end of the thread release it
-    too.
+    In training mode, the thread of a forward pass owns the network until its backward pass is done.
+    An error in a pass, `forget`, `eval`, `to` and the end of the thread release the network too.
 
     Parameters
     ----------
     name : str
     *input_dims : tuple of int
-        Shape of one sample of each input, channels first. They are what layers are checked with
-        when they are added; a pass takes images of every size that the layers take.
+        Shape of one sample of each input, channels first, or None if it is not known. `add` checks
+        layers with these shapes; a pass takes images of any size that the layers accept.
 
     Attributes
     ----------
@@ -64,9 +65,9 @@ class Graph(Layer):
     input : Node
         The first input.
     output : Node
-        What ``forward`` returns: the node added last, unless it is set.
+        The node whose value ``forward`` returns: the one added last, unless another one is set.
     layers : tuple of Layer
-        In the order added. `add` is the way in.
+        In the order added; `add` adds another one.
 
     Examples
     --------
@@ -105,7 +106,7 @@ class Graph(Layer):
 
     @property
     def output(self) -> Node:
-        """What ``forward`` returns: the node added last, unless it is set."""
+        """The node that ``forward`` returns: the one added last, unless another one is set."""
         return self._nodes[-1] if self._chosen is None else self._chosen
 
     @output.setter
@@ -126,16 +127,16 @@ class Graph(Layer):
         Returns
         -------
         Node
-            The layer's output; ``node.dim`` is what the next layer is built for.
+            The layer's output; build the next layer with ``node.dim``.
 
         Raises
         ------
         TypeError
-            If ``layer`` is no layer, or a node is none.
+            If ``layer`` is not a `Layer`, or a node is not a `Node`.
         ValueError
             If the layer, or one inside it, is in this network already; another layer has its name;
-            a node is of another network; or the layer does not take what the nodes give. The
-            network is then as it was.
+            a node belongs to another network; or the layer was built for other shapes than those
+            of the nodes. The network is then unchanged.
 
         Examples
         --------
@@ -175,14 +176,13 @@ class Graph(Layer):
             self.out_dim = self.output.dim
 
     def output_dim(self, *dims: Dim) -> Dim | None:
-        """Shape of one output sample for inputs of other sizes."""
+        """Shape of one output sample, given the shape of one sample of each input."""
         self._check_count(len(dims))
-        known = nullcontext() if pooled_dims.get() is not None else _set(pooled_dims, {})
-        with known:
-            at: list[Dim | None] = list(dims)
+        with nullcontext() if pooled_dims.get() is not None else _set(pooled_dims, {}):
+            known: list[Dim | None] = list(dims)
             for step in self._steps:
-                at.append(_output_dim(step.layer, tuple(at[i] for i in step.inputs)))
-        return at[self.output.number]
+                known.append(_output_dim(step.layer, tuple(known[i] for i in step.inputs)))
+        return known[self.output.number]
 
     def _check_count(self, count: int) -> None:
         if count != len(self.inputs):
@@ -203,11 +203,12 @@ class Graph(Layer):
         Raises
         ------
         RuntimeError
-            If another thread is running this network, or owns it in training.
+            If another thread is running this network, or owns it in training mode.
         MixedBackendError
-            If an input does not live where the parameters do; nothing is copied silently.
+            If an input is on another device than the parameters; nothing is moved silently.
         ValueError, TypeError
-            If a layer does not take what it is given, or is tied to one outside this network.
+            If a layer does not accept its input, a layer is tied to one outside this network, or no
+            layer leads from an input to the output.
         """
         self._check_count(len(inputs))
         with self._owner.forward_pass(self), self._as_outermost(inputs):
@@ -227,7 +228,8 @@ class Graph(Layer):
         Raises
         ------
         RuntimeError
-            Before a forward pass, or if another thread ran the last one.
+            If there was no forward pass, or another thread is running this network or ran its last
+            forward pass.
         """
         with self._owner.backward_pass(self), self._as_outermost(), scope_of(in_gradient):
             readers = self._readers()
@@ -237,20 +239,20 @@ class Graph(Layer):
                 if readers[number]:
                     layer, inputs = self._steps[number - len(self.inputs)]
                     _add(gradients, inputs, layer.backward(gradients.pop(number)))
-            whole = tuple(gradients[number] for number in range(len(self.inputs)))
-            return whole[0] if len(whole) == 1 else whole
+            of_inputs = tuple(gradients[number] for number in range(len(self.inputs)))
+            return of_inputs[0] if len(of_inputs) == 1 else of_inputs
 
     def release(self) -> None:
-        """Release the memory of a training, and the thread that owns the network."""
+        """Let any thread run the network, and release the memory kept for training."""
         self._owner.release()
         self._workspace = None
 
     def check_owner(self) -> None:
-        """RuntimeError if another thread owns this network."""
+        """Raise RuntimeError if another thread owns this network."""
         self._owner.check(self)
 
     def _readers(self) -> tuple[int, ...]:
-        """How many of the layers that lead to the output read each node; the output counts one."""
+        """For each node, how many layers that lead to the output read it; 1 more for the output."""
         if self._plan is None:
             counts = [0] * len(self._nodes)
             counts[self.output.number] = 1
@@ -267,10 +269,11 @@ class Graph(Layer):
 
     @contextmanager
     def _as_outermost(self, inputs: tuple[Array, ...] | None = None) -> Iterator[None]:
-        """Unless another network runs this one, check the tree and provide memory for a pass.
+        """Context of a pass; it does nothing if this network is inside one that is running.
 
-        In training, results take the memory of earlier ones that are no longer referenced.
-        ``inputs`` are those of a forward pass.
+        Before a forward pass, which gives its ``inputs``, the tree is checked. In training mode,
+        results take the memory of earlier results that are no longer referenced. After an error
+        this thread owns none of the networks.
         """
         if _outermost.get() is not None:
             yield
@@ -284,13 +287,13 @@ class Graph(Layer):
             except BaseException:
                 for layer in self.walk():
                     if isinstance(layer, Graph):
-                        layer._owner.give_up()
+                        layer._owner.release_own()
                 raise
 
     def _begin(self, inputs: tuple[Array, ...]) -> None:
         layers = tuple(self.walk())
         _check_tree(self, layers)
-        for layer in layers:  # what is saved is replaced, and should not take memory until then
+        for layer in layers:  # the pass replaces it; dropped now, its memory can be reused
             layer.saved = None
         shapes = tuple(getattr(x, "shape", None) for x in inputs)
         if shapes != self._shapes or not self.training:
@@ -301,7 +304,7 @@ class Graph(Layer):
 
 
 def _output_dim(layer: Layer, dims: tuple[Dim | None, ...]) -> Dim | None:
-    """Shape of a layer's output, as far as it is known."""
+    """Shape of one sample of a layer's output; None if it is not known."""
     if None in dims:
         return getattr(layer, "out_dim", None)
     dim: Dim | None = layer.output_dim(*dims)
@@ -309,21 +312,21 @@ def _output_dim(layer: Layer, dims: tuple[Dim | None, ...]) -> Dim | None:
 
 
 def _check_dims(layer: Layer, dims: tuple[Dim | None, ...]) -> None:
-    """Refuse a layer that was built for other shapes than it gets."""
+    """Raise ValueError if a layer was built for other shapes than it gets."""
     wanted: tuple[Dim | None, ...] = (getattr(layer, "input_dim", None),)
     if isinstance(layer, Graph):
         wanted = tuple(node.dim for node in layer.inputs)
         if len(wanted) != len(dims):
             raise ValueError(f"{layer!r} takes {len(wanted)} inputs; got {len(dims)} nodes")
-    for theirs, given in zip(wanted, dims, strict=False):
-        if theirs is not None and given is not None and tuple(theirs) != given:
+    for built_for, given in zip(wanted, dims, strict=False):
+        if built_for is not None and given is not None and tuple(built_for) != given:
             raise ValueError(
-                f"{layer!r} takes input_dim {tuple(theirs)}; the layer before it gives {given}"
+                f"{layer!r} takes input_dim {tuple(built_for)}; the layer before it gives {given}"
             )
 
 
 def _check_tree(network: Graph, layers: tuple[Layer, ...]) -> None:
-    """Refuse a layer added twice, and one tied to a layer outside the network."""
+    """Raise ValueError for a layer added twice, and for one tied to a layer outside the network."""
     added = [step.layer for graph in layers if isinstance(graph, Graph) for step in graph._steps]
     if len(set(added)) < len(added):
         twice = next(layer for layer in added if added.count(layer) > 1)
@@ -339,7 +342,7 @@ def _check_tree(network: Graph, layers: tuple[Layer, ...]) -> None:
 
 
 def _take(values: dict[int, Any], waiting: list[int], numbers: tuple[int, ...]) -> tuple[Any, ...]:
-    """Values that a layer reads; those that no later layer reads are dropped from ``values``."""
+    """Return what a layer reads; drop from ``values`` what no later layer reads."""
     taken = tuple(values[number] for number in numbers)
     for number in numbers:
         waiting[number] -= 1
@@ -360,6 +363,7 @@ def _add(gradients: dict[int, Array], numbers: tuple[int, ...], given: Any) -> N
 
 @contextmanager
 def _set(variable: "ContextVar[Any]", value: object) -> Iterator[None]:
+    """Context in which ``variable`` has another value."""
     token = variable.set(value)
     try:
         yield

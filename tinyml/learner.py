@@ -1,4 +1,4 @@
-"""Training: batches in, losses out."""
+"""`Learner`, which trains a model in batches, evaluates it and predicts with it."""
 
 import math
 import time
@@ -33,7 +33,7 @@ class Loss(Protocol):
 class Learner:
     """Fits a model to data.
 
-    Batches are moved to where the model lives, so NumPy data trains a model on a GPU.
+    Batches are moved to the model's device, so that NumPy data can train a model on a GPU.
 
     Parameters
     ----------
@@ -45,8 +45,9 @@ class Learner:
     Attributes
     ----------
     history : dict
-        What `fit` returns, also after an interrupt: "loss" has the loss of each step, "validation"
-        a dict of `evaluate` for each epoch that had validation data.
+        What the last call of `fit` returned or, if it was interrupted, had so far: "loss" is a list
+        of the loss of each step. "validation", present if there was validation data, is a list of
+        what `evaluate` returned after each epoch.
 
     Examples
     --------
@@ -92,19 +93,20 @@ class Learner:
         validation : as ``train``, optional
             Evaluated after each epoch.
         epochs, batch_size, seed : int
-            ``seed`` shuffles: the same seed gives the same order on every backend.
+            ``seed`` is that of the shuffling: the same seed gives the same order on every backend.
 
         Returns
         -------
         dict
-            `history`.
+            The attribute ``history``.
 
         Raises
         ------
         ValueError
-            If there is nothing to train on, or ``x`` and ``y`` have not the same length.
+            If there is nothing to train on, or ``x`` and ``y`` do not have the same length.
         FloatingPointError
-            If the loss is no longer finite. The model stays as it was before that step.
+            If the loss or a gradient is not finite. Weights and running statistics stay as they
+            were before that step.
         """
         _check_positive("epochs", epochs)
         rng = np.random.default_rng(seed)
@@ -113,7 +115,7 @@ class Learner:
             batches, count = _batches(train, batch_size, rng)
             label = f"epoch {epoch}/{epochs}" if epochs > 1 else "training"
             images, start = 0, time.perf_counter()
-            # tqdm hides itself (disable=None) where its output is no terminal
+            # disable=None: tqdm shows nothing where its output is not a terminal
             with tqdm(total=count, desc=label, unit="step", disable=None) as progress:
                 for x, y in batches:
                     self.history["loss"].append(self.step(x, y))
@@ -137,8 +139,11 @@ class Learner:
 
         Raises
         ------
+        ValueError
+            If the batch is empty.
         FloatingPointError
-            If the loss or a gradient is no longer finite. The model stays as it was.
+            If the loss or a gradient is not finite. Weights and running statistics stay as they
+            were.
         """
         if len(x) == 0:
             raise ValueError("a batch has no samples; leave empty batches out")
@@ -148,16 +153,16 @@ class Learner:
     def _step(self, x: Array, y: Array) -> float:
         _check_owner(self.model)
         model = self.model.train()
-        remembered = [(buffer, buffer.tensor.copy()) for buffer in model.buffers]
+        buffers = [(buffer, buffer.tensor.copy()) for buffer in model.buffers]
         model.zero_gradients()
         try:
-            loss = self.loss.forward(model(self._here(x)), self._here(y))
+            loss = self.loss.forward(model(self._on_device(x)), self._on_device(y))
             self._check_finite("loss", loss)
             model.backward(self.loss.backward())
-            # one number, so that a GPU is waited for once
+            # one sum for all gradients, so that the CPU waits for a GPU only once
             self._check_finite("gradient", float(sum(p.gradient.sum() for p in model.parameters)))
         except BaseException:
-            for buffer, tensor in remembered:
+            for buffer, tensor in buffers:
                 buffer.tensor = tensor
             model.forget()
             raise
@@ -173,23 +178,23 @@ class Learner:
             )
 
     def evaluate(self, data: Data, *, batch_size: int = 32) -> dict[str, float]:
-        """Mean loss and accuracy over data, without learning from it.
+        """Mean loss and accuracy over data, without training on it.
 
-        The model stays in the mode, training or not, that it is in.
+        The model runs in eval mode; the mode of each layer is restored afterwards.
 
         Returns
         -------
         dict
-            "loss", the mean over all targets, and "accuracy", the share of them whose class has
-            the largest output. Targets that the loss ignores do not count.
+            "loss", the mean over all targets, and "accuracy", the fraction of targets for whose
+            class the output is largest. Targets that the loss ignores do not count.
         """
-        with self.model.scope(), _in_use(self.model):
+        with self.model.scope(), _eval_mode(self.model):
             return self._evaluate(data, batch_size)
 
     def _evaluate(self, data: Data, batch_size: int) -> dict[str, float]:
         loss = right = targets = 0.0
         for x, y in _batches(data, batch_size, None)[0]:
-            output, target = self.model(self._here(x)), self._here(y)
+            output, target = self.model(self._on_device(x)), self._on_device(y)
             counted = target != getattr(self.loss, "ignore_index", None)
             count = int(counted.sum())
             loss += self.loss.forward(output, target) * count
@@ -200,27 +205,28 @@ class Learner:
         return {"loss": loss / targets, "accuracy": right / targets}
 
     def predict(self, x: Array, *, batch_size: int = 32) -> Array:
-        """Output of the model for each sample, in the library that ``x`` came in.
+        """Output of the model for each sample, on the device of ``x``.
 
-        The model stays in the mode, training or not, that it is in.
+        The model runs in eval mode; the mode of each layer is restored afterwards.
         """
         _check_positive("batch_size", batch_size)
         home = owner_of(x)
-        with _in_use(self.model):
+        with _eval_mode(self.model):
             outputs = [
-                _moved(self.model(self._here(x[start : start + batch_size])), home.device(x))
+                _moved(self.model(self._on_device(x[start : start + batch_size])), home.device(x))
                 for start in range(0, max(1, len(x)), batch_size)
             ]
         with home.scope(x):
             return home.xp.concatenate(outputs)
 
-    def _here(self, array: Array) -> Array:
+    def _on_device(self, array: Array) -> Array:
+        """``array`` on the model's device."""
         return _moved(array, self.model.device)
 
 
 @contextmanager
-def _in_use(model: Layer) -> Iterator[None]:
-    """Let a model behave as in use; each layer returns to the mode that it was in."""
+def _eval_mode(model: Layer) -> Iterator[None]:
+    """Context in which a model is in eval mode; the mode of each layer is restored afterwards."""
     _check_owner(model)
     modes = [(layer, layer.training) for layer in model.walk()]
     model.eval()
@@ -232,14 +238,14 @@ def _in_use(model: Layer) -> Iterator[None]:
 
 
 def _check_owner(model: Layer) -> None:
-    """Refuse a model that another thread trains, before anything of it changes."""
+    """Raise RuntimeError if another thread owns a network in the model."""
     for layer in model.walk():
         if isinstance(layer, Graph):
             layer.check_owner()
 
 
 def _moved(array: Array, place: str) -> Array:
-    """``array`` on the device of that name; the same object if it is there."""
+    """``array`` on the device named ``place``; the same object if it is there already."""
     if owner_of(array).device(array) == place:
         return array
     return moved(array, resolve(place))
@@ -253,7 +259,10 @@ def _check_positive(name: str, value: int) -> None:
 def _batches(
     data: Data, batch_size: int, rng: np.random.Generator | None
 ) -> tuple[Iterable[Batch], int | None]:
-    """Batches, and their number if it is known; a pair is split, in a new order."""
+    """Batches, and their number if it is known.
+
+    A pair of arrays is split into batches, and shuffled if there is an ``rng``.
+    """
     if isinstance(data, list | tuple) and len(data) == 2 and hasattr(data[0], "shape"):
         data = (data[0], data[1])
     elif isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], tuple):

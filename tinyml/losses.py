@@ -11,16 +11,16 @@ from tinyml_backends.arrays import Array
 
 
 class _Saved(NamedTuple):
-    """What forward keeps for backward."""
+    """What ``forward`` saves for ``backward``."""
 
     exponentials: Array
     total: Array
     """Sum of the exponentials over the classes."""
     index: Array
-    """Class of each target, any for one that is not counted."""
+    """Class of each target, with an axis of length 1 for the classes; 0 if not counted."""
     counted: Array
     targets: int
-    """Number of those that are counted."""
+    """Number of counted targets, or 1 if there are none."""
 
 
 class SoftmaxCrossEntropy:
@@ -59,9 +59,10 @@ class SoftmaxCrossEntropy:
         Raises
         ------
         TypeError
-            If ``target`` holds no integers.
+            If ``target`` does not hold integers.
         ValueError
-            If the shapes differ, or a target is no class.
+            If the logits are not floats with two axes or more, the shapes do not fit, or a target
+            is not a class.
         """
         with scope_of(logits):
             return self._forward(backend_for(logits, target).xp, logits, target)
@@ -102,7 +103,7 @@ class SoftmaxCrossEntropy:
         Raises
         ------
         RuntimeError
-            Before a forward pass.
+            If there was no forward pass.
         """
         if self._saved is not None:
             with scope_of(self._saved.total):
@@ -115,7 +116,7 @@ class SoftmaxCrossEntropy:
 def _gradient(
     exponentials: Array, total: Array, index: Array, counted: Array, targets: int
 ) -> Array:
-    """Softmax minus one at the target, divided by the number of targets; overwrites its input."""
+    """Softmax, minus 1 at the target, divided by ``targets``; overwrites ``exponentials``."""
     xp, probability = backend_for(total).xp, exponentials
     probability /= total
     of_target = xp.take_along_axis(probability, index, 1) - 1

@@ -1,4 +1,4 @@
-"""Networks in a line."""
+"""Networks whose layers run one after another."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from tinyml.layers.base import Dim, Layer
 
 
 class Sequential(Graph):
-    """Layers run one after another; itself a layer.
+    """A network whose layers run one after another; it is a layer itself.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class Sequential(Graph):
     Raises
     ------
     ValueError
-        If there is no layer, two share a name, or one does not take what the one before gives.
+        If there are no layers, two share a name, or one was built for another shape than it gets.
 
     Examples
     --------
@@ -46,7 +46,7 @@ class Sequential(Graph):
 
 
 def _input_dim(layers: list[Layer]) -> Dim | None:
-    """Shape that the first layer with an ``input_dim`` gets; those before it keep the shape."""
+    """Input shape of the first layer that has one; layers without dims keep the shape."""
     for layer in layers:
         if hasattr(layer, "input_dim") or hasattr(layer, "out_dim"):
             return getattr(layer, "input_dim", None)

@@ -9,7 +9,7 @@ from tinyml_backends import backend_for
 
 
 class Optimizer(Protocol):
-    """Changes parameters by their gradients; keeps what it remembers in ``parameter.state``."""
+    """Changes parameters by their gradients; keeps its own state in ``parameter.state``."""
 
     learning_rate: float
 
@@ -113,7 +113,7 @@ class Adam:
             if "steps" not in p.state:
                 p.state.update(steps=0, first=zeros_like(p.tensor), second=zeros_like(p.tensor))
             p.state["steps"] += 1
-            # The moments start at zero; dividing by 1 - decay**steps takes that bias away.
+            # The moments start at zero; dividing by 1 - decay**steps corrects that bias.
             rate = self.learning_rate / (1 - first_decay ** p.state["steps"])
             correction = 1 - second_decay ** p.state["steps"]
             backend_for(p.tensor, p.gradient).adam_step(
@@ -128,6 +128,6 @@ class Adam:
             )
 
 
-def _check(name: str, value: object, good: bool, allowed: str) -> None:
-    if not good:
+def _check(name: str, value: object, is_valid: bool, allowed: str) -> None:
+    if not is_valid:
         raise ValueError(f"{name} is {value}; it must be {allowed}")

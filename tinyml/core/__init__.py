@@ -1,7 +1,7 @@
-"""Parameters, and the array module of the selected backend under its original name.
+"""Parameters, and `Backend`, the original library's name for the selected array module.
 
-``from tinyml.core import Backend as np`` gives NumPy's interface on whatever backend is in force at
-each access:
+Each access to an attribute of ``Backend`` looks it up in the array module (such as NumPy) of the
+backend that is selected at that moment:
 
 >>> from tinyml.core import Backend as np
 >>> np.arange(3)
@@ -15,7 +15,7 @@ from tinyml_backends import current_backend
 
 
 class _SelectedModule:
-    """Looks every name up in the array module of the backend in force at that moment."""
+    """Looks up each attribute in the array module of the backend that is selected then."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(current_backend().array_module, name)

@@ -1,4 +1,4 @@
-"""Which thread runs a network."""
+"""Which thread may run a network."""
 
 import threading
 from collections.abc import Iterator
@@ -7,25 +7,26 @@ from typing import Any
 
 
 class Owner:
-    """The thread that may run a network, whose layers keep the state of one pass.
+    """Keeps threads from running a network at once, since its layers save the state of one pass.
 
-    In training a thread keeps the network from its forward to its backward pass. In use only the
-    pass itself is guarded, so that any thread can predict. A copy is owned by no thread.
+    In training mode the thread of a forward pass owns the network until its backward pass is done.
+    In eval mode a network is guarded only during a pass, so that any thread can predict. No thread
+    owns a copy.
     """
 
     def __init__(self) -> None:
         self._running = threading.Lock()
-        #: The thread of the last forward pass, and whether its backward pass is still to come.
+        #: The thread of the last forward pass, and whether it owns the network.
         self._thread: threading.Thread | None = None
-        self._is_kept = False
+        self._is_owned = False
 
     def __reduce__(self) -> tuple[object, ...]:
         return Owner, ()
 
     def check(self, model: object) -> None:
-        """Refuse another thread between the forward and the backward pass of one."""
+        """Raise RuntimeError if another thread owns the network."""
         thread = self._thread
-        if not self._is_kept or thread is None or thread is threading.current_thread():
+        if not self._is_owned or thread is None or thread is threading.current_thread():
             return
         if thread.is_alive():
             raise RuntimeError(
@@ -35,16 +36,16 @@ class Owner:
 
     @contextmanager
     def forward_pass(self, model: Any) -> Iterator[None]:
-        """Run a forward pass, and then own the network if it is in training."""
+        """Context of a forward pass; afterwards this thread owns a network in training mode."""
         with self._one_at_a_time(model):
             self.check(model)
-            self._thread, self._is_kept = threading.current_thread(), False
+            self._thread, self._is_owned = threading.current_thread(), False
             yield
-            self._is_kept = model.training
+            self._is_owned = model.training
 
     @contextmanager
     def backward_pass(self, model: object) -> Iterator[None]:
-        """Run the backward pass of this thread's forward pass."""
+        """Context of a backward pass, which must follow a forward pass of the same thread."""
         with self._one_at_a_time(model):
             if self._thread not in (None, threading.current_thread()):
                 raise RuntimeError(
@@ -52,19 +53,20 @@ class Owner:
                     "own model.replica()"
                 )
             yield
-            self._is_kept = False
+            self._is_owned = False
 
     def release(self) -> None:
         """Let any thread run the network."""
-        self._is_kept = False
+        self._is_owned = False
 
-    def give_up(self) -> None:
-        """As `release`, if the network is this thread's."""
+    def release_own(self) -> None:
+        """As `release`, but only if this thread ran the last forward pass."""
         if self._thread is threading.current_thread():
-            self._is_kept = False
+            self._is_owned = False
 
     @contextmanager
     def _one_at_a_time(self, model: object) -> Iterator[None]:
+        """Context of a pass; RuntimeError if another one is running."""
         if not self._running.acquire(blocking=False):
             raise RuntimeError(
                 f"{model!r} is being run by another thread, and its layers keep the state of one "

@@ -1,4 +1,4 @@
-"""What a network learns, and what it only remembers."""
+"""Arrays of a network: learned parameters, and buffers such as running statistics."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class Buffer:
         self.tensor = tensor
 
     def to(self, backend: Backend) -> None:
-        """Move to a backend's library; nothing happens if it is there."""
+        """Move to a backend's library; do nothing if the array is there already."""
         self.tensor = moved(self.tensor, backend)
 
 
@@ -36,7 +36,7 @@ class Parameter(Buffer):
     gradient : array
         Sum of the gradients since `zero_gradient`, shaped like ``tensor``.
     state : dict
-        What the optimizer remembers of this parameter, such as its momentum.
+        What the optimizer keeps for this parameter, such as its velocity.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class Parameter(Buffer):
 
 
 def moved(array: Array, backend: Backend) -> Array:
-    """``array`` where a backend makes new arrays; the same object if it is there."""
+    """``array`` on the device where ``backend`` makes new arrays; the same object if there."""
     if backend.handles(array):
         return backend.asarray(array)
     return backend.asarray(owner_of(array).to_numpy(array))

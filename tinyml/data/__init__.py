@@ -1,4 +1,4 @@
-"""Real data that ships with the package, with its licences beside it in README.md."""
+"""Data sets that ship with the package; their licences are in README.md in this folder."""
 
 from importlib.resources import files
 from typing import NamedTuple

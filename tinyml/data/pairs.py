@@ -50,7 +50,7 @@ def _read(file: Path, role: str) -> NDArray[Any]:
         array = np.asarray(reader(file, role))
     except OSError as error:
         raise ValueError(f"{role} {file} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # every decoder raises its own types for a file that is not its own
+    except Exception as error:  # each decoder raises errors of its own types for an invalid file
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"{role} {file} cannot be read: {reason}") from error
     array = array.astype(np.uint8 if array.dtype == bool else array.dtype.newbyteorder("="))
@@ -62,7 +62,7 @@ def _read(file: Path, role: str) -> NDArray[Any]:
         )
     if array.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"{role} {file} has dtype {array.dtype}; it must be uint8 or uint16")
-    colours = 3 if array.shape[2] >= 3 else 1  # what is beyond is alpha
+    colours = 3 if array.shape[2] >= 3 else 1  # the second channel of 2 or the fourth of 4 is alpha
     return np.ascontiguousarray(np.moveaxis(array[..., :colours], 2, 0))
 
 
@@ -77,7 +77,7 @@ def _tiff(file: Path, role: str) -> NDArray[Any]:
 
     with tifffile.TiffFile(file) as tiff:
         if len(tiff.pages) != 1:
-            raise ValueError(f"it has {len(tiff.pages)} pages; save the one you mean by itself")
+            raise ValueError(f"it has {len(tiff.pages)} pages; save the one you want as a file")
         page = tiff.pages[0]
         if page.photometric.name not in ("MINISBLACK", "RGB"):
             raise ValueError(f"its pixels are {page.photometric.name}; save it as grey or RGB")

@@ -1,4 +1,4 @@
-"""Layers: one file for each family, each a page of mathematics."""
+"""Layers: one module for each family."""
 
 from tinyml.layers.activation import ReLU
 from tinyml.layers.base import Layer

@@ -13,22 +13,22 @@ from tinyml_backends.arrays import Array
 
 Dim = tuple[int, ...]
 
-#: Key in deepcopy's memo, whose other keys are ids: the copy leaves out what forward saved.
+#: Key in deepcopy's memo (its other keys are ids) that makes a copy leave out what forward saved.
 _REPLICA = "replica"
 
 
 class Layer:
-    """One step of a network: ``forward`` computes it, ``backward`` its gradient.
+    """One step of a network: ``forward`` computes its output, ``backward`` its gradient.
 
-    A layer is a tree. Its children are the layers in its attributes, also inside lists, tuples and
-    dicts; its parameters and buffers are found in the same way, so nothing is registered. A layer
-    runs once in a forward pass: a second forward replaces what the first one saved. Parameter
-    gradients accumulate until `zero_gradients`.
+    Layers form a tree. The children of a layer are the layers in its attributes, also inside lists,
+    tuples and dicts; its parameters and buffers are found in the same way, so nothing is
+    registered. A layer runs once in a forward pass: a second forward replaces what the first one
+    saved. Parameter gradients accumulate until `zero_gradients`.
 
     Parameters
     ----------
     name : str
-        What messages call the layer.
+        Names the layer in messages; layers added to one network must have different names.
 
     Attributes
     ----------
@@ -36,11 +36,12 @@ class Layer:
     type : str
         Name of the class.
     training : bool
-        Whether the layer behaves as in training; `train` and `eval` set it.
+        Whether the layer is in training mode; `train` and `eval` set it.
     saved : object
-        What forward keeps for backward; None before a forward pass and after `forget`.
+        What ``forward`` saves for ``backward``; None before a forward pass and after `forget`.
     input_dim, out_dim : tuple of int
-        Shapes of one sample, channels first. Optional: a network checks them when it is built.
+        Shapes of one sample, channels first. Optional: a network uses them to check layers when
+        they are added.
 
     Examples
     --------
@@ -107,17 +108,20 @@ class Layer:
 
     @property
     def parameters(self) -> list[Parameter]:
-        """What is learned, here and below; a shared parameter is listed once."""
+        """Parameters of this layer and all layers below it, each listed once."""
         return [found for found in _reachable(self) if isinstance(found, Parameter)]
 
     @property
     def buffers(self) -> list[Buffer]:
-        """What is remembered but not learned, here and below."""
+        """Buffers, without the parameters, of this layer and all layers below it."""
         buffers = (found for found in _reachable(self) if isinstance(found, Buffer))
         return [buffer for buffer in buffers if not isinstance(buffer, Parameter)]
 
     def train(self, training: bool = True) -> Self:
-        """Behave as in training, here and below."""
+        """Put this layer and all layers below it in training mode, or if False in eval mode.
+
+        Eval mode also releases what networks keep for training (see `release`).
+        """
         for layer in self.walk():
             layer.training = training
             if not training:
@@ -125,28 +129,37 @@ class Layer:
         return self
 
     def eval(self) -> Self:
-        """Behave as in use: batch norm, for example, takes its running statistics."""
+        """Put this layer and all layers below it in eval mode.
+
+        Batch norm, for example, then uses its running statistics.
+        """
         return self.train(False)
 
     def zero_gradients(self) -> None:
-        """Set the gradients of all parameters to zero."""
+        """Set the gradients of all `parameters` to zero."""
         for parameter in self.parameters:
             parameter.zero_gradient()
 
     def forget(self) -> None:
-        """Drop what forward saved for backward, here and below."""
+        """Drop what this layer and all layers below it saved for a backward pass."""
         for layer in self.walk():
             layer.saved = None
             layer.release()
 
     def release(self) -> None:
-        """Release what a pass holds beside `saved`: a network's memory and the thread it is for."""
+        """Release what a network keeps besides `saved`: its owner, and memory for training.
 
-    # -- where it lives ----------------------------------------------------------------------
+        Other layers keep nothing else, so that this does nothing.
+        """
+
+    # -- device ------------------------------------------------------------------------------
 
     @property
     def device(self) -> str:
-        """Where the parameters live, for example "numpy" or "cupy:0"."""
+        """Device of the parameters and buffers, for example "numpy" or "cupy:0".
+
+        Without any, the device where the selected backend makes new arrays.
+        """
         for buffer in _reachable(self):
             if isinstance(buffer, Buffer):
                 return owner_of(buffer.tensor).device(buffer.tensor)
@@ -158,15 +171,15 @@ class Layer:
         return next((scope_of(parameter.tensor) for parameter in self.parameters), nullcontext())
 
     def to(self, which: str | Backend) -> Self:
-        """Move all that the layer keeps to a backend's library, and drop what forward saved.
+        """Move parameters and buffers to a backend's library, and drop what forward saved.
 
-        Parameters, gradients, the optimizer's state and running statistics move. Nothing is
-        selected: new arrays are made where they were before.
+        Gradients and the optimizer's state move with the parameters. The selected backend, which
+        makes new arrays, does not change.
 
         Raises
         ------
         ValueError, BackendUnavailableError
-            If the backend is unknown or cannot run; nothing has then moved.
+            If the backend is unknown or cannot run; nothing has moved then.
 
         Examples
         --------
@@ -181,10 +194,11 @@ class Layer:
         return self
 
     def replica(self) -> Self:
-        """Copy that shares all parameters and buffers and owns its saved state.
+        """Copy that shares all parameters and buffers but has its own saved state.
 
-        Another thread can run it. An unpool layer of the copy is tied to the copy of its pool
-        layer.
+        Another thread can run it. Replicas add to the same gradients and running statistics, and
+        additions of two threads at the same time can be lost: only one replica may train at a time.
+        An unpool layer of the copy is tied to the copy of its pool layer, if that is in this layer.
 
         Examples
         --------
@@ -212,15 +226,15 @@ class Layer:
     # -- for subclasses ----------------------------------------------------------------------
 
     def saved_by_forward(self) -> Any:
-        """`saved`; RuntimeError before a forward pass."""
+        """Return `saved`; raise RuntimeError if there was no forward pass."""
         if self.saved is None:
             raise RuntimeError(f"{self!r}: backward needs a forward pass before it")
         return self.saved
 
     def check(self, name: str, array: Array, shape: tuple[int | str, ...]) -> None:
-        """Refuse an array of another shape, or one that lives elsewhere than the parameters.
+        """Raise an error for an array of another shape, or on another device than the parameters.
 
-        A word in ``shape`` stands for a length that is free.
+        A str in ``shape`` stands for any length. The errors are ValueError and MixedBackendError.
         """
         place = owner_of(array).device(array)
         for buffer in vars(self).values():
@@ -239,7 +253,7 @@ L = TypeVar("L", bound=Layer)
 
 
 class Tie(Generic[L]):
-    """A reference to another layer of the same network, which is no child."""
+    """A reference to another layer of the same network that does not make it a child."""
 
     layer: L
 
@@ -275,28 +289,29 @@ def scope_of(array: object) -> AbstractContextManager[Any]:
     """Context in which the device of ``array`` is the current one."""
     try:
         return owner_of(array).scope(array)
-    except TypeError:  # not an array; forward refuses it, naming the argument
+    except TypeError:  # not an array; forward raises an error that names the argument
         return nullcontext()
 
 
-#: What messages and attributes call the spatial axes.
+#: Names of the spatial axes in messages and attributes, by their number.
 AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
 class SpatialLayer(Layer):
-    """A layer of images: channels first, then one to three spatial axes.
+    """A layer for images: channels first, then one to three spatial axes.
 
-    ``input_dim`` is what a network is checked with when it is built. A forward pass takes images of
-    every size that the windows fit; only the channels must be those of ``input_dim``.
+    A network checks ``input_dim`` when the layer is added. A forward pass takes images of any size
+    that the window fits into; only the number of channels must be that of ``input_dim``.
 
     Attributes
     ----------
     axes : int
         Number of spatial axes.
     input_channel, input_height, input_width : int
-        Of ``input_dim``; with ``input_depth`` in 3-D, and ``input_length`` alone in 1-D.
+        Entries of ``input_dim``. Layers in 3-D also have ``input_depth``; layers in 1-D have
+        ``input_length`` instead of height and width.
     out_height, out_width : int
-        Of ``out_dim``, likewise.
+        Entries of ``out_dim``, likewise.
     num_of_entries : int
         Samples in the last forward pass.
     """
@@ -325,12 +340,12 @@ class SpatialLayer(Layer):
             setattr(self, f"out_{name}", length)
 
     def output_dim(self, *dims: Dim) -> Dim:
-        """Shape of one output sample for an input of another size.
+        """Shape of one output sample, given the shape of one input sample.
 
         Raises
         ------
         ValueError
-            If the input has other channels, or is too small for the window.
+            If the input has another number of channels, or is too small for the window.
         """
         (dim,) = dims
         if len(dim) != self.axes + 1 or dim[0] != self.input_channel:
@@ -342,14 +357,14 @@ class SpatialLayer(Layer):
             raise ValueError(f"{self!r}: {error}") from None
 
     def output_of(self, dim: Dim) -> Dim:
-        """As `output_dim`, of a checked shape; by default that of the input."""
+        """As `output_dim`, for a shape that has been checked; by default the same shape."""
         return dim
 
     def check_channels(self, x: Array) -> None:
-        """Refuse an input that is not (samples, channels, *spatial), with this layer's channels."""
+        """Raise an error unless ``x`` is (samples, channels, *spatial) with the right channels."""
         self.check("input", x, ("samples", self.input_channel, *AXIS_NAMES[self.axes]))
 
     def check_input(self, x: Array) -> None:
-        """As `check_channels`; refuse also what is too small for the window."""
+        """As `check_channels`; also raise ValueError if ``x`` is too small for the window."""
         self.check_channels(x)
         self.output_dim(tuple(x.shape[1:]))

@@ -11,16 +11,16 @@ from tinyml_backends.arrays import Array
 
 
 class Saved(NamedTuple):
-    """What forward keeps for backward."""
+    """What ``forward`` saves for ``backward``."""
 
     normalized: Array
     inverse_deviation: Array
     of_batch: bool
-    """Whether the statistics were the batch's own."""
+    """Whether mean and variance were those of the batch, not the running ones."""
 
 
 class BatchNorm2D(SpatialLayer):
-    """Give each channel mean 0 and variance 1 over the batch, then a learned scale and shift.
+    """Normalise each channel to mean 0, variance 1 over the batch; then a learned scale and shift.
 
     Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
     Internal Covariate Shift", ICML 2015.
@@ -31,7 +31,7 @@ class BatchNorm2D(SpatialLayer):
     input_dim : (int, int, int)
         Channels, height and width.
     momentum : float
-        Share of the newest batch in the running statistics.
+        Weight of the newest batch in the running statistics.
     epsilon : float
         Added to the variance.
 
@@ -39,7 +39,7 @@ class BatchNorm2D(SpatialLayer):
     ----------
     scale, shift : Parameter, (channels,)
     running_mean, running_variance : Buffer, (channels,)
-        Taken instead of the batch's own after `eval`. The variance is the unbiased one.
+        Used instead of the batch's own in eval mode. The variance is the unbiased one.
 
     Examples
     --------
@@ -71,16 +71,16 @@ class BatchNorm2D(SpatialLayer):
         self.running_variance = Buffer(asarray(np.ones(channels, np.float32)))
 
     def forward(self, x: Array) -> Array:
-        """Normalise ``x`` (samples, channels, height, width), in float32 at least."""
+        """Normalise ``x`` (samples, channels, height, width); float16 gives float32."""
         self.check_input(x)
         if self.training and x.size == 0:
             raise ValueError(f"{self!r}: input has no samples; an empty batch has no mean")
         backend = backend_for(x)
-        # not float16: it overflows
+        # squares of float16 overflow
         x = x.astype(backend.xp.result_type(x, np.float32), copy=False)
         if self.training:
             mean, variance = backend.moments(x)
-            self._remember(mean, variance, x.size // x.shape[1])
+            self._update_running(mean, variance, x.size // x.shape[1])
         else:
             mean, variance = self.running_mean.tensor, self.running_variance.tensor
         inverse_deviation = 1 / (variance + self.epsilon) ** 0.5
@@ -92,7 +92,7 @@ class BatchNorm2D(SpatialLayer):
         return y
 
     def backward(self, in_gradient: Array) -> Array:
-        """Gradient; in training the batch's mean and variance depend on the input too."""
+        """Gradient with respect to the input; in training mode also through mean and variance."""
         normalized, inverse_deviation, of_batch = self.saved_by_forward()
         self.check("gradient", in_gradient, normalized.shape)
         backend = backend_for(in_gradient, normalized)
@@ -106,7 +106,7 @@ class BatchNorm2D(SpatialLayer):
         mean, share = shift_gradient / count, scale_gradient / count
         return backend.normalize_gradient(in_gradient, normalized, mean, share, slope)
 
-    def _remember(self, mean: Array, variance: Array, count: int) -> None:
+    def _update_running(self, mean: Array, variance: Array, count: int) -> None:
         unbiased = variance * (count / max(1, count - 1))
         for buffer, newest in ((self.running_mean, mean), (self.running_variance, unbiased)):
             buffer.tensor *= 1 - self.momentum

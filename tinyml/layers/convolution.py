@@ -29,13 +29,14 @@ class Conv2D(SpatialLayer):
     padding : int, (int, int), or a (before, after) pair for each axis
         Zeros around the input.
     groups : int
-        Groups of channels that see nothing of each other; divides both numbers of channels.
+        Number of groups of channels; the filters of a group read only its input channels. It must
+        divide the channels and ``n_filters``.
     bias : bool
-        Whether a learned number is added to each output channel.
+        Whether to add a learned number to each output channel.
     rng : int, numpy.random.Generator or None
-        Where the first weights come from: normal with variance 2 / fan-in (He et al., "Delving Deep
-        into Rectifiers", ICCV 2015), drawn by NumPy, so that a seed means the same weights on
-        every backend.
+        Source of the initial weights, which are normal with variance 2 / fan-in (He et al.,
+        "Delving Deep into Rectifiers", ICCV 2015) and drawn by NumPy, so that a seed gives the same
+        weights on every backend.
 
     Attributes
     ----------
@@ -106,7 +107,7 @@ class Conv2D(SpatialLayer):
         return y
 
     def backward(self, in_gradient: Array) -> Array:
-        """Gradient with respect to the input; those of weight and bias are added to theirs."""
+        """Gradient with respect to the input; adds to the gradients of weight and bias."""
         x = self.saved_by_forward()
         self.check("gradient", in_gradient, (len(x), *self.output_dim(tuple(x.shape[1:]))))
         backend = backend_for(in_gradient, x)

@@ -1,4 +1,4 @@
-"""Images to columns and back: the helpers of the original library.
+"""Functions that convert images to columns and back, as in the original library.
 
 A column holds one patch of the image: rows run over channel, kernel row and kernel column, and
 columns over output row, output column and sample, the sample fastest.
@@ -107,8 +107,8 @@ def col2im_indices(
     Raises
     ------
     ValueError
-        If the patches do not fit the padded image without a remainder, or ``cols`` has not the
-        shape that `im2col_indices` gives.
+        If the patches do not fit the padded image without a remainder, or ``cols`` does not
+        have the shape that `im2col_indices` gives.
 
     Examples
     --------
@@ -131,7 +131,7 @@ def columns_to_image(
     *,
     add: bool,
 ) -> Array:
-    """Both inverses of `im2col_indices`: sum where columns overlap, or let the last row win."""
+    """Columns back to an image; where they overlap, ``add`` them or keep the last row's value."""
     backend = backend_for(cols)
     shape = lengths("x_shape", x_shape, 4, minimum=0)
     samples, channels, *spatial = shape
@@ -144,15 +144,15 @@ def columns_to_image(
 def _dividing_window(
     spatial: Sequence[int], size: tuple[int, int], padding: int, stride: int
 ) -> Window:
-    """Window of the patches, refused where the stride leaves a remainder."""
+    """Window of the patches; ValueError where the stride leaves a remainder."""
     (stride,) = per_axis("stride", stride, 1, minimum=1)
     (padding,) = per_axis("padding", padding, 1, minimum=0)
     window = Window.of(2, size, stride, padding)
     for name, length, field in zip(("height", "width"), spatial, window.size, strict=True):
         if (length + 2 * padding - field) % stride:
             raise ValueError(
-                f"a {name} of {length} with padding {padding} and field {field} is not a multiple "
-                f"of stride {stride}: {length + 2 * padding - field} cells remain to be strided"
+                f"a {name} of {length} with padding {padding} less the field of {field} is "
+                f"{length + 2 * padding - field}, which is not a multiple of stride {stride}"
             )
     window.output_shape(spatial)
     return window

@@ -1,4 +1,4 @@
-"""Layers of several inputs: where the branches of a network meet."""
+"""Layers of several inputs, which join the branches of a network."""
 
 from tinyml.arrays import check_shape
 from tinyml.layers.base import Dim, Layer
@@ -47,14 +47,14 @@ class Add(Layer):
         return y
 
     def backward(self, in_gradient: Array) -> tuple[Array, ...]:
-        """One gradient for each input: that of the sum."""
+        """Return ``in_gradient`` once for each input: the same array, not copies."""
         shape, count = self.saved_by_forward()
         check_shape(f"{self!r}: gradient", in_gradient, shape)
         return tuple(in_gradient for _ in range(count))
 
 
 class Concat(Layer):
-    """Channels of several arrays, one array after the other, as at a U-Net's skip connections.
+    """Concatenate arrays along the channels, as at the skip connections of a U-Net.
 
     Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image
     Segmentation", MICCAI 2015.
@@ -80,7 +80,7 @@ class Concat(Layer):
     """
 
     def output_dim(self, *dims: Dim) -> Dim:
-        """All channels, and the spatial shape that the inputs share."""
+        """Sum of the inputs' channels, and the spatial shape that the inputs share."""
         if len({dim[1:] for dim in dims}) != 1:
             raise ValueError(
                 f"{self!r}: its inputs have dims {dims}; they must be equal but for the channels"
@@ -88,7 +88,7 @@ class Concat(Layer):
         return sum(dim[0] for dim in dims), *dims[0][1:]
 
     def forward(self, *inputs: Array) -> Array:
-        """Join ``inputs`` (samples, channels, …) along the channels."""
+        """Concatenate ``inputs`` (samples, channels, …) along the channels."""
         samples, _, *spatial = _shape_of_first(self, inputs)
         for number, x in enumerate(inputs):
             check_shape(f"{self!r}: input {number}", x, (samples, "channels", *spatial))
@@ -97,7 +97,7 @@ class Concat(Layer):
         return y
 
     def backward(self, in_gradient: Array) -> tuple[Array, ...]:
-        """One gradient for each input: that of its channels."""
+        """For each input, the view of ``in_gradient`` that holds its channels."""
         channels, shape = self.saved_by_forward()
         check_shape(f"{self!r}: gradient", in_gradient, shape)
         stops = [sum(channels[: i + 1]) for i in range(len(channels))]
@@ -107,9 +107,10 @@ class Concat(Layer):
 
 
 def _shape_of_first(layer: Layer, inputs: tuple[Array, ...]) -> tuple[int, ...]:
+    """Shape of the first of ``inputs``, which must be arrays of one library."""
     if not inputs:
         raise TypeError(f"{layer!r}: inputs are missing; give it one array or more")
-    backend_for(*inputs)
+    backend_for(*inputs)  # raises TypeError if one is not an array
     shape = tuple(inputs[0].shape)
     if len(shape) < 2:
         raise ValueError(f"{layer!r}: input 0 has shape {shape}; it must be (samples, channels, …)")

@@ -11,7 +11,7 @@ from tinyml_backends import Window
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths
 from tinyml_backends.arrays import Array
 
-#: While `tinyml.graph.Graph.output_dim` works, the input shape of each pooling layer seen so far.
+#: While `tinyml.graph.Graph.output_dim` runs: the input shape of each pooling layer so far.
 pooled_dims: "ContextVar[dict[MaxPool2D, Dim] | None]" = ContextVar("pooled_dims", default=None)
 
 
@@ -24,7 +24,8 @@ class MaxPool2D(SpatialLayer):
     input_dim : (int, int, int)
         Channels, height and width of the input.
     size, stride : int or (int, int)
-        As for `tinyml.max_pool`. Rows and columns that fill no whole window are left out.
+        As for `tinyml.max_pool`. Last rows and columns that do not fill a window are left out,
+        unless ``ceil_mode``.
     return_index : bool
         Whether ``forward`` returns the indices too.
     padding, dilation, ceil_mode
@@ -100,7 +101,7 @@ class MaxPool2D(SpatialLayer):
         return (y, switches.to("window")) if self.return_index else y
 
     def backward(self, in_gradient: Array) -> Array:
-        """Send each gradient to the cell that was its window's maximum."""
+        """Add each gradient to the cell that was its window's maximum."""
         return max_pool_gradient(in_gradient, self.saved_by_forward())
 
 
@@ -181,7 +182,7 @@ class AvgPool2D(SpatialLayer):
         return y
 
     def backward(self, in_gradient: Array) -> Array:
-        """Share each gradient among the cells of its window."""
+        """Divide each gradient equally among the cells of its window."""
         samples, channels, *spatial = self.saved_by_forward()
         dim = (channels, *spatial)
         self.check("gradient", in_gradient, (samples, *self.output_of(dim)))
@@ -227,5 +228,5 @@ class GlobalAvgPool2D(AvgPool2D):
         super().__init__(name, input_dim, spatial, spatial)
 
     def window_for(self, dim: Dim) -> Window:
-        """As large as the image, whatever its size."""
+        """A window as large as the image."""
         return Window.of(self.axes, dim[1:])

@@ -32,8 +32,9 @@ class MaxUnpool2D(SpatialLayer):
     Attributes
     ----------
     out_height, out_width : int
-        ``(input − 1) · stride + size`` for windows without padding and dilation. Switches know
-        the true size: after a forward pass with them it stands here.
+        ``(input − 1) · stride + size`` for windows without padding and dilation, or the size of the
+        input of ``pool``. A forward pass sets them to the size of its result. Switches store that
+        size, so that odd sizes are restored.
     out_dim : (int, int, int)
     num_of_entries : int
         Samples in the last forward pass.
@@ -41,7 +42,8 @@ class MaxUnpool2D(SpatialLayer):
     Raises
     ------
     ValueError
-        If the padding leaves nothing of the output, or ``pool`` has another window or size.
+        If the padding leaves no output, a window would hold only padding, or ``pool`` has another
+        window or size.
 
     Examples
     --------
@@ -75,7 +77,7 @@ class MaxUnpool2D(SpatialLayer):
         self.tie = None if pool is None else Tie(pool)
         self.set_dims(input_dim)
         if pool is not None:
-            self._check_window(pool.window, f"pool {pool!r} has")
+            self._check_window(f"pool {pool!r} has", pool.window)
             if self.input_dim != pool.out_dim:
                 raise ValueError(
                     f"{self!r}: input_dim is {self.input_dim}; its {pool!r} pools to {pool.out_dim}"
@@ -89,7 +91,7 @@ class MaxUnpool2D(SpatialLayer):
 
     @property
     def switches(self) -> Switches | None:
-        """Those of the last forward pass."""
+        """The switches of the last forward pass."""
         return self.saved
 
     def output_of(self, dim: Dim) -> Dim:
@@ -104,7 +106,7 @@ class MaxUnpool2D(SpatialLayer):
             if dim == pool.output_of(before):
                 return before
         spatial = self.window.unpooled_shape(dim[1:])
-        self.window.pooled_shape(spatial)  # refuses windows of padding alone
+        self.window.pooled_shape(spatial)  # raises ValueError if a window holds only padding
         return dim[0], *spatial
 
     def forward(self, input: Array, max_indices: Array | Switches | None = None) -> Array:
@@ -123,7 +125,7 @@ class MaxUnpool2D(SpatialLayer):
         return out
 
     def backward(self, in_gradient: Array) -> Array:
-        """Take each value's gradient from the cell it was put in."""
+        """Take each value's gradient from the cell that it was put into."""
         return max_unpool_gradient(in_gradient, self.saved_by_forward())
 
     def _switches(self, x: Array, max_indices: Array | Switches | None) -> Switches:
@@ -131,7 +133,7 @@ class MaxUnpool2D(SpatialLayer):
             max_indices = self._switches_of_pool()
         if not isinstance(max_indices, Switches):
             return self._from_indices(x, max_indices)
-        self._check_window(max_indices.window, "max_indices are switches of")
+        self._check_window("max_indices are switches of", max_indices.window)
         if max_indices.layout != "channels_first":
             raise ValueError(
                 f"{self!r}: max_indices are switches of {max_indices.layout}; this layer is "
@@ -149,11 +151,11 @@ class MaxUnpool2D(SpatialLayer):
             raise RuntimeError(f"{self!r}: its {self.pool!r} needs a forward pass before it")
         return self.pool.switches
 
-    def _check_window(self, theirs: Window, whose: str) -> None:
-        # How the pooling rounded its output's size does not matter here.
-        if replace(theirs, ceil_mode=False) != self.window:
+    def _check_window(self, subject: str, given: Window) -> None:
+        # unpooling does not depend on ceil_mode
+        if replace(given, ceil_mode=False) != self.window:
             raise ValueError(
-                f"{self!r}: {whose} a window of {theirs}; this layer's is of {self.window}"
+                f"{self!r}: {subject} a window of {given}; this layer's is of {self.window}"
             )
 
     def _from_indices(self, x: Array, indices: Array) -> Switches:

@@ -1,4 +1,4 @@
-"""Networks ready to train."""
+"""Functions that build complete networks."""
 
 from tinyml.models.segnet import segnet
 

@@ -15,7 +15,7 @@ def segnet(
     size: int = 3,
     rng: int | np.random.Generator | None = 0,
 ) -> Sequential:
-    """Network that gives every pixel of an image a class.
+    """Network that assigns a class to every pixel of an image.
 
     Badrinarayanan, Kendall and Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder Architecture
     for Image Segmentation", IEEE TPAMI 39(12), 2017, in the form of its SegNet-Basic: each encoder
@@ -25,16 +25,17 @@ def segnet(
     Parameters
     ----------
     input_dim : (int, int, int)
-        Channels, height and width of the image. Odd sizes come back as themselves.
+        Channels, height and width of the image. The output has the same height and width, also if
+        they are odd.
     n_classes : int
     depth : int
         Number of encoders, and of decoders.
     channels : int
         Filters of each convolution.
     size : int
-        Height and width of their kernels, odd.
+        Height and width of the kernels of these convolutions; odd.
     rng : int, numpy.random.Generator or None
-        Where the first weights come from; the same seed gives the same weights on every backend.
+        Source of the initial weights; the same seed gives the same weights on every backend.
 
     Returns
     -------

@@ -29,7 +29,7 @@ def adaptive_max_pool(x: Array, output_size: IntPerAxis) -> tuple[Array, Array]:
     y : array, (…, *output_size), dtype of ``x``
         Ties, NaN and signed zeros as for `tinyml.max_pool`.
     indices : int64 array of the same shape
-        Flat position of each maximum in its plane. There are no `Switches`: windows differ in size.
+        Flat position of each maximum in its plane. `Switches` are for windows of one size only.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def planes_of(array: Array, axes: int) -> Array:
 
 
 def refuse_bad_index(indices: Array, first_bad: int, plane: int) -> None:
-    """Name the first index that lies outside its plane, if there is one."""
+    """Raise SwitchIndexError for the index at flat position ``first_bad``; −1 means none."""
     if first_bad < 0:
         return
     position = tuple(map(int, np.unravel_index(first_bad, indices.shape)))
@@ -136,10 +136,10 @@ def refuse_bad_index(indices: Array, first_bad: int, plane: int) -> None:
 def _prepared(
     x: Array, output_size: IntPerAxis
 ) -> tuple[Backend, tuple[int, ...], tuple[int, ...]]:
-    """Backend, spatial shape and shape of a result, checked."""
+    """Check the arguments; return the backend, and the result's spatial shape and shape."""
     backend = backend_for(x)
     check_dtype("x", x)
-    axes = axes_of("x", tuple(x.shape), output_size)
+    axes = axes_of("x", tuple(x.shape), output_size, "output_size")
     outputs = per_axis("output_size", output_size, axes, minimum=0)
     if 0 in x.shape[-axes:]:
         raise ValueError(f"x has shape {tuple(x.shape)}; its spatial axes must not be empty")
@@ -149,7 +149,7 @@ def _prepared(
 def _prepared_gradient(
     gradient: Array, input_shape: Sequence[int], *others: Array
 ) -> tuple[Backend, tuple[int, ...], tuple[int, ...]]:
-    """Backend, spatial shape and shape of a gradient with respect to an input, checked."""
+    """Check the arguments; return the backend, and the result's spatial shape and shape."""
     backend = backend_for(gradient, *others)
     check_dtype("gradient", gradient)
     spatial = lengths("input_shape", input_shape, None)

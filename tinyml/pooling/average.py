@@ -38,8 +38,8 @@ def avg_pool(
     divisor_override : int or None
         Divisor of every window instead of its number of cells; not 0.
     out : array or None
-        Contiguous array of the result's shape and dtype, sharing no memory with ``x``, to write and
-        return.
+        Contiguous array of the result's shape and dtype, sharing no memory with ``x``. The result
+        is written to it, and it is returned.
 
     Returns
     -------
@@ -118,8 +118,8 @@ def avg_pool_gradient(
     size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override, layout
         What `avg_pool` was given.
     out : array or None
-        Contiguous array of the result's shape and dtype, sharing no memory with ``gradient``, to
-        write and return.
+        Contiguous array of the result's shape and dtype, sharing no memory with ``gradient``. The
+        result is written to it, and it is returned.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def _backend_for(name: str, array: Array, out: Array | None) -> Backend:
 
 
 def check_divisor(divisor_override: int | None, *, unsigned: bool = False) -> int | None:
-    """Refuse a divisor that is 0 or not an integer."""
+    """Check a divisor: an integer of 64 bits, not 0, and positive if ``unsigned``."""
     if divisor_override is None:
         return None
     (divisor,) = per_axis("divisor_override", divisor_override, 1, minimum=-(2**63))

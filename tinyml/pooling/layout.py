@@ -16,9 +16,9 @@ Layout = Literal["channels_first", "channels_last"]
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """A pooling of arrays of one shape, checked.
+    """Shapes of the arrays of a pooling, and its window; checked once for each shape of input.
 
-    Kernels get stacks of planes: (planes, *spatial), or (samples, *spatial, channels).
+    Kernels take stacks of planes: (planes, *spatial), or (samples, *spatial, channels).
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ def geometry_of(
 ) -> Geometry:
     """Geometry of a pooling of an array of ``shape``.
 
-    With an ``input_shape`` only the samples and channels of ``shape`` count.
+    With an ``input_shape``, the spatial lengths in ``shape`` are not used.
     """
     axes = window.axes
     split = len(shape) - axes - (layout == "channels_last")
@@ -75,7 +75,7 @@ def geometry_for(
     layout: Layout,
     input_shape: tuple[int, ...] | None = None,
 ) -> Geometry:
-    """As `geometry_of`, for an array whose rank is checked."""
+    """As `geometry_of`, after a check of the layout and of the array's rank."""
     check_layout(layout)
     check_rank(name, array, window.axes)
     return geometry_of(tuple(array.shape), window, layout, input_shape)
@@ -121,7 +121,7 @@ def _from_arguments(shape: tuple[int, ...], layout: Layout, *window: Any) -> Geo
     return geometry_of(shape, Window.of(axes_of("x", shape, window[0]), *window), layout)
 
 
-def axes_of(name: str, shape: tuple[int, ...], size: object) -> int:
+def axes_of(name: str, shape: tuple[int, ...], size: object, argument: str = "size") -> int:
     """Return the number of spatial axes, from ``size`` and the rank of an array."""
     if isinstance(size, Sequence):
         axes = len(size)
@@ -131,22 +131,22 @@ def axes_of(name: str, shape: tuple[int, ...], size: object) -> int:
         fits = True
     if not (fits and 1 <= axes <= 3):
         raise ValueError(
-            f"{name} has shape {shape} and size is {size!r}; {name} must have "
-            "samples, channels and one to three spatial axes, one for each entry of a tuple "
-            "size (samples may then be left out)"
+            f"{name} has shape {shape} and {argument} is {size!r}; {name} must have samples, "
+            "channels and one to three spatial axes, one for each entry of a tuple "
+            f"{argument} (samples may then be left out)"
         )
     return axes
 
 
 def check_layout(layout: str) -> None:
-    """Refuse an unknown layout."""
+    """Raise ValueError for an unknown layout."""
     if layout not in get_args(Layout):
         allowed = " or ".join(map(repr, get_args(Layout)))
         raise ValueError(f"layout is {layout!r}; it must be {allowed}")
 
 
 def check_rank(name: str, array: Array, axes: int, *, filled: int = 0) -> None:
-    """Refuse another rank, or an empty axis among the last ``filled``."""
+    """Raise ValueError for another rank, or an empty axis among the last ``filled``."""
     if array.ndim not in (axes + 1, axes + 2) or (filled and 0 in array.shape[-filled:]):
         raise ValueError(
             f"{name} has shape {tuple(array.shape)}; it must have channels, or samples and "
@@ -155,7 +155,7 @@ def check_rank(name: str, array: Array, axes: int, *, filled: int = 0) -> None:
 
 
 def check_indices(indices: Array) -> None:
-    """Refuse indices that are not integers."""
+    """Raise TypeError for indices that are not integers."""
     if indices.dtype.kind not in "iu":
         raise TypeError(f"indices have dtype {indices.dtype}; they must be integers")
 

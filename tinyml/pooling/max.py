@@ -30,7 +30,7 @@ def max_pool(
     layout: Layout = "channels_first",
     out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Switches]:
-    """Maximum of each window, and the switches that undo it.
+    """Maximum of each window, and the switches that `max_unpool` takes.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def max_pool(
     stride : int, tuple of int or None
         Input cells from one window to the next; None means ``size``.
     padding : int, tuple of int, or tuple of (before, after)
-        Cells added around the input. They never win.
+        Cells added around the input. They are never a maximum.
     dilation : int or tuple of int
         Input cells from one cell of a window to its next.
     ceil_mode : bool
@@ -57,15 +57,15 @@ def max_pool(
     Returns
     -------
     y : array, (…, *pooled), dtype of ``x``
-        The bits of each winning cell. The first maximum wins a tie, −0.0 ties with 0.0, and a NaN
-        wins over every number, the last one over the others.
+        The bits of the cell that wins in each window: the first of equal maxima (−0.0 equals 0.0),
+        or the last NaN if the window has one.
     switches : Switches
         The positions of the maxima.
 
     Raises
     ------
     TypeError
-        If ``x`` is no array of a known library, or of another dtype.
+        If ``x`` is not an array of a known library, or has another dtype.
     ValueError
         If the window does not fit ``x``, or would hold only padding; or ``out`` does not fit.
 
@@ -132,8 +132,8 @@ def max_unpool(
         order writes it; their values are summed as by `max_pool_gradient`; or a SwitchIndexError
         is raised.
     out : array or None
-        Contiguous array of the result's shape and dtype, sharing no memory with the inputs, to
-        write and return.
+        Contiguous array of the result's shape and dtype, sharing no memory with the inputs. The
+        result is written to it, and it is returned.
 
     Returns
     -------
@@ -221,7 +221,7 @@ def max_unpool_gradient(
         What `max_unpool` was given.
     out : array or None
         Contiguous array of the shape of the switches and the dtype of ``gradient``, sharing no
-        memory with the inputs, to write and return.
+        memory with the inputs. The result is written to it, and it is returned.
 
     Returns
     -------
@@ -256,11 +256,11 @@ def _prepared(
     *,
     is_pooled: bool = True,
 ) -> tuple[Backend, Literal["last", "sum"], Array, Array, Array | None]:
-    """Check what every operation on switches is given.
+    """Check the arguments that all operations on switches share.
 
     Returns the backend, the rule for duplicates, and ``array``, the winners and ``out`` as stacks
-    of planes. ``is_pooled`` says on which side of the switches ``array`` is; ``out`` is on the
-    other.
+    of planes. With ``is_pooled``, ``array`` has the pooled shape and ``out`` the unpooled one; else
+    the other way round.
     """
     if not isinstance(switches, Switches):
         raise TypeError(
@@ -270,20 +270,20 @@ def _prepared(
     winners, geometry = switches.winners, switches.geometry
     backend = backend_for(array, winners) if out is None else backend_for(array, winners, out)
     check_dtype(name, array)
-    ours = geometry.pooled, geometry.pooled_stack
-    theirs = geometry.unpooled, geometry.unpooled_stack
+    shapes = geometry.pooled, geometry.pooled_stack
+    out_shapes = geometry.unpooled, geometry.unpooled_stack
     if not is_pooled:
-        ours, theirs = theirs, ours
-    check_shape(name, array, ours[0])
-    to = out_stack(out, *theirs, (name, array), ("the winners", winners))
+        shapes, out_shapes = out_shapes, shapes
+    check_shape(name, array, shapes[0])
+    to = out_stack(out, *out_shapes, (name, array), ("the winners", winners))
     if duplicates not in ("last", "sum", "error"):
         allowed = ", ".join(map(repr, get_args(Duplicates)))
         raise ValueError(f"duplicates is {duplicates!r}; it must be one of {allowed}")
     winners = winners.reshape(geometry.pooled_stack)
     if duplicates == "error":
         _refuse_duplicates(backend, winners, geometry)
-        duplicates = "last"  # there are none, so that nothing is overwritten
-    return backend, duplicates, array.reshape(ours[1]), winners, to
+        duplicates = "last"  # no cell was chosen twice, so that both rules give the same
+    return backend, duplicates, array.reshape(shapes[1]), winners, to
 
 
 def _refuse_duplicates(backend: Backend, winners: Array, geometry: Geometry) -> None:

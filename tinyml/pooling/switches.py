@@ -1,4 +1,4 @@
-"""Max-pooling indices that carry their geometry.
+"""Max-pooling indices together with the window and the shapes that they belong to.
 
 Zeiler and Fergus call them switches: the record of which cell of each window was its maximum
 ("Visualizing and Understanding Convolutional Networks", ECCV 2014).
@@ -29,7 +29,7 @@ class Switches:
     """Winner of each pooling window, with the window and the shape of the input.
 
     `tinyml.max_pool` returns them, and `tinyml.max_unpool` needs nothing else. They are immutable.
-    `Switches.of` makes switches from indices of another source, and checks every index once.
+    `Switches.of` makes switches from indices of another library, and checks every index once.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class Switches:
         order: Literal["C", "F"] = "C",
         include_batch: bool = False,
     ) -> "Switches":
-        """Switches from the indices of another source; every index is checked.
+        """Switches from indices of another library; every index is checked.
 
         Parameters
         ----------
@@ -124,10 +124,10 @@ class Switches:
         """
         if convention == "nhwc":
             layout = "channels_last"
-        meant = _convention(convention, order, include_batch)
+        checked = _convention(convention, order, include_batch)
         spatial = lengths("input_shape", input_shape, None)
         window = Window.of(len(spatial), size, stride, padding, dilation, ceil_mode)
-        return cls.from_indices(indices, meant, window, spatial, layout)
+        return cls.from_indices(indices, checked, window, spatial, layout)
 
     @classmethod
     def from_indices(
@@ -173,11 +173,11 @@ class Switches:
         ValueError
             If the convention is unknown, or does not fit the layout or an option.
         """
-        meant = _convention(convention, order, include_batch)
-        _check_layout_of(meant, self.layout)
+        checked = _convention(convention, order, include_batch)
+        _check_layout_of(checked, self.layout)
         planes = self.winners.reshape(self.geometry.pooled_stack)
         backend = owner_of(planes)
-        indices = backend.indices_from_winners(planes, meant, self.window, self.input_shape)
+        indices = backend.indices_from_winners(planes, checked, self.window, self.input_shape)
         return indices.reshape(self.shape)
 
     def to_numpy(self) -> "Switches":
@@ -185,7 +185,7 @@ class Switches:
         return trusted_switches(owner_of(self.winners).to_numpy(self.winners), self.geometry)
 
     def copy(self) -> "Switches":
-        """Switches with winners of their own."""
+        """Switches with a copy of the winners."""
         return trusted_switches(self.winners.copy(), self.geometry)
 
     @property
@@ -260,7 +260,7 @@ class Switches:
         return Switches.from_indices, (self.winners, *arguments)
 
 
-# frozen dataclasses refuse assignment; as module globals these two are looked up fastest
+# `Switches` is frozen, so fields are set by these; module globals are the fastest to look up
 _new, _assign = object.__new__, object.__setattr__
 
 
