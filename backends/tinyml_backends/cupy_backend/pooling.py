@@ -164,18 +164,6 @@ class CupyPooling(CupyArrays):
         self._launch(kernel, instance, out.size // pack, *arrays, stack.geometry)
         return out
 
-    def max_pool_gradient(
-        self,
-        gradient: Array,
-        winners: Array,
-        window: Window,
-        input_shape: tuple[int, ...],
-        *,
-        out: Array | None = None,
-    ) -> Array:
-        """As `Backend.max_pool_gradient`."""
-        return self.max_unpool(gradient, winners, window, input_shape, "sum", out=out)
-
     @on_device
     def max_unpool_gradient(
         self,

@@ -8,26 +8,29 @@ from types import ModuleType
 
 import numpy as np
 
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, Arrays
 from tinyml_backends.conventions import Convention
-from tinyml_backends.generic.chunks import CHUNK_BYTES, chunks
+from tinyml_backends.generic.chunks import chunks
 from tinyml_backends.geometry import Window
 
 
 def winners_from_indices(
-    xp: ModuleType,
+    backend: Arrays,
     indices: Array,
     convention: Convention,
     window: Window,
     input_shape: tuple[int, ...],
-    chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[Array, int]:
-    """Winners, and the flat position of the first bad index, or -1 where all are good."""
+    """Winners from indices of any integer dtype, and the flat position of the first bad one.
+
+    The position is -1 where every index names an input cell of its own window.
+    """
+    xp = backend.xp
     winners = xp.empty(indices.shape, window.winner_dtype)
     rows_in_all = indices.shape[1]
     per_row = prod(indices.shape[2:])
     # some index arrays of 64 bits exist at a time, so that a chunk has fewer elements
-    for planes, rows in chunks(len(indices), rows_in_all, 16 * per_row, chunk_bytes):
+    for planes, rows in chunks(len(indices), rows_in_all, 16 * per_row, backend.chunk_bytes):
         given = indices[planes, rows]
         limit = convention.limit((len(indices), *input_shape, *_channels(indices, window)), window)
         bad = (given < 0) | (given >= limit)
@@ -50,17 +53,17 @@ def winners_from_indices(
 
 
 def indices_from_winners(
-    xp: ModuleType,
+    backend: Arrays,
     winners: Array,
     convention: Convention,
     window: Window,
     input_shape: tuple[int, ...],
 ) -> Array:
-    """Int64 indices of the convention, shaped like ``winners``."""
+    """Int64 indices of ``convention``, shaped like ``winners``."""
     if convention.name == "window":
         return winners.astype(np.int64)
     shape = (len(winners), *input_shape, *_channels(winners, window))
-    return Indices(xp, convention, window, shape)(winners, slice(None))
+    return Indices(backend.xp, convention, window, shape)(winners, slice(None))
 
 
 class Indices:
