@@ -3,7 +3,7 @@
 from tinyml_backends.generic import convolution
 
 
-class Convolution(convolution.Patches):
+class Convolution(convolution.Steps):
     """Kernels of convolution, on arrays (N, C, …)."""
 
     conv = convolution.conv

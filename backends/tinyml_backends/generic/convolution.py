@@ -18,7 +18,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Patches(Arrays):
+class Steps(Arrays):
     """The steps of a convolution that a backend may make faster.
 
     Attributes
@@ -54,7 +54,7 @@ class Patches(Arrays):
 
 
 def conv(
-    backend: Patches, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
+    backend: Steps, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
 ) -> Array:
     """Cross-correlation of ``x`` (N, C, …) and ``weight`` (F, C / groups, …), plus ``bias``."""
     xp = backend.xp
@@ -78,7 +78,7 @@ def conv(
 
 
 def conv_gradient(
-    backend: Patches, gradient: Array, x: Array, weight: Array, window: Window, groups: int
+    backend: Steps, gradient: Array, x: Array, weight: Array, window: Window, groups: int
 ) -> tuple[Array, Array]:
     """Gradients of `conv` with respect to ``x`` and ``weight``."""
     xp = backend.xp
@@ -121,7 +121,7 @@ class _Chunk(NamedTuple):
     """The window to run on ``rows`` alone."""
 
 
-def _chunks(backend: Patches, x: Array, window: Window) -> Iterator[_Chunk]:
+def _chunks(backend: Steps, x: Array, window: Window) -> Iterator[_Chunk]:
     """Divide the outputs so that the columns of each chunk take about ``column_bytes``."""
     samples, channels = x.shape[:2]
     height, *others = window.output_shape(x.shape[2:])
@@ -130,14 +130,14 @@ def _chunks(backend: Patches, x: Array, window: Window) -> Iterator[_Chunk]:
         yield _Chunk(some, outputs, *window.inputs_for(outputs, x.shape[2:]))
 
 
-def _columns(backend: Patches, x: Array, chunk: _Chunk, groups: int) -> Array:
+def _columns(backend: Steps, x: Array, chunk: _Chunk, groups: int) -> Array:
     """Columns of a chunk, (n, groups, C / groups · cells, outputs)."""
     cols = backend.patches(x[chunk.samples, :, chunk.rows], chunk.window)
     samples, channels, cells, *outputs = cols.shape
     return cols.reshape(samples, groups, channels // groups * cells, prod(outputs))
 
 
-def im2col(backend: Patches, x: Array, window: Window) -> Array:
+def im2col(backend: Steps, x: Array, window: Window) -> Array:
     """Columns (C·cells, outputs·N) of ``x`` (N, C, …), sample index fastest; padding is 0."""
     cols = backend.patches(x, window)
     samples, channels, cells, *outputs = cols.shape
@@ -145,7 +145,7 @@ def im2col(backend: Patches, x: Array, window: Window) -> Array:
 
 
 def col2im(
-    backend: Patches, cols: Array, x_shape: tuple[int, ...], window: Window, *, add: bool
+    backend: Steps, cols: Array, x_shape: tuple[int, ...], window: Window, *, add: bool
 ) -> Array:
     """Columns back to an array of ``x_shape``.
 
