@@ -72,33 +72,25 @@ class Indices:
     def __init__(
         self, xp: ModuleType, convention: Convention, window: Window, shape: tuple[int, ...]
     ) -> None:
-        self.xp = xp
-        self.of_plane = prod(shape[1:]) if convention.counts_planes else 0
-        spatial, channels = shape[1 : window.axes + 1], shape[window.axes + 1 :]
+        self.xp, self.convention, self.window, self.shape = xp, convention, window, shape
+        self.spatial = shape[1 : window.axes + 1]
         pitch = convention.pitch(shape, window.axes)
-        distances = [p * pitch for p in convention.plane_pitches(spatial)]
-        self.of_cell = xp.zeros((), np.int64)
-        # one row's starts: those of a whole plane would be as large as the plane
-        self.in_row = xp.zeros((), np.int64)
-        starts = window.starts(spatial)
-        for size, step, distance in zip(window.size, window.dilation, distances, strict=True):
-            self.of_cell = self.of_cell[..., None] + _arange(xp, range(size)) * (step * distance)
-        for along, distance in zip(starts[1:], distances[1:], strict=True):
-            self.in_row = self.in_row[..., None] + _arange(xp, along) * distance
-        if channels:
-            of_channel = _arange(xp, range(channels[0])) * (convention.name == "nhwc")
-            self.in_row = self.in_row[..., None] + of_channel
-        self.of_cell, self.rows, self.of_row = self.of_cell.reshape(-1), starts[0], distances[0]
+        self.distances = [p * pitch for p in convention.plane_pitches(self.spatial)]
+        of_cell = xp.zeros((), np.int64)
+        steps = zip(window.size, window.dilation, self.distances, strict=True)
+        for size, step, distance in steps:
+            of_cell = of_cell[..., None] + _arange(xp, range(size)) * (step * distance)
+        self.of_cell = of_cell.reshape(-1)
 
     def __call__(self, winners: Array, rows: slice) -> Array:
         """Indices of the ``winners`` of some rows, counted from the first of their planes."""
         index = self.of_cell[winners]
-        trailing = [1] * (winners.ndim - 2)
-        starts = _arange(self.xp, self.rows[rows]) * self.of_row
-        index += starts.reshape(-1, *trailing) + self.in_row
-        if self.of_plane:
-            planes = _arange(self.xp, range(len(winners))) * self.of_plane
-            index += planes.reshape(-1, 1, *trailing)
+        starts = _starts(self.xp, self.window, self.spatial, rows, winners.ndim)
+        # summed before they are added: one pass over the winners instead of one for each axis
+        index += sum(s * distance for s, distance in zip(starts, self.distances, strict=True))
+        if self.convention.name != "plane":
+            planes = range(len(winners))
+            index += self.convention.offsets(self.xp, self.shape, self.window.axes, planes)
         return index
 
 
@@ -126,7 +118,7 @@ def _from_flat(
     if convention.name != "plane":
         shape = (planes.stop, *input_shape, *_channels(index, window))
         pitch = convention.pitch(shape, window.axes)
-        index = index - convention.offsets(xp, shape, planes)
+        index = index - convention.offsets(xp, shape, window.axes, planes)
         bad |= (index < 0) | (index >= prod(input_shape) * pitch)
         if pitch > 1:
             quotient = index // pitch

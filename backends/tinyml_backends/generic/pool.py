@@ -18,15 +18,19 @@ def max_pool(
     NaN wins over every number; padding never wins. A value has the bits of its cell.
     """
     xp = backend.xp
-    spatial, channels = x.shape[1 : window.axes + 1], x.shape[window.axes + 1 :]
-    shape = (len(x), *window.output_shape(spatial), *channels)
-    if out is None:
-        out = empty(xp, shape, x.dtype), empty(xp, shape, window.winner_dtype)
-    values, winners = out
-    for planes, outputs in chunks_of(x, shape[1], backend.chunk_bytes):
+    spatial = x.shape[1 : window.axes + 1]
+    values, winners = out or new_results(xp, x, window)
+    for planes, outputs in chunks_of(x, values.shape[1], backend.chunk_bytes):
         rows, local = window.inputs_for(outputs, spatial)
         _pool(xp, x[planes, rows], local, values[planes, outputs], winners[planes, outputs])
     return values, winners
+
+
+def new_results(xp: ModuleType, x: Array, window: Window) -> tuple[Array, Array]:
+    """Uninitialised arrays for the values and the winners of ``x``."""
+    axes = window.axes
+    shape = (len(x), *window.output_shape(x.shape[1 : axes + 1]), *x.shape[axes + 1 :])
+    return empty(xp, shape, x.dtype), empty(xp, shape, window.winner_dtype)
 
 
 def _pool(xp: ModuleType, x: Array, window: Window, values: Array, winners: Array) -> None:

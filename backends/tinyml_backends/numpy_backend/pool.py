@@ -14,7 +14,6 @@ import numpy as np
 from tinyml_backends.arrays import Array, Arrays
 from tinyml_backends.generic import pool
 from tinyml_backends.geometry import Window
-from tinyml_backends.memory import empty
 from tinyml_backends.numpy_backend.chunks import GENERIC, chunks_of
 from tinyml_backends.numpy_backend.scratch import buffer_set, buffers
 from tinyml_backends.numpy_backend.unpool import first_cells, is_2x2_tiling, take_winners
@@ -25,10 +24,7 @@ def max_pool(
     backend: Arrays, x: Array, window: Window, *, out: tuple[Array, Array] | None = None
 ) -> tuple[Array, Array]:
     """As `Backend.max_pool`."""
-    if out is None:
-        shape = (len(x), *window.output_shape(x.shape[1 : window.axes + 1]))
-        shape += x.shape[window.axes + 1 :]
-        out = empty(np, shape, x.dtype), empty(np, shape, window.winner_dtype)
+    out = out or pool.new_results(np, x, window)
     values, winners = out
     is_slow = x.dtype == np.float16  # in NumPy's maximum
     if is_slow or not is_2x2_tiling(window, x.shape[1:]):
