@@ -84,13 +84,16 @@ class Indices:
 
     def __call__(self, winners: Array, rows: slice) -> Array:
         """Indices of the ``winners`` of some rows, counted from the first of their planes."""
-        index = self.of_cell[winners]
+        index, axes, planes = self.of_cell[winners], self.window.axes, range(len(winners))
         starts = _starts(self.xp, self.window, self.spatial, rows, winners.ndim)
-        # summed before they are added: one pass over the winners instead of one for each axis
-        index += sum(s * distance for s, distance in zip(starts, self.distances, strict=True))
-        if self.convention.name != "plane":
-            planes = range(len(winners))
-            index += self.convention.offsets(self.xp, self.shape, self.window.axes, planes)
+        # what all planes share is summed first, so that fewer passes read the winners
+        shared = sum(start * d for start, d in zip(starts, self.distances, strict=True))
+        offsets = self.convention.offsets(self.xp, self.shape, axes, planes)
+        if len(offsets) == 1:
+            shared = shared + offsets
+        else:
+            index += offsets
+        index += shared
         return index
 
 
