@@ -19,6 +19,8 @@ from tinyml_backends.numpy_backend.scratch import buffer_set, buffers
 from tinyml_backends.numpy_backend.unpool import first_cells, is_2x2_tiling, take_winners
 from tinyml_backends.threads import run
 
+TILES = Window.of(2, size=2)
+
 
 def max_pool(
     backend: Arrays, x: Array, window: Window, *, out: tuple[Array, Array] | None = None
@@ -40,13 +42,13 @@ def max_pool(
 
     def pool_tiles(chunk: slice) -> None:
         rows = np.ascontiguousarray(tile_rows[chunk])
-        _pool(backend, rows, window, values[chunk], winners[chunk])
+        _pool(backend, rows, values[chunk], winners[chunk])
 
     run(pool_tiles, *chunks_of(len(tile_rows), x))
     return out
 
 
-def _pool(backend: Arrays, tile_rows: Array, window: Window, values: Array, winners: Array) -> None:
+def _pool(backend: Arrays, tile_rows: Array, values: Array, winners: Array) -> None:
     """Pool one chunk."""
     b = buffer_set(_Buffers, tile_rows.size // 2, values.shape[1], tile_rows.dtype)
     b.split(tile_rows.reshape(-1))
@@ -62,7 +64,7 @@ def _pool(backend: Arrays, tile_rows: Array, window: Window, values: Array, winn
     winners.reshape(-1).view(b.row_of_winners)[...] = b.rows_of_winners
     if tile_rows.dtype.kind == "f":
         scratch = b.maxima[: values.size]
-        _correct_special_values(backend, tile_rows, window, values, winners, scratch)
+        _correct_special_values(backend, tile_rows, values, winners, scratch)
 
 
 class _Buffers:
@@ -102,12 +104,7 @@ class _Buffers:
 
 
 def _correct_special_values(
-    backend: Arrays,
-    tile_rows: Array,
-    window: Window,
-    values: Array,
-    winners: Array,
-    scratch: Array,
+    backend: Arrays, tile_rows: Array, values: Array, winners: Array, scratch: Array
 ) -> None:
     """Pool a chunk with NaNs again; where 0.0 may have met −0.0, copy the zero of the winner."""
     least = np.minimum.reduce(np.absolute(values.reshape(-1), out=scratch))
@@ -116,7 +113,7 @@ def _correct_special_values(
     bits, columns = tile_rows.view(f"i{tile_rows.itemsize}"), values.shape[1]
     if np.isnan(least):
         plane = tile_rows.reshape(1, -1, 2 * columns)
-        pool.max_pool(backend, plane, window, out=(values[np.newaxis], winners[np.newaxis]))
+        pool.max_pool(backend, plane, TILES, out=(values[np.newaxis], winners[np.newaxis]))
     elif bits.min() == np.iinfo(bits.dtype).min:
         # a twelfth at a time: the positions of all would take as much memory as the chunk
         cells = first_cells(-(-len(tile_rows) // 12), columns)
