@@ -40,9 +40,9 @@ def count(monkeypatch, module, name):
     """The list that a call of a module's function will be noted in."""
     calls, function = [], getattr(module, name)
 
-    def counted(*arguments):
+    def counted(*arguments, **options):
         calls.append(name)
-        return function(*arguments)
+        return function(*arguments, **options)
 
     monkeypatch.setattr(module, name, counted)
     return calls

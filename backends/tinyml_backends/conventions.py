@@ -57,13 +57,13 @@ class Convention:
         """Distance of neighbours in the plane."""
         return prod(shape[axes + 1 :]) if self.name == "nhwc" else 1
 
-    def offsets(self, xp: ModuleType, shape: tuple[int, ...], planes: range) -> Array:
+    def offsets(self, xp: ModuleType, shape: tuple[int, ...], axes: int, planes: range) -> Array:
         """What is added for each of some planes, and each channel, shaped to broadcast."""
         offset = xp.zeros([1] * len(shape), np.int64)
         if self.counts_planes:
             numbers = xp.arange(planes.start, planes.stop, dtype=np.int64) * prod(shape[1:])
             offset = offset + numbers.reshape(-1, *[1] * (len(shape) - 1))
-        if self.name == "nhwc":
+        if self.name == "nhwc" and len(shape) > axes + 1:
             offset = offset + xp.arange(shape[-1], dtype=np.int64)
         return offset
 

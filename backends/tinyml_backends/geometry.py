@@ -7,10 +7,10 @@ Along one axis, cell ``k`` of the window at output position ``i`` is input cell
 and everything below follows from this line. Cells of a window are numbered in row-major order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain, product
+from itertools import product
 from math import prod
 from typing import NamedTuple
 
@@ -223,7 +223,7 @@ class Window:
         return _outputs_touching(self, inputs.start, inputs.stop, tuple(input_shape))
 
     def counts(
-        self, axis: int, starts: range, input_shape: Sequence[int], *, padding: bool
+        self, axis: int, starts: Iterable[int], input_shape: Sequence[int], *, padding: bool
     ) -> list[int]:
         """Cells inside the input, or its padding too, of the windows that start at ``starts``.
 
@@ -328,25 +328,18 @@ def _unrounded(window: Window, input_shape: tuple[int, ...], rows: tuple[int, in
 
 @lru_cache(maxsize=1024)
 def _check_holds_input(window: Window, input_shape: tuple[int, ...]) -> None:
-    outputs = window.output_shape(input_shape)
-    for axis, (n, length) in enumerate(zip(outputs, input_shape, strict=True)):
-        (before, _), stride = window.padding[axis], window.stride[axis]
+    for axis, starts in enumerate(window.starts(input_shape)):
         # Only windows that start before the input, or end after it, can miss it.
-        starts_before = range(min(n, -(-before // stride)))
-        for i in chain(starts_before, (n - 1,)):
-            start = i * stride - before
-            first = _first_inside(start, window.dilation[axis])
-            if first >= window.size[axis] or start + first * window.dilation[axis] >= length:
+        starts_before = min(len(starts), -(starts[0] // starts.step))
+        outer = [*range(starts_before), len(starts) - 1]
+        inside = window.counts(axis, [starts[i] for i in outer], input_shape, padding=False)
+        for i, count in zip(outer, inside, strict=True):
+            if count < 1:
                 raise ValueError(
-                    f"padding {window.padding[axis]} of spatial axis {axis} is too large: "
-                    f"with {window} on {length} input cells the window at output position {i} "
-                    f"would hold none of them"
+                    f"padding {window.padding[axis]} of spatial axis {axis} is too large: with "
+                    f"{window} on {input_shape[axis]} input cells the window at output position "
+                    f"{i} would hold none of them"
                 )
-
-
-def _first_inside(start: int, dilation: int) -> int:
-    """Number of the first cell at position 0 or later of a window that starts at ``start``."""
-    return max(0, -(start // dilation))
 
 
 @lru_cache(maxsize=256)

@@ -6,7 +6,7 @@ an image. A GPU's array library keeps freed memory by itself; NumPy does not.
 
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from math import prod
 from types import ModuleType
@@ -20,17 +20,6 @@ from tinyml_backends.arrays import Array
 SMALL_BYTES = 1 << 16
 
 _current: ContextVar["Workspace | None"] = ContextVar("tinyml_workspace", default=None)
-
-
-class NoWorkspace:
-    """Workspace of an array library that keeps freed memory itself: it does nothing."""
-
-    def in_use(self) -> AbstractContextManager[None]:
-        """Context in which nothing changes."""
-        return nullcontext()
-
-    def clear(self) -> None:
-        """Do nothing."""
 
 
 class Workspace:
@@ -55,10 +44,6 @@ class Workspace:
             yield
         finally:
             _current.reset(token)
-
-    def clear(self) -> None:
-        """Release the memory that is free, and do not keep what is in use now."""
-        self._free = {}
 
     def empty(self, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> Array:
         """Uninitialised array."""

@@ -108,15 +108,15 @@ def backends() -> list[BackendStatus]:
     >>> [status.name for status in tinyml.backends() if status.available][0]
     'numpy'
     """
-    return [_status(name) for name in _known()]
-
-
-def _status(name: str) -> BackendStatus:
-    try:
-        resolve(name)
-    except BackendUnavailableError as error:
-        return BackendStatus(name, False, str(error).removeprefix(f"backend {name!r} cannot run: "))
-    return BackendStatus(name, True, "")
+    found = []
+    for name in _known():
+        reason = ""
+        try:
+            resolve(name)
+        except BackendUnavailableError as error:
+            reason = str(error).removeprefix(f"backend {name!r} cannot run: ")
+        found.append(BackendStatus(name, not reason, reason))
+    return found
 
 
 def resolve(which: str | Backend) -> Backend:
@@ -181,9 +181,8 @@ def _make(which: str, load: Loader, device: int | None) -> Backend:
         name = which.partition(":")[0]
         raise ValueError(f"backend {which!r}: {name!r} has no devices to choose from")
     if not isinstance(backend, Backend):
-        raise _unavailable(
-            which, f"its target made a {type(backend).__name__}, which is no Backend"
-        )
+        made = type(backend).__name__
+        raise _unavailable(which, f"its target made a {made}, which is no Backend")
     return backend
 
 

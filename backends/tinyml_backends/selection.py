@@ -193,7 +193,8 @@ def _warn_of_cpu(name: str) -> None:
         return
     _warned_of_cpu = True
     frame, level = sys._getframe(), 1
-    while frame.f_back and _is_ours(frame.f_globals.get("__name__", "")):
+    ours = "tinyml", "tinyml_backends"
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
         frame, level = frame.f_back, level + 1
     warnings.warn(
         f"backend {name!r} is selected, but this operation got NumPy arrays and runs on the CPU; "
@@ -201,7 +202,3 @@ def _warn_of_cpu(name: str) -> None:
         UserWarning,
         stacklevel=level,
     )
-
-
-def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("tinyml", "tinyml_backends")

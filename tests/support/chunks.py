@@ -2,7 +2,7 @@
 
 import pytest
 
-from tinyml_backends.generic import chunks, conv, indices
+from tinyml_backends.generic import chunks, convolution, indices
 
 _divide = chunks.chunks
 
@@ -13,5 +13,5 @@ def use_chunk_bytes(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     def of_size(count, rows, row_bytes, chunk_bytes):  # type: ignore[no-untyped-def]
         return _divide(count, rows, row_bytes, size)
 
-    for module in (chunks, conv, indices):
+    for module in (chunks, convolution, indices):
         monkeypatch.setattr(module, "chunks", of_size)

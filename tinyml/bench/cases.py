@@ -293,11 +293,9 @@ class Reference(NumpyBackend):
     name = "reference"
 
     max_pool = Backend.max_pool
-    max_pool_gradient = Backend.max_pool_gradient
     max_unpool = Backend.max_unpool
     max_unpool_gradient = Backend.max_unpool_gradient
-    conv = Backend.conv
-    conv_gradient = Backend.conv_gradient
+    run_in_order = Backend.run_in_order
 
 
 def reference(case: Case) -> Results:

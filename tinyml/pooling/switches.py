@@ -312,7 +312,7 @@ def _bad_index(convention: Convention, value: int, first_bad: int, geometry: Geo
         allowed = np.ravel_multi_index(np.ix_(*numbers), window.size)
     else:
         stack, axes = geometry.unpooled_stack, window.axes
-        offsets = convention.offsets(np, stack, range(plane, plane + 1)).reshape(-1)
+        offsets = convention.offsets(np, stack, axes, range(plane, plane + 1)).reshape(-1)
         flat = np.ravel_multi_index(np.ix_(*places), input_shape, order=convention.order)
         offset = offsets[output[-1] if convention.name == "nhwc" else 0]
         allowed = flat * convention.pitch(stack, axes) + offset

@@ -1,10 +1,12 @@
 """The contract every backend fulfils, a file for each family of methods.
 
 A backend states its array library, makes arrays, and runs kernels on them. It overrides the kernels
-it makes faster and inherits the rest, which are the generic ones.
+it makes faster and inherits the rest, which are the functions of `tinyml_backends.generic`: they
+take the backend first, so that they are its methods. Their docstrings say what every backend must
+return. Callers have checked shapes and dtypes.
 """
 
-from tinyml_backends.contract.arrays import Arrays
+from tinyml_backends.arrays import Arrays
 from tinyml_backends.contract.convolution import Convolution
 from tinyml_backends.contract.pooling import DTYPES, Pooling
 from tinyml_backends.contract.training import Training

@@ -164,18 +164,6 @@ class CupyPooling(CupyArrays):
         self._launch(kernel, instance, out.size // pack, *arrays, stack.geometry)
         return out
 
-    def max_pool_gradient(
-        self,
-        gradient: Array,
-        winners: Array,
-        window: Window,
-        input_shape: tuple[int, ...],
-        *,
-        out: Array | None = None,
-    ) -> Array:
-        """As `Backend.max_pool_gradient`."""
-        return self.max_unpool(gradient, winners, window, input_shape, "sum", out=out)
-
     @on_device
     def max_unpool_gradient(
         self,
@@ -227,7 +215,7 @@ class CupyPooling(CupyArrays):
     @on_device
     def winners_from_indices(
         self,
-        indices_: Array,
+        indices: Array,
         convention: Convention,
         window: Window,
         input_shape: tuple[int, ...],
@@ -235,11 +223,11 @@ class CupyPooling(CupyArrays):
         """As `Backend.winners_from_indices`; waits once for the GPU, to read `first_bad`."""
         xp = self.xp
         if window.winner_dtype not in k.WINNERS:
-            return super().winners_from_indices(indices_, convention, window, input_shape)
-        winners = xp.empty(indices_.shape, window.winner_dtype)
+            return super().winners_from_indices(indices, convention, window, input_shape)
+        winners = xp.empty(indices.shape, window.winner_dtype)
         if winners.size == 0:
             return winners, -1
-        stack = _Stack.of_pooled(indices_, input_shape, window)
+        stack = _Stack.of_pooled(indices, input_shape, window)
         flat = struct(
             "Flat",
             stack.index,
@@ -251,7 +239,7 @@ class CupyPooling(CupyArrays):
         counts = 0 if convention.name == "window" else 1 if convention.order == "C" else 2
         first_bad = xp.full(1, NONE_BAD, np.uint64)
         instance = {"W": winners.dtype, "I": stack.index, "COUNTS": counts}
-        indices64 = xp.ascontiguousarray(indices_.astype(np.int64, copy=False))
+        indices64 = xp.ascontiguousarray(indices.astype(np.int64, copy=False))
         arrays = (indices64, winners, first_bad)
         self._launch(k.WINNERS_FROM_INDICES, instance, winners.size, *arrays, stack.geometry, flat)
         return winners, _position(first_bad)

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from tinyml_backends.arrays import Array
+from tinyml_backends.contract import Backend
 from tinyml_backends.cupy_backend import kernels as k
 from tinyml_backends.cupy_backend.devices import CupyArrays, on_device
 from tinyml_backends.cupy_backend.launcher import index_dtype
 from tinyml_backends.cupy_backend.structs import ByValue, geometry_struct, largest_offset, struct
-from tinyml_backends.generic import conv
 from tinyml_backends.geometry import Window
 
 #: Partial sums of each channel in batch normalisation, at most.
@@ -20,31 +20,15 @@ MAX_PARTIALS = 1024
 class CupyTraining(CupyArrays):
     """Convolution, batch normalisation and optimizers. Nothing here waits for the GPU."""
 
-    @on_device
-    def conv(
-        self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
-    ) -> Array:
-        """As `Backend.conv`."""
-        arguments = x, weight, bias, window, groups
-        return conv.conv(self.xp, *arguments, copy=self._patches, chunk_bytes=self.chunk_bytes)
-
-    @on_device
-    def conv_gradient(
-        self, gradient: Array, x: Array, weight: Array, window: Window, groups: int
-    ) -> tuple[Array, Array]:
-        """As `Backend.conv_gradient`."""
-        return conv.conv_gradient(
-            *(self.xp, gradient, x, weight, window, groups),
-            copy=self._patches,
-            add=self._add_patches,
-            chunk_bytes=self.chunk_bytes,
-        )
+    column_bytes = CupyArrays.chunk_bytes
+    conv = on_device(Backend.conv)
+    conv_gradient = on_device(Backend.conv_gradient)
 
     @on_device
     def im2col(self, x: Array, window: Window) -> Array:
         """As `Backend.im2col`."""
         if x.dtype not in k.FLOATS:
-            return conv.im2col(self.xp, x, window)
+            return super().im2col(x, window)
         rows = x.shape[1] * window.count
         columns = prod(window.output_shape(x.shape[2:])) * len(x)
         return self._columns(x, window, samples_last=True).reshape(rows, columns)
@@ -53,17 +37,19 @@ class CupyTraining(CupyArrays):
     def col2im(self, cols: Array, x_shape: tuple[int, ...], window: Window, *, add: bool) -> Array:
         """As `Backend.col2im`; float16 is summed in float32 and rounded once."""
         if cols.dtype not in k.FLOATS:
-            return conv.col2im(self.xp, cols, x_shape, window, add=add)
+            return super().col2im(cols, x_shape, window, add=add)
         return self._image(cols, x_shape, window, SAMPLES_LAST=True, ADD=add)
 
-    def _patches(self, x: Array, window: Window) -> Array:
+    def patches(self, x: Array, window: Window) -> Array:
+        """As `Backend.patches`."""
         if x.dtype not in k.FLOATS:
-            return conv.patches(self.xp, x, window)
+            return super().patches(x, window)
         return self._columns(x, window, samples_last=False)
 
-    def _add_patches(self, cols: Array, out: Array, window: Window) -> None:
+    def add_patches(self, cols: Array, out: Array, window: Window) -> None:
+        """As `Backend.add_patches`."""
         if cols.dtype not in k.FLOATS:
-            conv.add_patches(cols, out, window)
+            super().add_patches(cols, out, window)
         else:
             out += self._image(cols, out.shape, window, SAMPLES_LAST=False, ADD=True)
 

@@ -1,7 +1,8 @@
 """The kernels in plain array code, for any array library that follows NumPy's interface.
 
-Every function takes the array module ``xp`` first and runs on arrays of planes: axis 0 counts the
-planes (one for each sample and channel), the other axes are spatial. Nothing here loops over
-samples, channels or pixels: loops run over the cells of a window, or over chunks of planes that fit
-the cache.
+They are the methods of `tinyml_backends.contract`. Of the backend, their first argument, they use
+only ``xp`` and ``chunk_bytes``; convolution also uses its `Steps`. Pooling runs on
+arrays of planes: axis 0 counts the planes (one for each sample and channel), the other axes are
+spatial. Nothing here loops over samples, channels or pixels: loops run over the cells of a window,
+or over chunks of planes that fit the cache.
 """

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, Arrays
 from tinyml_backends.memory import empty
 
 
@@ -20,14 +20,25 @@ class Formula(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-def formula(kind: str, options: Iterable[str]) -> Formula:
-    """Formula of a kind.
+def activate(backend: Arrays, kind: str, x: Array, **options: Any) -> tuple[Array, Array]:
+    """Activation of each element, and what `activate_gradient` needs from this call.
 
     Raises
     ------
     ValueError
-        If the kind is unknown, or has none of ``options``.
+        If the kind is unknown, or has no such option.
     """
+    return _formula(kind, options).forward(backend.xp, x, **options)
+
+
+def activate_gradient(
+    backend: Arrays, kind: str, gradient: Array, saved: Array, **options: Any
+) -> Array:
+    """Gradient of `activate` with respect to ``x``, given what it saved."""
+    return _formula(kind, options).gradient(backend.xp, gradient, saved, **options)
+
+
+def _formula(kind: str, options: Iterable[str]) -> Formula:
     found = FORMULAS.get(kind)
     if found is None:
         raise ValueError(f"unknown activation {kind!r}; known are {_listed(FORMULAS)}")

@@ -11,8 +11,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyml_backends.arrays import Array
-from tinyml_backends.generic.average import quotient, wide
+from tinyml_backends.arrays import Array, Arrays
+from tinyml_backends.generic.average import quotient, wide, wide_sum
 from tinyml_backends.generic.bits import replace
 from tinyml_backends.geometry import pitches
 
@@ -20,10 +20,10 @@ Lengths: TypeAlias = NDArray[np.int64]
 
 
 def adaptive_max_pool(
-    xp: ModuleType, x: Array, output_shape: tuple[int, ...]
+    backend: Arrays, x: Array, output_shape: tuple[int, ...]
 ) -> tuple[Array, Array]:
-    """Maxima and their int64 positions in the plane, by the rules of max-pooling."""
-    values = x
+    """Maxima of adaptive windows, and their int64 positions in the plane, as in `max_pool`."""
+    xp, values = backend.xp, x
     position = xp.zeros(x.shape, np.int64)
     for axis in reversed(range(len(output_shape))):
         starts, stops = _bins(x.shape[axis + 1], output_shape[axis])
@@ -51,9 +51,10 @@ def _cells(
 
 
 def adaptive_max_pool_gradient(
-    xp: ModuleType, gradient: Array, indices: Array, input_shape: tuple[int, ...]
+    backend: Arrays, gradient: Array, indices: Array, input_shape: tuple[int, ...]
 ) -> tuple[Array, int]:
-    """Sum of the gradients of the windows that each cell won, and the first bad index or -1."""
+    """Sum of the gradients of the windows that each cell won; the first bad index, or -1."""
+    xp = backend.xp
     plane = prod(input_shape)
     index = indices.reshape(-1)
     bad = (index < 0) | (index >= plane)
@@ -77,13 +78,9 @@ def adaptive_max_pool_gradient(
     return out.astype(gradient.dtype), -1
 
 
-def wide_sum(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
-    """What sums of gradients are kept in: float16 in float32; integers wrap."""
-    return wide(dtype) if dtype.kind == "f" else dtype
-
-
-def adaptive_avg_pool(xp: ModuleType, x: Array, output_shape: tuple[int, ...]) -> Array:
-    """Mean of each window; sums of floats are kept in float64."""
+def adaptive_avg_pool(backend: Arrays, x: Array, output_shape: tuple[int, ...]) -> Array:
+    """Mean of each adaptive window; sums of floats are kept in float64."""
+    xp = backend.xp
     total = x.astype(np.float64 if x.dtype.kind == "f" else wide(x.dtype))
     for axis, outputs in enumerate(output_shape):
         total = _sums(xp, total, *_bins(x.shape[axis + 1], outputs), axis)
@@ -91,9 +88,10 @@ def adaptive_avg_pool(xp: ModuleType, x: Array, output_shape: tuple[int, ...]) -
 
 
 def adaptive_avg_pool_gradient(
-    xp: ModuleType, gradient: Array, input_shape: tuple[int, ...]
+    backend: Arrays, gradient: Array, input_shape: tuple[int, ...]
 ) -> Array:
     """Each window's gradient, divided by its size, added to all of its cells."""
+    xp = backend.xp
     outputs = gradient.shape[1:]
     terms = gradient.astype(np.float64 if gradient.dtype.kind == "f" else wide(gradient.dtype))
     terms = quotient(terms, _sizes(xp, input_shape, outputs))

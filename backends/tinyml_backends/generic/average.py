@@ -4,22 +4,26 @@ from types import ModuleType
 
 import numpy as np
 
-from tinyml_backends.arrays import Array
-from tinyml_backends.generic.chunks import CHUNK_BYTES, chunks_of
+from tinyml_backends.arrays import Array, Arrays
+from tinyml_backends.generic.chunks import chunks_of
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty, zeros
 
 
 def avg_pool(
-    xp: ModuleType,
+    backend: Arrays,
     x: Array,
     window: Window,
     count_include_pad: bool,
     divisor: int | None,
+    *,
     out: Array | None = None,
-    chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
-    """Mean of each window: its cells added one at a time in row-major order, then divided."""
+    """Mean of each window, its cells added one at a time in row-major order, then divided.
+
+    float16 is summed in float32; integers in 64 bits, and the mean is truncated toward zero.
+    """
+    xp = backend.xp
     spatial, channels = x.shape[1 : window.axes + 1], x.shape[window.axes + 1 :]
     outputs = window.output_shape(spatial)
     of_rows, in_row = _divisors(xp, window, spatial, count_include_pad, divisor, len(channels))
@@ -29,7 +33,7 @@ def avg_pool(
     if is_global(window, spatial):
         out[...] = quotient(x.sum(axes, dtype=_exact(x.dtype), keepdims=True), of_rows * in_row)
         return out
-    for planes, rows in chunks_of(x, outputs[0], chunk_bytes):
+    for planes, rows in chunks_of(x, outputs[0], backend.chunk_bytes):
         inputs, local = window.inputs_for(rows, spatial)
         source, target = x[planes, inputs], out[planes, rows]
         total = xp.zeros(target.shape, wide(x.dtype))
@@ -40,16 +44,17 @@ def avg_pool(
 
 
 def avg_pool_gradient(
-    xp: ModuleType,
+    backend: Arrays,
     gradient: Array,
     window: Window,
     input_shape: tuple[int, ...],
     count_include_pad: bool,
     divisor: int | None,
+    *,
     out: Array | None = None,
-    chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
     """Each window's gradient, divided, added to all of its cells in row-major order of windows."""
+    xp = backend.xp
     channels = gradient.shape[window.axes + 1 :]
     of_rows, in_row = _divisors(xp, window, input_shape, count_include_pad, divisor, len(channels))
     dtype = wide(gradient.dtype)
@@ -57,7 +62,7 @@ def avg_pool_gradient(
     if is_global(window, input_shape):
         out[...] = quotient(gradient.astype(dtype), of_rows * in_row)
         return out
-    for planes, rows in chunks_of(out, input_shape[0], chunk_bytes):
+    for planes, rows in chunks_of(out, input_shape[0], backend.chunk_bytes):
         outputs, local = window.outputs_touching(rows, input_shape)
         if outputs.start == outputs.stop:
             continue
@@ -75,6 +80,11 @@ def wide(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
     if dtype.kind == "f":
         return np.dtype("f4") if dtype.itemsize == 2 else dtype
     return np.dtype("i8" if dtype.kind == "i" else "u8")
+
+
+def wide_sum(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
+    """What sums of gradients are kept in: float16 in float32; integers wrap."""
+    return wide(dtype) if dtype.kind == "f" else dtype
 
 
 def _exact(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":

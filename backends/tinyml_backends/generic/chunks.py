@@ -4,9 +4,6 @@ from collections.abc import Iterator
 
 from tinyml_backends.arrays import Array
 
-#: Bytes worked on at a time: with its temporaries a chunk stays inside a core's L2 cache.
-CHUNK_BYTES = 1 << 19
-
 #: Some planes, and some rows of each.
 Chunk = tuple[slice, slice]
 

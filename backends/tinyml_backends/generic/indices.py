@@ -8,26 +8,29 @@ from types import ModuleType
 
 import numpy as np
 
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, Arrays
 from tinyml_backends.conventions import Convention
-from tinyml_backends.generic.chunks import CHUNK_BYTES, chunks
+from tinyml_backends.generic.chunks import chunks
 from tinyml_backends.geometry import Window
 
 
 def winners_from_indices(
-    xp: ModuleType,
+    backend: Arrays,
     indices: Array,
     convention: Convention,
     window: Window,
     input_shape: tuple[int, ...],
-    chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[Array, int]:
-    """Winners, and the flat position of the first bad index, or -1 where all are good."""
+    """Winners from indices of any integer dtype, and the flat position of the first bad one.
+
+    The position is -1 where every index names an input cell of its own window.
+    """
+    xp = backend.xp
     winners = xp.empty(indices.shape, window.winner_dtype)
     rows_in_all = indices.shape[1]
     per_row = prod(indices.shape[2:])
     # some index arrays of 64 bits exist at a time, so that a chunk has fewer elements
-    for planes, rows in chunks(len(indices), rows_in_all, 16 * per_row, chunk_bytes):
+    for planes, rows in chunks(len(indices), rows_in_all, 16 * per_row, backend.chunk_bytes):
         given = indices[planes, rows]
         limit = convention.limit((len(indices), *input_shape, *_channels(indices, window)), window)
         bad = (given < 0) | (given >= limit)
@@ -50,17 +53,17 @@ def winners_from_indices(
 
 
 def indices_from_winners(
-    xp: ModuleType,
+    backend: Arrays,
     winners: Array,
     convention: Convention,
     window: Window,
     input_shape: tuple[int, ...],
 ) -> Array:
-    """Int64 indices of the convention, shaped like ``winners``."""
+    """Int64 indices of ``convention``, shaped like ``winners``."""
     if convention.name == "window":
         return winners.astype(np.int64)
     shape = (len(winners), *input_shape, *_channels(winners, window))
-    return Indices(xp, convention, window, shape)(winners, slice(None))
+    return Indices(backend.xp, convention, window, shape)(winners, slice(None))
 
 
 class Indices:
@@ -69,33 +72,28 @@ class Indices:
     def __init__(
         self, xp: ModuleType, convention: Convention, window: Window, shape: tuple[int, ...]
     ) -> None:
-        self.xp = xp
-        self.of_plane = prod(shape[1:]) if convention.counts_planes else 0
-        spatial, channels = shape[1 : window.axes + 1], shape[window.axes + 1 :]
+        self.xp, self.convention, self.window, self.shape = xp, convention, window, shape
+        self.spatial = shape[1 : window.axes + 1]
         pitch = convention.pitch(shape, window.axes)
-        distances = [p * pitch for p in convention.plane_pitches(spatial)]
-        self.of_cell = xp.zeros((), np.int64)
-        # one row's starts: those of a whole plane would be as large as the plane
-        self.in_row = xp.zeros((), np.int64)
-        starts = window.starts(spatial)
-        for size, step, distance in zip(window.size, window.dilation, distances, strict=True):
-            self.of_cell = self.of_cell[..., None] + _arange(xp, range(size)) * (step * distance)
-        for along, distance in zip(starts[1:], distances[1:], strict=True):
-            self.in_row = self.in_row[..., None] + _arange(xp, along) * distance
-        if channels:
-            of_channel = _arange(xp, range(channels[0])) * (convention.name == "nhwc")
-            self.in_row = self.in_row[..., None] + of_channel
-        self.of_cell, self.rows, self.of_row = self.of_cell.reshape(-1), starts[0], distances[0]
+        self.distances = [p * pitch for p in convention.plane_pitches(self.spatial)]
+        of_cell = xp.zeros((), np.int64)
+        steps = zip(window.size, window.dilation, self.distances, strict=True)
+        for size, step, distance in steps:
+            of_cell = of_cell[..., None] + _arange(xp, range(size)) * (step * distance)
+        self.of_cell = of_cell.reshape(-1)
 
     def __call__(self, winners: Array, rows: slice) -> Array:
         """Indices of the ``winners`` of some rows, counted from the first of their planes."""
-        index = self.of_cell[winners]
-        trailing = [1] * (winners.ndim - 2)
-        starts = _arange(self.xp, self.rows[rows]) * self.of_row
-        index += starts.reshape(-1, *trailing) + self.in_row
-        if self.of_plane:
-            planes = _arange(self.xp, range(len(winners))) * self.of_plane
-            index += planes.reshape(-1, 1, *trailing)
+        index, axes, planes = self.of_cell[winners], self.window.axes, range(len(winners))
+        starts = _starts(self.xp, self.window, self.spatial, rows, winners.ndim)
+        # what all planes share is summed first, so that fewer passes read the winners
+        shared = sum(start * d for start, d in zip(starts, self.distances, strict=True))
+        offsets = self.convention.offsets(self.xp, self.shape, axes, planes)
+        if len(offsets) == 1:
+            shared = shared + offsets
+        else:
+            index += offsets
+        index += shared
         return index
 
 
@@ -123,7 +121,7 @@ def _from_flat(
     if convention.name != "plane":
         shape = (planes.stop, *input_shape, *_channels(index, window))
         pitch = convention.pitch(shape, window.axes)
-        index = index - convention.offsets(xp, shape, planes)
+        index = index - convention.offsets(xp, shape, window.axes, planes)
         bad |= (index < 0) | (index >= prod(input_shape) * pitch)
         if pitch > 1:
             quotient = index // pitch

@@ -1,14 +1,14 @@
 """Where the branches of a network meet: sums of arrays, and arrays side by side."""
 
 from collections.abc import Sequence
-from types import ModuleType
 
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, Arrays
 from tinyml_backends.memory import empty
 
 
-def add(xp: ModuleType, arrays: Sequence[Array]) -> Array:
+def add(backend: Arrays, arrays: Sequence[Array]) -> Array:
     """Sum of arrays of one shape, from left to right."""
+    xp = backend.xp
     out = empty(xp, arrays[0].shape, xp.result_type(*arrays))
     if len(arrays) == 1:
         out[...] = arrays[0]
@@ -19,8 +19,9 @@ def add(xp: ModuleType, arrays: Sequence[Array]) -> Array:
     return out
 
 
-def concatenate(xp: ModuleType, arrays: Sequence[Array]) -> Array:
+def concatenate(backend: Arrays, arrays: Sequence[Array]) -> Array:
     """Arrays (N, C, …) as one, one array's channels after the other's."""
+    xp = backend.xp
     samples, _, *others = arrays[0].shape
     channels = sum(array.shape[1] for array in arrays)
     out = empty(xp, (samples, channels, *others), xp.result_type(*arrays))

@@ -2,32 +2,38 @@
 
 from types import ModuleType
 
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, Arrays
 from tinyml_backends.memory import empty
 
 
-def sum_channels(x: Array) -> Array:
-    """Sum of each channel."""
+def sum_channels(backend: Arrays, x: Array) -> Array:
+    """Sum of each channel of ``x`` (N, C, …)."""
     return x.sum(_but_channels(x))
 
 
-def scale_channels(xp: ModuleType, x: Array, scale: Array) -> Array:
-    """Product with one number for each channel."""
+def scale_channels(backend: Arrays, x: Array, scale: Array) -> Array:
+    """``x · scale`` with one number for each channel of ``x`` (N, C, …)."""
+    xp = backend.xp
     out = empty(xp, x.shape, xp.result_type(x, scale))
     return xp.multiply(x, by_channel(scale, x), out=out)
 
 
-def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
-    """Mean and (biased) variance of each channel."""
+def moments(backend: Arrays, x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance of each channel of ``x`` (N, C, …)."""
+    xp = backend.xp
     mean = x.mean(_but_channels(x))
     deviation = xp.subtract(x, by_channel(mean, x), out=empty(xp, x.shape, x.dtype))
     return mean, _sum_of_products(xp, deviation, deviation) / (x.size // x.shape[1])
 
 
 def normalize(
-    xp: ModuleType, x: Array, mean: Array, inverse_deviation: Array, scale: Array, shift: Array
+    backend: Arrays, x: Array, mean: Array, inverse_deviation: Array, scale: Array, shift: Array
 ) -> tuple[Array, Array]:
-    """Scaled and shifted result, and the normalised input."""
+    """``normalized · scale + shift`` and ``normalized = (x − mean) · inverse_deviation``.
+
+    All but ``x`` have one number for each channel.
+    """
+    xp = backend.xp
     dtype = xp.result_type(x, mean, inverse_deviation, scale)
     normalized = xp.subtract(x, by_channel(mean, x), out=empty(xp, x.shape, dtype))
     normalized *= by_channel(inverse_deviation, x)
@@ -36,15 +42,17 @@ def normalize(
     return y, normalized
 
 
-def normalize_sums(xp: ModuleType, gradient: Array, normalized: Array) -> tuple[Array, Array]:
-    """Sums of the gradient, and of the gradient times the normalised input, of each channel."""
-    return sum_channels(gradient), _sum_of_products(xp, gradient, normalized)
+def normalize_sums(backend: Arrays, gradient: Array, normalized: Array) -> tuple[Array, Array]:
+    """Sums of ``gradient`` and of ``gradient · normalized``, of each channel."""
+    products = _sum_of_products(backend.xp, gradient, normalized)
+    return gradient.sum(_but_channels(gradient)), products
 
 
 def normalize_gradient(
-    xp: ModuleType, gradient: Array, normalized: Array, mean: Array, share: Array, slope: Array
+    backend: Arrays, gradient: Array, normalized: Array, mean: Array, share: Array, slope: Array
 ) -> Array:
     """``(gradient − normalized · share − mean) · slope``, with one number for each channel."""
+    xp = backend.xp
     out = empty(xp, normalized.shape, xp.result_type(normalized, share, gradient))
     xp.multiply(normalized, by_channel(-share, normalized), out=out)
     out += gradient

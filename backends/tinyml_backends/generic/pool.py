@@ -2,30 +2,35 @@
 
 from types import ModuleType
 
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, Arrays
 from tinyml_backends.generic.bits import replace
-from tinyml_backends.generic.chunks import CHUNK_BYTES, chunks_of
+from tinyml_backends.generic.chunks import chunks_of
 from tinyml_backends.geometry import Window, pitches
 from tinyml_backends.memory import empty
 
 
 def max_pool(
-    xp: ModuleType,
-    x: Array,
-    window: Window,
-    out: tuple[Array, Array] | None = None,
-    chunk_bytes: int = CHUNK_BYTES,
+    backend: Arrays, x: Array, window: Window, *, out: tuple[Array, Array] | None = None
 ) -> tuple[Array, Array]:
-    """Maximum of each window, and the number of the cell that holds it."""
-    spatial, channels = x.shape[1 : window.axes + 1], x.shape[window.axes + 1 :]
-    shape = (len(x), *window.output_shape(spatial), *channels)
-    if out is None:
-        out = empty(xp, shape, x.dtype), empty(xp, shape, window.winner_dtype)
-    values, winners = out
-    for planes, outputs in chunks_of(x, shape[1], chunk_bytes):
+    """Values and winners of each window of ``x``.
+
+    Winners are row-major cell numbers in ``window.winner_dtype``. The first maximum wins; the last
+    NaN wins over every number; padding never wins. A value has the bits of its cell.
+    """
+    xp = backend.xp
+    spatial = x.shape[1 : window.axes + 1]
+    values, winners = out or new_results(xp, x, window)
+    for planes, outputs in chunks_of(x, values.shape[1], backend.chunk_bytes):
         rows, local = window.inputs_for(outputs, spatial)
         _pool(xp, x[planes, rows], local, values[planes, outputs], winners[planes, outputs])
     return values, winners
+
+
+def new_results(xp: ModuleType, x: Array, window: Window) -> tuple[Array, Array]:
+    """Uninitialised arrays for the values and the winners of ``x``."""
+    axes = window.axes
+    shape = (len(x), *window.output_shape(x.shape[1 : axes + 1]), *x.shape[axes + 1 :])
+    return empty(xp, shape, x.dtype), empty(xp, shape, window.winner_dtype)
 
 
 def _pool(xp: ModuleType, x: Array, window: Window, values: Array, winners: Array) -> None:

@@ -1,18 +1,21 @@
 """One step of an optimizer, in place."""
 
-from types import ModuleType
-
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, Arrays
 
 
-def sgd(
+def sgd_step(
+    backend: Arrays,
     tensor: Array,
     gradient: Array,
     velocity: Array | None,
     learning_rate: float,
     momentum: float,
 ) -> None:
-    """``velocity = momentum · velocity + gradient``, ``tensor −= learning_rate · velocity``."""
+    """Change ``velocity``, if there is one, and ``tensor`` in place.
+
+    ``velocity = momentum · velocity + gradient``, ``tensor −= learning_rate · velocity``; without
+    a velocity the gradient takes its place.
+    """
     step = gradient
     if velocity is not None:
         step = velocity
@@ -21,8 +24,8 @@ def sgd(
     tensor -= learning_rate * step
 
 
-def adam(
-    xp: ModuleType,
+def adam_step(
+    backend: Arrays,
     tensor: Array,
     gradient: Array,
     first: Array,
@@ -32,7 +35,7 @@ def adam(
     correction: float,
     epsilon: float,
 ) -> None:
-    """Move the moments by ``decays`` and ``tensor`` by ``rate · first / deviation``.
+    """Change both moments by ``decays``, and ``tensor`` by ``rate · first / deviation``, in place.
 
     The deviation is ``√(second / correction) + epsilon``.
     """
@@ -40,4 +43,4 @@ def adam(
     first += (1 - decays[0]) * gradient
     second *= decays[1]
     second += (1 - decays[1]) * gradient * gradient
-    tensor -= rate * first / (xp.sqrt(second / correction) + epsilon)
+    tensor -= rate * first / (backend.xp.sqrt(second / correction) + epsilon)

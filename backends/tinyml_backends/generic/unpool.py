@@ -8,111 +8,92 @@ target twice, so the result is the same in every array library.
 
 from collections.abc import Iterator
 from math import prod
-from types import ModuleType
 
 import numpy as np
 
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, Arrays
 from tinyml_backends.conventions import IN_MEMORY, Duplicates
+from tinyml_backends.generic.average import wide_sum
 from tinyml_backends.generic.bits import keep, replace
-from tinyml_backends.generic.chunks import CHUNK_BYTES, chunks_of
+from tinyml_backends.generic.chunks import chunks_of
 from tinyml_backends.generic.indices import Indices
 from tinyml_backends.geometry import Cell, Window
 from tinyml_backends.memory import empty, zeros
 
 
 def max_unpool(
-    xp: ModuleType,
+    backend: Arrays,
     y: Array,
     winners: Array,
     window: Window,
     input_shape: tuple[int, ...],
     duplicates: Duplicates,
+    *,
     out: Array | None = None,
-    chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
-    """Each value at its winner's cell, zero elsewhere.
+    """Each value at its winner's cell of a plane of ``input_shape``, zero elsewhere.
 
-    Of several windows that chose one cell the last writes it, or their values are summed.
+    Of several windows that chose one cell, the last in row-major order writes it ("last"), or they
+    are summed ("sum"). A sum starts at +0.0 and takes its terms one at a time in row-major order of
+    the windows; float16 is summed in float32 and rounded once; integers wrap.
     """
-    if duplicates == "sum":
-        arrays = y, winners, window, input_shape, out
-        return max_pool_gradient(xp, *arrays, chunk_bytes=chunk_bytes)
-    if not window.overlaps:
-        return _scatter(xp, y, winners, window, input_shape, None, out, chunk_bytes)
+    xp, add = backend.xp, duplicates == "sum"
     out = zeros(xp, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype, out)
-    for planes, rows in chunks_of(out, input_shape[0], chunk_bytes):
+    if not window.overlaps:
+        positions = Indices(xp, IN_MEMORY, window, out.shape)
+        for planes, rows in chunks_of(y, y.shape[1], backend.chunk_bytes):
+            values = y[planes, rows].reshape(-1)
+            values = values + y.dtype.type(0) if add else values  # +0.0, not −0.0, is a sum of one
+            out[planes].reshape(-1)[positions(winners[planes, rows], rows).reshape(-1)] = values
+        return out
+    for planes, rows in chunks_of(out, input_shape[0], backend.chunk_bytes):
         outputs, cells = _cells(winners, planes, rows, window, input_shape)
         target, values = out[planes, rows], y[planes, outputs]
-        for cell, won in cells:
-            replace(xp, target[cell.inputs], won, values[cell.outputs])
+        if add:
+            _add(target, values, cells)
+        else:
+            for cell, won in cells:
+                replace(xp, target[cell.inputs], won, values[cell.outputs])
     return out
 
 
-def max_pool_gradient(
-    xp: ModuleType,
-    gradient: Array,
-    winners: Array,
-    window: Window,
-    input_shape: tuple[int, ...],
-    out: Array | None = None,
-    chunk_bytes: int = CHUNK_BYTES,
-) -> Array:
-    """Sum of the gradients of the windows that each input cell won, one at a time from +0.0.
-
-    float16 is summed in float32.
-    """
-    dtype = gradient.dtype
-    if not window.overlaps:
-        zero = dtype.type(0)
-        return _scatter(xp, gradient, winners, window, input_shape, zero, out, chunk_bytes)
-    half = dtype.kind == "f" and dtype.itemsize == 2
-    out = zeros(xp, (len(gradient), *input_shape, *gradient.shape[window.axes + 1 :]), dtype, out)
-    for planes, rows in chunks_of(out, input_shape[0], chunk_bytes):
-        outputs, cells = _cells(winners, planes, rows, window, input_shape)
-        target, terms = out[planes, rows], gradient[planes, outputs]
-        if half:
-            terms = terms.astype("f4")
-        total = xp.zeros(target.shape, "f4") if half else target
-        for cell, won in cells:
-            total[cell.inputs] += keep(won, terms[cell.outputs])
-        if half:
-            target[...] = total
-    return out
+def _add(target: Array, values: Array, cells: Iterator[tuple[Cell, Array]]) -> None:
+    """Sum the values of each cell's windows in ``target``, which is zero."""
+    dtype = wide_sum(values.dtype)
+    total, values = target.astype(dtype, copy=False), values.astype(dtype, copy=False)
+    for cell, won in cells:
+        total[cell.inputs] += keep(won, values[cell.outputs])
+    if total is not target:
+        target[...] = total
 
 
 def max_unpool_gradient(
-    xp: ModuleType,
+    backend: Arrays,
     gradient: Array,
     winners: Array,
     window: Window,
     duplicates: Duplicates,
+    *,
     out: Array | None = None,
-    chunk_bytes: int = CHUNK_BYTES,
 ) -> Array:
-    """Gradient at each winner's cell; with "last", zero for a value that was overwritten."""
-    input_shape = gradient.shape[1 : window.axes + 1]
+    """Gradient at each winner's cell; with "last", 0 for a value that was overwritten."""
+    xp = backend.xp
     if duplicates == "last" and window.overlaps:
-        return _gather_last(xp, gradient, winners, window, input_shape, out, chunk_bytes)
+        return _gather_last(backend, gradient, winners, window, out)
     out = empty(xp, winners.shape, gradient.dtype) if out is None else out
     positions = Indices(xp, IN_MEMORY, window, gradient.shape)
-    for planes, rows in chunks_of(out, out.shape[1], chunk_bytes):
+    for planes, rows in chunks_of(out, out.shape[1], backend.chunk_bytes):
         target, flat = out[planes, rows], gradient[planes].reshape(-1)
         target[...] = flat[positions(winners[planes, rows], rows)]
     return out
 
 
 def _gather_last(
-    xp: ModuleType,
-    gradient: Array,
-    winners: Array,
-    window: Window,
-    input_shape: tuple[int, ...],
-    out: Array | None,
-    chunk_bytes: int,
+    backend: Arrays, gradient: Array, winners: Array, window: Window, out: Array | None
 ) -> Array:
+    xp, input_shape = backend.xp, gradient.shape[1 : window.axes + 1]
     out = zeros(xp, winners.shape, gradient.dtype, out)
-    for planes, outputs in chunks_of(out, out.shape[1], chunk_bytes):
+    for planes, outputs in chunks_of(out, out.shape[1], backend.chunk_bytes):
         rows, local = window.inputs_for(outputs, input_shape)
         source = gradient[planes, rows]
         # the number under which each cell of these rows was written last, by any window
@@ -128,41 +109,18 @@ def _gather_last(
     return out
 
 
-def _scatter(
-    xp: ModuleType,
-    y: Array,
-    winners: Array,
-    window: Window,
-    input_shape: tuple[int, ...],
-    start: Array | None,
-    out: Array | None,
-    chunk_bytes: int,
-) -> Array:
-    """Each value, added to ``start``, at its winner's cell, for windows that do not overlap."""
-    out = zeros(xp, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype, out)
-    positions = Indices(xp, IN_MEMORY, window, out.shape)
-    for planes, rows in chunks_of(y, y.shape[1], chunk_bytes):
-        values = y[planes, rows].reshape(-1)
-        values = values if start is None else values + start
-        out[planes].reshape(-1)[positions(winners[planes, rows], rows).reshape(-1)] = values
-    return out
-
-
 def first_duplicate(
-    xp: ModuleType,
-    winners: Array,
-    window: Window,
-    input_shape: tuple[int, ...],
-    chunk_bytes: int = CHUNK_BYTES,
+    backend: Arrays, winners: Array, window: Window, input_shape: tuple[int, ...]
 ) -> tuple[int, int, int] | None:
-    """First cell that two windows chose: flat in the whole unpooled array, and the two windows.
+    """First cell that two windows chose, and the first two that did; or None.
 
-    The windows are flat positions in the pooled array, the first two that chose the cell.
+    The cell is a flat position in the whole unpooled array, the windows are in the pooled one.
     """
+    xp = backend.xp
     if not window.overlaps:
         return None
     shape = (len(winners), *input_shape, *winners.shape[window.axes + 1 :])
-    for planes, rows in chunks_of(winners, input_shape[0], chunk_bytes):
+    for planes, rows in chunks_of(winners, input_shape[0], backend.chunk_bytes):
         _, cells = _cells(winners, planes, rows, window, input_shape)
         count = xp.zeros((len(winners[planes]), rows.stop - rows.start, *shape[2:]), np.uint32)
         for cell, won in cells:
@@ -193,16 +151,16 @@ def _cells(
 
 
 def unpool_plane_indices(
-    xp: ModuleType,
-    y: Array,
-    indices: Array,
-    input_shape: tuple[int, ...],
-    chunk_bytes: int = CHUNK_BYTES,
+    backend: Arrays, y: Array, indices: Array, input_shape: tuple[int, ...]
 ) -> tuple[Array, int]:
-    """Each value at any cell of its plane, where the last writer wins; first bad or -1."""
+    """Each value at any cell of its plane, by flat index; the last writer of a cell wins.
+
+    The second result is the flat position of the first bad index, or -1.
+    """
+    xp = backend.xp
     out = xp.zeros((len(y), *input_shape), y.dtype)
     plane, pooled = prod(input_shape), prod(y.shape[1:])
-    for planes, _ in chunks_of(indices, 1, chunk_bytes):
+    for planes, _ in chunks_of(indices, 1, backend.chunk_bytes):
         index = indices[planes].reshape(-1)
         bad = (index < 0) | (index >= plane)
         if bool(bad.any()):

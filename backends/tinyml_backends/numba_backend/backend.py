@@ -64,33 +64,9 @@ class NumbaBackend(NumpyBackend):
         out: Array | None = None,
     ) -> Array:
         """As `Backend.max_unpool`."""
-        if duplicates == "sum":
-            return self.max_pool_gradient(y, winners, window, input_shape, out=out)
-        return self._scatter(y, winners, window, input_shape, False, out)
-
-    def max_pool_gradient(
-        self,
-        gradient: Array,
-        winners: Array,
-        window: Window,
-        input_shape: tuple[int, ...],
-        *,
-        out: Array | None = None,
-    ) -> Array:
-        """As `Backend.max_pool_gradient`."""
-        if gradient.dtype == _HALF and window.overlaps:
-            return super().max_pool_gradient(gradient, winners, window, input_shape, out=out)
-        return self._scatter(gradient, winners, window, input_shape, True, out)
-
-    def _scatter(
-        self,
-        y: Array,
-        winners: Array,
-        window: Window,
-        input_shape: tuple[int, ...],
-        add: bool,
-        out: Array | None,
-    ) -> Array:
+        add = duplicates == "sum"
+        if add and y.dtype == _HALF and window.overlaps:
+            return super().max_unpool(y, winners, window, input_shape, duplicates, out=out)
         plan = plan_of(window, (*input_shape, *y.shape[window.axes + 1 :]))
         is_new = out is None
         if out is None:

@@ -6,14 +6,10 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from tinyml_backends import threads
 from tinyml_backends.arrays import Array
 from tinyml_backends.contract import Backend
-from tinyml_backends.conventions import Duplicates
-from tinyml_backends.generic import conv
-from tinyml_backends.geometry import Window
-from tinyml_backends.memory import Workspace
 from tinyml_backends.numpy_backend import activation, pool, unpool
-from tinyml_backends.threads import run_in_order
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,75 +59,13 @@ class NumpyBackend(Backend):
         """``array`` itself."""
         return np.asarray(array)
 
-    def max_pool(
-        self, x: Array, window: Window, *, out: tuple[Array, Array] | None = None
-    ) -> tuple[Array, Array]:
-        """As `Backend.max_pool`, in threads; so are the next three."""
-        return pool.max_pool(x, window, out)
-
-    @_quiet
-    def max_pool_gradient(
-        self,
-        gradient: Array,
-        winners: Array,
-        window: Window,
-        input_shape: tuple[int, ...],
-        *,
-        out: Array | None = None,
-    ) -> Array:
-        """As `Backend.max_pool_gradient`."""
-        return unpool.max_unpool(gradient, winners, window, input_shape, "sum", out)
-
-    @_quiet
-    def max_unpool(
-        self,
-        y: Array,
-        winners: Array,
-        window: Window,
-        input_shape: tuple[int, ...],
-        duplicates: Duplicates,
-        *,
-        out: Array | None = None,
-    ) -> Array:
-        """As `Backend.max_unpool`."""
-        return unpool.max_unpool(y, winners, window, input_shape, duplicates, out)
-
-    def max_unpool_gradient(
-        self,
-        gradient: Array,
-        winners: Array,
-        window: Window,
-        duplicates: Duplicates,
-        *,
-        out: Array | None = None,
-    ) -> Array:
-        """As `Backend.max_unpool_gradient`."""
-        return unpool.max_unpool_gradient(gradient, winners, window, duplicates, out)
-
+    max_pool = pool.max_pool
+    max_unpool = _quiet(unpool.max_unpool)
+    max_unpool_gradient = unpool.max_unpool_gradient
     avg_pool = _quiet(Backend.avg_pool)
     avg_pool_gradient = _quiet(Backend.avg_pool_gradient)
     adaptive_max_pool_gradient = _quiet(Backend.adaptive_max_pool_gradient)
     adaptive_avg_pool = _quiet(Backend.adaptive_avg_pool)
     adaptive_avg_pool_gradient = _quiet(Backend.adaptive_avg_pool_gradient)
-
-    def conv(
-        self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
-    ) -> Array:
-        """As `Backend.conv`, in threads; the result does not depend on their number."""
-        return conv.conv(np, x, weight, bias, window, groups, each=run_in_order)
-
-    def conv_gradient(
-        self, gradient: Array, x: Array, weight: Array, window: Window, groups: int
-    ) -> tuple[Array, Array]:
-        """As `Backend.conv_gradient`, in threads; the result does not depend on their number."""
-        return conv.conv_gradient(np, gradient, x, weight, window, groups, each=run_in_order)
-
-    def activate_gradient(self, kind: str, gradient: Array, saved: Array, **options: Any) -> Array:
-        """As `Backend.activate_gradient`."""
-        if kind == "relu" and not options:
-            return activation.relu_gradient(gradient, saved)
-        return super().activate_gradient(kind, gradient, saved, **options)
-
-    def workspace(self) -> Workspace:
-        """Return memory for NumPy's arrays, which NumPy itself does not keep."""
-        return Workspace()
+    activate_gradient = activation.activate_gradient
+    run_in_order = staticmethod(threads.run_in_order)

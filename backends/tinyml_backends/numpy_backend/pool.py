@@ -11,30 +11,28 @@ from typing import Any
 
 import numpy as np
 
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, Arrays
 from tinyml_backends.generic import pool
 from tinyml_backends.geometry import Window
-from tinyml_backends.memory import empty
 from tinyml_backends.numpy_backend.chunks import GENERIC, chunks_of
 from tinyml_backends.numpy_backend.scratch import buffer_set, buffers
 from tinyml_backends.numpy_backend.unpool import first_cells, is_2x2_tiling, take_winners
 from tinyml_backends.threads import run
 
+TILES = Window.of(2, size=2)
+
 
 def max_pool(
-    x: Array, window: Window, out: tuple[Array, Array] | None = None
+    backend: Arrays, x: Array, window: Window, *, out: tuple[Array, Array] | None = None
 ) -> tuple[Array, Array]:
-    """As `generic.pool.max_pool`."""
-    if out is None:
-        shape = (len(x), *window.output_shape(x.shape[1 : window.axes + 1]))
-        shape += x.shape[window.axes + 1 :]
-        out = empty(np, shape, x.dtype), empty(np, shape, window.winner_dtype)
+    """As `Backend.max_pool`."""
+    out = out or pool.new_results(np, x, window)
     values, winners = out
     is_slow = x.dtype == np.float16  # in NumPy's maximum
     if is_slow or not is_2x2_tiling(window, x.shape[1:]):
 
         def pool_planes(chunk: slice) -> None:
-            pool.max_pool(np, x[chunk], window, (values[chunk], winners[chunk]))
+            pool.max_pool(backend, x[chunk], window, out=(values[chunk], winners[chunk]))
 
         run(pool_planes, *chunks_of(len(x), x, GENERIC))
         return out
@@ -43,13 +41,14 @@ def max_pool(
     values, winners = values.reshape(-1, columns), winners.reshape(-1, columns)
 
     def pool_tiles(chunk: slice) -> None:
-        _pool(np.ascontiguousarray(tile_rows[chunk]), window, values[chunk], winners[chunk])
+        rows = np.ascontiguousarray(tile_rows[chunk])
+        _pool(backend, rows, values[chunk], winners[chunk])
 
     run(pool_tiles, *chunks_of(len(tile_rows), x))
     return out
 
 
-def _pool(tile_rows: Array, window: Window, values: Array, winners: Array) -> None:
+def _pool(backend: Arrays, tile_rows: Array, values: Array, winners: Array) -> None:
     """Pool one chunk."""
     b = buffer_set(_Buffers, tile_rows.size // 2, values.shape[1], tile_rows.dtype)
     b.split(tile_rows.reshape(-1))
@@ -64,7 +63,8 @@ def _pool(tile_rows: Array, window: Window, values: Array, winners: Array) -> No
     values.reshape(-1).view(b.row)[...] = b.rows_of_maxima
     winners.reshape(-1).view(b.row_of_winners)[...] = b.rows_of_winners
     if tile_rows.dtype.kind == "f":
-        _correct_special_values(tile_rows, window, values, winners, b.maxima[: values.size])
+        scratch = b.maxima[: values.size]
+        _correct_special_values(backend, tile_rows, values, winners, scratch)
 
 
 class _Buffers:
@@ -104,7 +104,7 @@ class _Buffers:
 
 
 def _correct_special_values(
-    tile_rows: Array, window: Window, values: Array, winners: Array, scratch: Array
+    backend: Arrays, tile_rows: Array, values: Array, winners: Array, scratch: Array
 ) -> None:
     """Pool a chunk with NaNs again; where 0.0 may have met −0.0, copy the zero of the winner."""
     least = np.minimum.reduce(np.absolute(values.reshape(-1), out=scratch))
@@ -113,7 +113,7 @@ def _correct_special_values(
     bits, columns = tile_rows.view(f"i{tile_rows.itemsize}"), values.shape[1]
     if np.isnan(least):
         plane = tile_rows.reshape(1, -1, 2 * columns)
-        pool.max_pool(np, plane, window, (values[np.newaxis], winners[np.newaxis]))
+        pool.max_pool(backend, plane, TILES, out=(values[np.newaxis], winners[np.newaxis]))
     elif bits.min() == np.iinfo(bits.dtype).min:
         # a twelfth at a time: the positions of all would take as much memory as the chunk
         cells = first_cells(-(-len(tile_rows) // 12), columns)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, Arrays
 from tinyml_backends.conventions import Duplicates
 from tinyml_backends.generic import unpool
 from tinyml_backends.geometry import Window
@@ -40,21 +40,23 @@ def is_2x2_tiling(window: Window, shape: tuple[int, ...]) -> bool:
 
 
 def max_unpool(
+    backend: Arrays,
     y: Array,
     winners: Array,
     window: Window,
     input_shape: tuple[int, ...],
     duplicates: Duplicates,
+    *,
     out: Array | None = None,
 ) -> Array:
-    """As `generic.unpool.max_unpool`; the sum is also the gradient of pooling."""
+    """As `Backend.max_unpool`."""
     if out is None:
         out = empty(np, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype)
     if not is_2x2_tiling(window, out.shape[1:]):
 
         def unpool_planes(chunk: slice) -> None:
-            arrays = y[chunk], winners[chunk]
-            unpool.max_unpool(np, *arrays, window, input_shape, duplicates, out[chunk])
+            arguments = y[chunk], winners[chunk], window, input_shape, duplicates
+            unpool.max_unpool(backend, *arguments, out=out[chunk])
 
         run(unpool_planes, *chunks_of(len(y), out, GENERIC))
         return out
@@ -77,20 +79,22 @@ def max_unpool(
 
 
 def max_unpool_gradient(
+    backend: Arrays,
     gradient: Array,
     winners: Array,
     window: Window,
     duplicates: Duplicates,
+    *,
     out: Array | None = None,
 ) -> Array:
-    """As `generic.unpool.max_unpool_gradient`."""
+    """As `Backend.max_unpool_gradient`."""
     if out is None:
         out = empty(np, winners.shape, gradient.dtype)
     if not is_2x2_tiling(window, gradient.shape[1:]):
 
         def gather_planes(chunk: slice) -> None:
-            arrays = gradient[chunk], winners[chunk]
-            unpool.max_unpool_gradient(np, *arrays, window, duplicates, out[chunk])
+            arguments = gradient[chunk], winners[chunk], window, duplicates
+            unpool.max_unpool_gradient(backend, *arguments, out=out[chunk])
 
         run(gather_planes, *chunks_of(len(gradient), gradient, GENERIC))
         return out
