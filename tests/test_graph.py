@@ -17,6 +17,7 @@ from tinyml.layers import (
     MaxUnpool2D,
     ReLU,
 )
+from tinyml.layers.base import Tie
 from tinyml.models import segnet
 from tinyml.net import Sequential
 
@@ -256,6 +257,43 @@ class TestBuilding:
         assert len(net.parameters) == 2
         assert net(images(backend, 1, *DIM)).shape == (1, 1, 6, 4)
 
+    def test_how_many_inputs_a_layer_takes(self, backend):
+        net = Graph("net", DIM)
+        for layer in (conv("conv", DIM, 1), MaxPool2D("pool", DIM, 2, 2), ReLU("relu")):
+            with pytest.raises(
+                ValueError, match=r"one input; got 2|got 2 nodes; its forward"
+            ):
+                net.add(layer, net.input, net.input)
+        with pytest.raises(ValueError, match=r"Graph\('net'\): input_dims are missing"):
+            Graph("net")
+
+    @pytest.mark.parametrize("returned", [None, (), (1.0, 2.0), (None,)])
+    def test_what_backward_must_return(self, backend, returned):
+        class Wrong(Layer):
+            def forward(self, x):
+                return x
+
+            def backward(self, in_gradient):
+                return returned
+
+        model = Sequential([Wrong("wrong")])
+        x = model(images(backend, 1, *DIM))
+        with pytest.raises(ValueError, match=r"Wrong\('wrong'\): backward returned \(.*one array"):
+            model.backward(x)
+
+    def test_shapes_that_are_not_known(self, backend):
+        """Only the layers that lead to the output count; an unknown shape is not kept."""
+        net = Graph("net", None, DIM)
+        net.add(conv("conv", DIM, 3), net.inputs[1])
+        assert net.out_dim == (3, 6, 4)
+        net.add(ReLU("relu"), net.input)
+        assert not hasattr(net, "out_dim")
+        other = Graph("other", DIM)
+        features = other.add(ReLU("relu"))
+        other.add(MaxPool2D("pool", DIM, 4, 4))
+        other.output = features
+        assert other.output_dim((2, 3, 3)) == (2, 3, 3)
+
     def test_nodes_of_another_network(self, backend):
         net, other = Graph("net", DIM), Graph("other", DIM)
         with pytest.raises(ValueError, match=r"is not a node of Graph\('net'\)"):
@@ -300,6 +338,16 @@ class TestTies:
                 network(y)
         assert Sequential([pool, decoder])(images(backend, 1, *DIM)).shape == (1, *DIM)
         assert decoder.layers[0](y).shape == (1, *DIM)  # outside a network, the last switches
+
+    def test_a_tie_in_a_list(self, backend):
+        class Tied(Layer):
+            def __init__(self, name, pool):
+                super().__init__(name)
+                self.ties = [(Tie(pool),)]
+
+        pool = MaxPool2D("pool", DIM, 2, 2)
+        with pytest.raises(ValueError, match=r"Tied\('tied'\) is tied to MaxPool2D\('pool'\)"):
+            Sequential([Tied("tied", pool)])(images(backend, 1, *DIM))
 
     def test_a_pool_after_its_unpool(self, backend):
         pool = MaxPool2D("pool", (2, 4, 4), 2, 2)

@@ -167,6 +167,38 @@ def test_networks_inside_are_owned_too(backend, x):
     assert elsewhere(lambda: inner(x)).shape == x.shape
 
 
+def test_a_refused_pass_keeps_what_another_thread_saved(backend, x):
+    inner = Sequential([ReLU("relu")], name="inner")
+    model = Sequential([ReLU("first"), inner])
+    with Other() as other:
+        y = other(lambda: inner(x))
+        with pytest.raises(RuntimeError, match=r"Sequential\('inner'\) is in training by another"):
+            model(x)
+        assert other(lambda: inner.backward(y)).shape == x.shape
+
+
+def test_learner_leaves_a_network_alone_that_predicts(backend, x):
+    inside, leave = threading.Event(), threading.Event()
+
+    class Slow(Layer):
+        def forward(self, x):
+            inside.set()
+            assert leave.wait(30)
+            return x
+
+    model = Sequential([Slow("slow")]).eval()
+    learner = Learner(model, SoftmaxCrossEntropy(), SGD(0.1))
+    thread = threading.Thread(target=model, args=(x,))
+    thread.start()
+    assert inside.wait(30)
+    with pytest.raises(RuntimeError, match="is being run by another thread"):
+        learner.step(x, x)
+    assert not any(layer.training for layer in model.walk())
+    leave.set()
+    thread.join()
+    model.train()(x)
+
+
 def test_a_pass_that_fails_owns_nothing(backend, x):
     class Failing(Layer):
         def forward(self, x):

@@ -1,5 +1,6 @@
 """Networks as graphs: each layer reads the outputs of earlier layers."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tinyml.core.owner import Owner
-from tinyml.layers.base import Dim, Layer, Tie, scope_of
+from tinyml.layers.base import Dim, Layer, Tie, members, scope_of
 from tinyml.layers.pooling import pooled_dims
 from tinyml_backends import backend_for, owner_of
 from tinyml_backends.arguments import lengths
@@ -85,6 +86,8 @@ class Graph(Layer):
 
     def __init__(self, name: str, *input_dims: Dim | None) -> None:
         super().__init__(name)
+        if not input_dims:
+            raise ValueError(f"{self!r}: input_dims are missing; give one for each input")
         self._steps: list[_Step] = []
         self._owner = Owner()
         self._workspace: Any = None
@@ -94,7 +97,7 @@ class Graph(Layer):
         dims = (None if dim is None else lengths("input_dims", dim, len(dim)) for dim in input_dims)
         self.inputs = tuple(Node(number, dim) for number, dim in enumerate(dims))
         self._nodes = list(self.inputs)
-        if self.inputs and self.input.dim is not None:
+        if self.input.dim is not None:
             self.input_dim = self.input.dim
 
     # -- building ----------------------------------------------------------------------------
@@ -172,6 +175,7 @@ class Graph(Layer):
 
     def _changed(self) -> None:
         self._plan = None
+        vars(self).pop("out_dim", None)
         if self.output.dim is not None:
             self.out_dim = self.output.dim
 
@@ -179,9 +183,10 @@ class Graph(Layer):
         """Shape of one output sample, given the shape of one sample of each input."""
         self._check_count(len(dims))
         with nullcontext() if pooled_dims.get() is not None else _set(pooled_dims, {}):
-            known: list[Dim | None] = list(dims)
-            for step in self._steps:
-                known.append(_output_dim(step.layer, tuple(known[i] for i in step.inputs)))
+            readers, known = self._readers(), dict[int, Dim | None](enumerate(dims))
+            for number, step in enumerate(self._steps, len(dims)):
+                if readers[number]:
+                    known[number] = _output_dim(step.layer, tuple(known[i] for i in step.inputs))
         return known[self.output.number]
 
     def _check_count(self, count: int) -> None:
@@ -238,7 +243,7 @@ class Graph(Layer):
             for number in reversed(range(len(self.inputs), len(self._nodes))):
                 if readers[number]:
                     layer, inputs = self._steps[number - len(self.inputs)]
-                    _add(gradients, inputs, layer.backward(gradients.pop(number)))
+                    _add(gradients, inputs, layer, layer.backward(gradients.pop(number)))
             of_inputs = tuple(gradients[number] for number in range(len(self.inputs)))
             return of_inputs[0] if len(of_inputs) == 1 else of_inputs
 
@@ -293,6 +298,9 @@ class Graph(Layer):
     def _begin(self, inputs: tuple[Array, ...]) -> None:
         layers = tuple(self.walk())
         _check_tree(self, layers)
+        for layer in layers:
+            if isinstance(layer, Graph):  # before anything of its saved state is dropped
+                layer.check_owner()
         for layer in layers:  # the pass replaces it; dropped now, its memory can be reused
             layer.saved = None
         shapes = tuple(getattr(x, "shape", None) for x in inputs)
@@ -318,6 +326,11 @@ def _check_dims(layer: Layer, dims: tuple[Dim | None, ...]) -> None:
         wanted = tuple(node.dim for node in layer.inputs)
         if len(wanted) != len(dims):
             raise ValueError(f"{layer!r} takes {len(wanted)} inputs; got {len(dims)} nodes")
+    else:
+        try:
+            inspect.signature(layer.forward).bind(*dims)
+        except TypeError as error:
+            raise ValueError(f"{layer!r} got {len(dims)} nodes; its forward has {error}") from None
     for built_for, given in zip(wanted, dims, strict=False):
         if built_for is not None and given is not None and tuple(built_for) != given:
             raise ValueError(
@@ -333,7 +346,7 @@ def _check_tree(network: Graph, layers: tuple[Layer, ...]) -> None:
         raise ValueError(f"{twice!r} was added twice to {network!r}; a layer runs once in a pass")
     inside = set(layers)
     for layer in layers:
-        for tie in vars(layer).values():
+        for tie in members(layer):
             if isinstance(tie, Tie) and tie.layer not in inside:
                 raise ValueError(
                     f"{layer!r} is tied to {tie.layer!r}, which is not in {network!r}; run a "
@@ -351,11 +364,16 @@ def _take(values: dict[int, Any], waiting: list[int], numbers: tuple[int, ...]) 
     return taken
 
 
-def _add(gradients: dict[int, Array], numbers: tuple[int, ...], given: Any) -> None:
-    """Add a layer's gradients to those of the nodes that it reads."""
-    for number, gradient in zip(
-        numbers, given if isinstance(given, tuple) else (given,), strict=True
-    ):
+def _add(gradients: dict[int, Array], numbers: tuple[int, ...], layer: Layer, given: Any) -> None:
+    """Add what the ``backward`` of a layer returned to the gradients of the nodes that it reads."""
+    of_inputs = tuple(given) if isinstance(given, tuple | list) else (given,)
+    if len(of_inputs) != len(numbers) or any(gradient is None for gradient in of_inputs):
+        returned = ", ".join(type(gradient).__name__ for gradient in of_inputs)
+        raise ValueError(
+            f"{layer!r}: backward returned ({returned}); it must return one array for each of "
+            f"{len(numbers)} inputs"
+        )
+    for number, gradient in zip(numbers, of_inputs, strict=True):
         old = gradients.get(number)
         both = (old, gradient)
         gradients[number] = gradient if old is None else backend_for(*both).add(both)

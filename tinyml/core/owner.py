@@ -24,24 +24,26 @@ class Owner:
         return Owner, ()
 
     def check(self, model: object) -> None:
-        """Raise RuntimeError if another thread owns the network."""
+        """Raise RuntimeError if another thread owns the network, or runs a pass of it."""
         thread = self._thread
-        if not self._is_owned or thread is None or thread is threading.current_thread():
+        if thread is None or thread is threading.current_thread():
             return
-        if thread.is_alive():
-            raise RuntimeError(
-                f"{model!r} is in training by another thread, between its forward and its backward "
-                "pass; give each thread its own model.replica()"
-            )
+        if self._running.locked():
+            raise _running_error(model)
+        if self._is_owned and thread.is_alive():
+            raise _owned_error(model)
 
     @contextmanager
     def forward_pass(self, model: Any) -> Iterator[None]:
         """Context of a forward pass; afterwards this thread owns a network in training mode."""
         with self._one_at_a_time(model):
-            self.check(model)
-            self._thread, self._is_owned = threading.current_thread(), False
+            thread = threading.current_thread()
+            if self._is_owned and self._thread not in (None, thread) and self._thread.is_alive():
+                raise _owned_error(model)
+            self._thread, self._is_owned = thread, False
+            is_training = model.training
             yield
-            self._is_owned = model.training
+            self._is_owned = is_training
 
     @contextmanager
     def backward_pass(self, model: object) -> Iterator[None]:
@@ -68,11 +70,22 @@ class Owner:
     def _one_at_a_time(self, model: object) -> Iterator[None]:
         """Context of a pass; RuntimeError if another one is running."""
         if not self._running.acquire(blocking=False):
-            raise RuntimeError(
-                f"{model!r} is being run by another thread, and its layers keep the state of one "
-                "pass; give each thread its own model.replica()"
-            )
+            raise _running_error(model)
         try:
             yield
         finally:
             self._running.release()
+
+
+def _owned_error(model: object) -> RuntimeError:
+    return RuntimeError(
+        f"{model!r} is in training by another thread, between its forward and its backward pass; "
+        "give each thread its own model.replica()"
+    )
+
+
+def _running_error(model: object) -> RuntimeError:
+    return RuntimeError(
+        f"{model!r} is being run by another thread, and its layers keep the state of one pass; "
+        "give each thread its own model.replica()"
+    )

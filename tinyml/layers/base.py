@@ -261,28 +261,30 @@ class Tie(Generic[L]):
         self.layer = layer
 
 
+def members(layer: Layer) -> "Iterator[Layer | Buffer | Tie[Layer]]":
+    """Layers, buffers and ties in a layer's attributes, also in lists, tuples and dicts."""
+    containers: set[int] = set()
+    waiting: list[Any] = [value for name, value in vars(layer).items() if name != "saved"][::-1]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Layer | Buffer | Tie):
+            yield value
+        elif isinstance(value, dict | list | tuple) and id(value) not in containers:
+            containers.add(id(value))
+            waiting.extend(reversed(value.values() if isinstance(value, dict) else value))
+
+
 def _reachable(root: Layer) -> "Iterator[Layer | Buffer | Tie[Layer]]":
-    """Layers, buffers and ties in attributes, lists, tuples and dicts below ``root``, each once."""
+    """The members of ``root`` and of every layer below it, each once; ``root`` is the first."""
     seen: set[int] = set()
-    waiting: list[Any] = [root]
+    waiting: list[Layer | Buffer | Tie[Layer]] = [root]
     while waiting:
         found = waiting.pop()
-        if isinstance(found, Layer):
-            inside = [value for name, value in vars(found).items() if name != "saved"]
-        elif isinstance(found, dict):
-            inside = list(found.values())
-        elif isinstance(found, list | tuple):
-            inside = list(found)
-        elif isinstance(found, Buffer | Tie):
-            inside = []
-        else:
-            continue
-        if id(found) in seen:
-            continue
-        seen.add(id(found))
-        if not isinstance(found, dict | list | tuple):
+        if id(found) not in seen:
+            seen.add(id(found))
             yield found
-        waiting.extend(reversed(inside))
+            if isinstance(found, Layer):
+                waiting.extend([*members(found)][::-1])
 
 
 def scope_of(array: object) -> AbstractContextManager[Any]:
@@ -347,6 +349,8 @@ class SpatialLayer(Layer):
         ValueError
             If the input has another number of channels, or is too small for the window.
         """
+        if len(dims) != 1:
+            raise ValueError(f"{self!r} takes one input; got {len(dims)}")
         (dim,) = dims
         if len(dim) != self.axes + 1 or dim[0] != self.input_channel:
             wanted = ", ".join((str(self.input_channel), *AXIS_NAMES[self.axes]))
