@@ -260,9 +260,7 @@ class TestBuilding:
     def test_how_many_inputs_a_layer_takes(self, backend):
         net = Graph("net", DIM)
         for layer in (conv("conv", DIM, 1), MaxPool2D("pool", DIM, 2, 2), ReLU("relu")):
-            with pytest.raises(
-                ValueError, match=r"one input; got 2|got 2 nodes; its forward"
-            ):
+            with pytest.raises(ValueError, match=r"one input; got 2|got 2 nodes; its forward"):
                 net.add(layer, net.input, net.input)
         with pytest.raises(ValueError, match=r"Graph\('net'\): input_dims are missing"):
             Graph("net")

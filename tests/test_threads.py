@@ -18,12 +18,15 @@ from tinyml_backends import threads
 
 pytestmark = pytest.mark.host
 
+AFFINITY = getattr(os, "sched_getaffinity", None)
+
 
 @pytest.fixture(autouse=True)
 def own_pool(monkeypatch):
     """Three threads, and workers of this test alone."""
     monkeypatch.setattr(threads, "_workers", [])
     monkeypatch.setattr(threads, "_jobs", SimpleQueue())
+    monkeypatch.setattr(threads, "_placed", None)
     monkeypatch.setattr(threads, "thread_count", lambda: 3)
 
 
@@ -135,6 +138,68 @@ class TestChunks:
         for _ in range(20):
             together(lambda chunk: None)
         assert threads._workers == [worker]
+
+
+@pytest.mark.skipif(
+    threads._current_cpu() is None or len(AFFINITY(0)) < 2,
+    reason="threads cannot be placed here, or there is one CPU",
+)
+class TestPlacement:
+    def worker_cpus(self, monkeypatch, cpu):
+        """Where workers may run after a call by a caller on a CPU."""
+        monkeypatch.setattr(threads, "_current_cpu", lambda: lambda: cpu)
+        together(lambda chunk: None)
+        return [AFFINITY(worker.native_id) for worker in threads._workers]
+
+    def test_workers_keep_off_the_cpu_of_the_caller(self, monkeypatch):
+        allowed = AFFINITY(0)
+        for cpu in sorted(allowed)[:2]:
+            assert self.worker_cpus(monkeypatch, cpu) == [allowed - {cpu}]
+        threads._start(2)
+        assert self.worker_cpus(monkeypatch, cpu) == [allowed - {cpu}] * 2
+        assert AFFINITY(0) == allowed  # the caller's own does not change
+
+    def test_workers_stay_where_the_caller_may_run(self, monkeypatch):
+        allowed = AFFINITY(0)
+        cpu = min(allowed)
+        for now in (allowed, {cpu}, allowed):
+            monkeypatch.setattr(os, "sched_getaffinity", lambda _, now=now: now)
+            assert self.worker_cpus(monkeypatch, cpu) == [now - {cpu} or {cpu}]
+
+    def test_workers_are_placed_only_when_something_has_changed(self, monkeypatch):
+        cpu = min(AFFINITY(0))
+        self.worker_cpus(monkeypatch, cpu)
+        monkeypatch.setattr(os, "sched_setaffinity", lambda *_: pytest.fail("nothing has changed"))
+        self.worker_cpus(monkeypatch, cpu)
+
+    def test_the_cpu_of_the_caller_is_found(self):
+        seen = {}
+
+        def look(cpu):
+            os.sched_setaffinity(0, {cpu})  # of this thread alone
+            seen[cpu] = threads._current_cpu()()
+
+        for cpu in AFFINITY(0):
+            thread = threading.Thread(target=look, args=(cpu,))
+            thread.start()
+            thread.join()
+        assert all(cpu == found for cpu, found in seen.items())
+        assert len(seen) >= 2
+
+    @pytest.mark.parametrize("name", ["sched_setaffinity", "sched_getaffinity"])
+    def test_a_refusal_is_no_error(self, monkeypatch, name):
+        def refuse(*_):
+            raise PermissionError("not in this sandbox")
+
+        monkeypatch.setattr(os, name, refuse)
+        together(lambda chunk: None)
+
+
+def test_where_threads_cannot_be_placed(monkeypatch):
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    monkeypatch.setattr(threads, "_current_cpu", threads._current_cpu.__wrapped__)
+    assert threads._current_cpu() is None
+    together(lambda chunk: None)
 
 
 class TestDivide:

@@ -6,6 +6,7 @@ and sleep between calls. A forked child has no workers and runs serially, as doe
 cannot start a thread.
 """
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +32,8 @@ VARIABLE = "TINYML_NUM_THREADS"
 _jobs: "SimpleQueue[_Job]" = SimpleQueue()
 _workers: list[threading.Thread] = []
 _lock = threading.Lock()
+#: The CPU of the caller, and those it may use, for which the workers' affinity was set.
+_placed: tuple[int, set[int]] | None = None
 _in_fork = False
 _blas_limits: Any = None
 _blas_users = 0
@@ -113,6 +116,7 @@ def run(
     job = _Job(work, chunks, spin)
     try:
         try:
+            _keep_off_the_caller()
             for _ in range(min(workers, started)):
                 _jobs.put(job)
             _posted[0] += 1
@@ -226,13 +230,42 @@ class _Job:
 
 def _start(count: int) -> int:
     """Start workers until there are ``count``; return how many there are."""
+    global _placed
     if len(_workers) < count:
+        _placed = None
         with _lock, suppress(RuntimeError):  # at the limit of threads, or at interpreter shutdown
             while len(_workers) < count:
                 worker = threading.Thread(target=_serve, args=(_jobs,), name="tinyml", daemon=True)
                 worker.start()
                 _workers.append(worker)
     return len(_workers)
+
+
+def _keep_off_the_caller() -> None:
+    """Let workers run on the CPUs that the caller may use, except the one it runs on.
+
+    Linux may wake a worker on the CPU of the thread that wakes it, though another one is free, and
+    leave it there for milliseconds. Until then the two take turns.
+    """
+    global _placed
+    current_cpu = _current_cpu()
+    if current_cpu is None:
+        return
+    with suppress(OSError):  # a sandbox may forbid it
+        placed = cpu, allowed = current_cpu(), os.sched_getaffinity(0)
+        if placed != _placed:
+            _placed = placed
+            for worker in _workers:
+                if worker.native_id is not None:
+                    os.sched_setaffinity(worker.native_id, allowed - {cpu} or allowed)
+
+
+@cache
+def _current_cpu() -> Callable[[], int] | None:
+    """The C library's ``sched_getcpu``; a function of `ctypes.PyDLL` keeps the GIL."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    return getattr(ctypes.PyDLL(None), "sched_getcpu", None)
 
 
 def _serve(jobs: "SimpleQueue[_Job]") -> None:
