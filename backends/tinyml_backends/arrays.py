@@ -25,8 +25,8 @@ class Arrays:
     has_devices : bool
         Whether ``"name:1"`` names its second device; the class is then called with ``device=1``.
     chunk_bytes : int
-        About how many bytes a generic kernel works on at a time. The default is half a core's L2
-        cache or less: a chunk stays inside it with its temporaries.
+        About how many bytes a generic kernel works on at a time. The default suits a CPU: with its
+        temporaries a chunk stays inside a core's L2 cache.
     """
 
     name: str
