@@ -243,6 +243,23 @@ class TestSegNet:
         assert y.shape == (2, 4, *shape[1:])
         assert model.backward(y).shape == x.shape
 
+    def test_the_bits_of_its_layers_one_by_one(self, backend):
+        """Forward, backward and all gradients are those of a loop over the layers."""
+        model, alone = small(), small()
+        x = images(backend)
+        y = model(x)
+        gradient = model.backward(y)
+        expected = x
+        for layer in alone.layers:
+            expected = layer(expected)
+        assert_same_bits(backend.to_numpy(y), backend.to_numpy(expected))
+        for layer in reversed(alone.layers):
+            expected = layer.backward(expected)
+        assert_same_bits(backend.to_numpy(gradient), backend.to_numpy(expected))
+        assert len(model.parameters) == 14
+        for ours, theirs in zip(model.parameters, alone.parameters, strict=True):
+            assert_same_bits(backend.to_numpy(ours.gradient), backend.to_numpy(theirs.gradient))
+
     def test_a_seed_means_the_same_weights(self, backend):
         def weights(rng):
             return [backend.to_numpy(p.tensor) for p in small(rng=rng).parameters]
