@@ -79,6 +79,19 @@ def refused(result, message=OWNED):
     return isinstance(result, RuntimeError) and bool(re.search(message, str(result)))
 
 
+class Slow(Layer):
+    """Waits in its forward pass until it may leave."""
+
+    def __init__(self):
+        super().__init__("slow")
+        self.inside, self.leave = threading.Event(), threading.Event()
+
+    def forward(self, x):
+        self.inside.set()
+        assert self.leave.wait(30)
+        return x
+
+
 def test_a_forward_between_forward_and_backward_is_refused(backend, model, x):
     y = model(x)
     assert refused(elsewhere(lambda: model(-x)))
@@ -134,27 +147,20 @@ def test_every_thread_may_predict(model, x, backend):
 
 
 def test_a_network_that_is_running(backend):
-    inside, leave = threading.Event(), threading.Event()
-
-    class Slow(Layer):
-        def forward(self, x):
-            inside.set()
-            assert leave.wait(30)
-            return x
-
-    model = Sequential([Slow("slow")])
+    slow = Slow()
+    model = Sequential([slow])
     for mode in (True, False):
         model.train(mode)
         thread = threading.Thread(target=model, args=(1,))
         thread.start()
-        assert inside.wait(30)
+        assert slow.inside.wait(30)
         with pytest.raises(RuntimeError, match=r"run by another thread.*model.replica\(\)"):
             model(1)
-        leave.set()
+        slow.leave.set()
         thread.join()
         assert model(2) == 2
-        inside.clear()
-        leave.clear()
+        slow.inside.clear()
+        slow.leave.clear()
         model.forget()
 
 
@@ -178,23 +184,16 @@ def test_a_refused_pass_keeps_what_another_thread_saved(backend, x):
 
 
 def test_learner_leaves_a_network_alone_that_predicts(backend, x):
-    inside, leave = threading.Event(), threading.Event()
-
-    class Slow(Layer):
-        def forward(self, x):
-            inside.set()
-            assert leave.wait(30)
-            return x
-
-    model = Sequential([Slow("slow")]).eval()
+    slow = Slow()
+    model = Sequential([slow]).eval()
     learner = Learner(model, SoftmaxCrossEntropy(), SGD(0.1))
     thread = threading.Thread(target=model, args=(x,))
     thread.start()
-    assert inside.wait(30)
+    assert slow.inside.wait(30)
     with pytest.raises(RuntimeError, match="is being run by another thread"):
         learner.step(x, x)
     assert not any(layer.training for layer in model.walk())
-    leave.set()
+    slow.leave.set()
     thread.join()
     model.train()(x)
 
