@@ -39,7 +39,7 @@ class Workspace:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Make `empty` and `zeros` take memory from this workspace, in this thread only."""
+        """Make `empty` and `zeros` take memory from this workspace, in the current context."""
         token = _current.set(self)
         try:
             yield
