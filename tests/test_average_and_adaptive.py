@@ -19,7 +19,7 @@ LAYOUTS = ("channels_first", "channels_last")
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("size", [3, 7])
 def test_a_mean_is_a_quotient(backend, dtype, size):
-    """A product with a reciprocal is off by a bit in many of these."""
+    """In many of these, multiplying by the reciprocal would change the last bit."""
     x = np.random.default_rng(0).standard_normal((1, 2, 40 * size)).astype(dtype)
     geometry = {
         "size": (size,),
@@ -82,7 +82,7 @@ def test_average_equals_pytorch(backend, torch, data, case):
     try:
         expected = pool(torch.from_numpy(x), *arguments, **options).numpy()
     except RuntimeError as error:
-        # integers in 1-D and 3-D; padding that makes up for a small volume
+        # integers in 1-D and 3-D; volumes that only with their padding are as large as the window
         assert re.search("not implemented|smaller than kernel", str(error))  # noqa: PT017
         return
     ours = tinyml.avg_pool(backend.asarray(x), **geometry, **options)

@@ -1,4 +1,4 @@
-"""Every backend has the same methods with the same signatures, and does what each promises."""
+"""Every backend has the same methods with the same signatures, and they return what they must."""
 
 import inspect
 
@@ -110,7 +110,7 @@ def test_activate(backend):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_gradient_of_relu_keeps_or_clears_all_bits(backend, dtype, order):
-    """Elsewhere it is +0.0, and never a product such as 0 · NaN or 0 · −1."""
+    """Where the input is not positive it is +0.0, never a product such as 0 · NaN or 0 · −1."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((3, 5, 70, 80)).astype(dtype)
     gradient = rng.standard_normal(x.shape).astype(dtype)

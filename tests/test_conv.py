@@ -24,7 +24,7 @@ def convolutions(draw):
     groups = draw(st.sampled_from([1, 1, 2]))
     size = draw(st.tuples(st.integers(1, 3), st.integers(1, 4)))
     dilation = draw(st.tuples(st.sampled_from([1, 1, 2]), st.sampled_from([1, 1, 3])))
-    pads = st.integers(0, 4)  # more than a kernel, too: some outputs see only padding
+    pads = st.integers(0, 4)  # also more than the size: some windows hold only padding
     padding = draw(st.one_of(pads, st.tuples(st.tuples(pads, pads), st.tuples(pads, pads))))
     height, width = (
         d * (k - 1) + draw(st.integers(1, 6)) for d, k in zip(dilation, size, strict=True)

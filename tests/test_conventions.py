@@ -85,7 +85,7 @@ def test_both_ways_equal_the_definition(backend, key, data, case):
 @pytest.mark.parametrize("key", CONVENTIONS)
 @given(data=st.data(), case=geometries())
 def test_no_index_reaches_outside_its_window(backend, key, data, case):
-    """Arbitrary integers: refused, with the first bad one named, unless each is a right one."""
+    """Arbitrary integers: refused, with the first invalid one named, unless all are valid."""
     shape, geometry = case
     x, indices, layout = case_of(data, case, key)
     indices = np.ascontiguousarray(indices)

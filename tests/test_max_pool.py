@@ -74,9 +74,9 @@ def test_equals_pytorch(backend, torch, data, case):
     ("window", "value", "winner"),
     [
         ([2.0, 3.0, 3.0, 1.0], 3.0, 1),  # a tie goes to the first
-        ([-0.0, 0.0, -1.0, -2.0], -0.0, 0),  # zeros tie, whatever their sign
+        ([-0.0, 0.0, -1.0, -2.0], -0.0, 0),  # 0.0 and -0.0 tie
         ([-1.0, 0.0, -0.0, -2.0], 0.0, 1),
-        ([1.0, np.nan, 9.0, np.nan], np.nan, 3),  # the last NaN beats every number
+        ([1.0, np.nan, 9.0, np.nan], np.nan, 3),  # the last NaN wins
         ([-np.inf] * 4, -np.inf, 0),
     ],
 )

@@ -70,7 +70,7 @@ def test_pool_gradient_equals_pytorch(backend, torch, data, case):
 
 @given(data=st.data(), case=geometries(symmetric=True))
 def test_unpool_equals_pytorch(backend, torch, data, case):
-    """Where no cell is written twice; elsewhere PyTorch leaves the result undefined."""
+    """Only where no cell is written twice: otherwise PyTorch's result is undefined."""
     shape, geometry = case
     geometry["stride"] = tuple(
         max(s, d * (k - 1) + 1)

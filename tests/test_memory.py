@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 
 def peak(call):
-    """Peak bytes during a call, and its result; what earlier calls have kept counts too."""
+    """Peak bytes during a call, and its result; without scratch buffers of earlier calls."""
     scratch._scratch.memory = np.empty(0, np.uint8)
     scratch._scratch.sets.clear()
     unpool.first_cells.cache_clear()
@@ -90,7 +90,7 @@ def test_beside_output_and_winners(window, dtype, layout, shape):
 )
 @pytest.mark.parametrize("other", [1.0, -0.0])
 def test_beside_the_results_of_smaller_images(monkeypatch, shape, dtype, threads_used, other):
-    """What a chunk needs, counted: which thread takes which chunk is chance."""
+    """Adds up what single chunks need, because it is random which thread takes which chunk."""
     monkeypatch.setattr(chunks, "thread_count", lambda: threads_used)
     x = np.zeros(shape, dtype)
     x.reshape(-1)[::7] = other
@@ -102,15 +102,15 @@ def test_beside_the_results_of_smaller_images(monkeypatch, shape, dtype, threads
         for chunk in slices:
             made.clear()
             work(chunk)
-            needs.append(max(made, default=0))  # the sets of a thread share their memory
-        if totals:  # unpooling
+            needs.append(max(made, default=0))  # all sets of a thread share its memory
+        if totals:  # not pooling, which comes first
             first_cells(slices[0].stop, shape[-1] // 2)
         totals.append(sum(sorted(needs)[-count:]))
         assert totals[-1] + sum(starts.values()) <= 4 * MIB
 
     def first_cells(*pairs):
         found = unpool.first_cells(*pairs)
-        starts[pairs] = found.nbytes  # one for all threads
+        starts[pairs] = found.nbytes  # shared by all threads
         return found
 
     def counted(kind, *shape):

@@ -1,4 +1,4 @@
-"""The compiled kernels: equal to the generic ones in chunks of any size, cached, and missing."""
+"""The compiled kernels: equal to NumPy's in chunks of any size, cached on disk; and no Numba."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ from tinyml_backends.numpy_backend import NumpyBackend
 pytestmark = pytest.mark.host
 
 ROOT = Path(__file__).parent.parent
-GENERIC = NumpyBackend()
+NUMPY = NumpyBackend()
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def numba() -> Backend:
 
 @pytest.fixture(params=["usual chunks", "small chunks", "last rows first"])
 def chunked(request, numba, monkeypatch):
-    """Kernels run as usual; or in chunks of few rows, in three threads, with non-temporal stores.
+    """The backend as usual; or in small chunks, in three threads, with non-temporal stores.
 
-    Or from the end, a few rows at a time: none may write rows after its own.
+    Or in chunks of three items, the last ones first: none may write items after its own.
     """
     from tinyml_backends import threads
     from tinyml_backends.numba_backend import backend, scheduling
@@ -54,14 +54,14 @@ def chunked(request, numba, monkeypatch):
 
 
 @hypothesis.given(data=st.data())
-def test_the_bits_of_the_generic_kernels(chunked, data):
+def test_the_bits_of_numpy(chunked, data):
     spatial, geometry = data.draw(geometries())
     window = Window.of(len(spatial), **geometry)
     channels = data.draw(st.sampled_from([(), (), (1,), (3,)]))
     same(chunked, data, window, spatial, channels)
 
 
-#: Windows with kernels of their own, and some similar ones.
+#: Windows for which kernels of their own are compiled, and some similar ones.
 COMMON = [
     Window.of(2, 2),
     Window.of(2, 3, 2, 1),
@@ -77,7 +77,7 @@ COMMON = [
 
 @pytest.mark.parametrize("channels", [(), (1,), (5,), (64,)], ids=str)
 @hypothesis.given(data=st.data())
-def test_the_bits_of_the_generic_kernels_on_the_common_windows(chunked, data, channels):
+def test_the_bits_of_numpy_on_the_common_windows(chunked, data, channels):
     window = data.draw(st.sampled_from(COMMON))
     before = st.integers(3, 9 if window.axes < 3 else 5)
     spatial = tuple(data.draw(before) for _ in range(window.axes - 1))
@@ -89,7 +89,7 @@ def same(backend, data, window, spatial, channels):
     """All kernels on a drawn stack, and all but the first on values other than its maxima."""
     planes = data.draw(st.integers(0, 3))
     x = data.draw(arrays((planes, *spatial, *channels)))
-    y, winners = GENERIC.max_pool(x, window)
+    y, winners = NUMPY.max_pool(x, window)
     for array, expected in zip(backend.max_pool(x, window), (y, winners), strict=True):
         assert_same_bits(array, expected)
     values = data.draw(arrays(y.shape, dtypes=[x.dtype.name]))
@@ -105,7 +105,7 @@ def same(backend, data, window, spatial, channels):
         ("avg_pool_gradient", (values, window, spatial, data.draw(st.booleans()), None), True),
     ]
     for name, arguments, summed in calls:
-        expected = getattr(GENERIC, name)(*arguments)
+        expected = getattr(NUMPY, name)(*arguments)
         check = assert_same_sums if summed else assert_same_bits
         check(getattr(backend, name)(*arguments), expected)
         memory = np.full(expected.size + 66, 77, expected.dtype)
@@ -122,10 +122,10 @@ def same(backend, data, window, spatial, channels):
 @pytest.mark.parametrize("channels", [(), (3,), (20,)], ids=str)
 @pytest.mark.parametrize("window", COMMON, ids=str)
 def test_nothing_outside_is_touched(chunked, window, channels, at_end):
-    """Arrays lie next to protected memory; the results are those of the generic kernels."""
+    """Arrays end or begin next to protected memory; the results are equal to NumPy's."""
     spatial = ((4, 6, 44) if at_end else (5, 6, 45))[-window.axes :]
     x = np.random.default_rng(0).standard_normal((2, *spatial, *channels), np.float32)
-    y, winners = GENERIC.max_pool(x, window)
+    y, winners = NUMPY.max_pool(x, window)
     values, cells = guarded(0 * y, at_end), guarded(0 * winners, at_end)
     x = guarded(x, at_end)
     chunked.max_pool(x, window, out=(values, cells))
@@ -143,7 +143,7 @@ def test_nothing_outside_is_touched(chunked, window, channels, at_end):
         ("avg_pool_gradient", values, window, spatial, True, None),
         ("avg_pool_gradient", values, window, spatial, False, None),
     ):
-        expected = getattr(GENERIC, name)(*arguments)
+        expected = getattr(NUMPY, name)(*arguments)
         out = guarded(np.full_like(expected, 77), at_end)
         getattr(chunked, name)(*arguments, out=out)
         assert_same_sums(out, expected)
@@ -158,7 +158,7 @@ def test_rows_that_end_with_the_array(numba, size, stride):
         x = np.random.default_rng(length).standard_normal((1, length), np.float32)
         x = guarded(x, at_end=length % 2 == 0)
         for array, expected in zip(
-            numba.max_pool(x, window), GENERIC.max_pool(x, window), strict=True
+            numba.max_pool(x, window), NUMPY.max_pool(x, window), strict=True
         ):
             assert_same_bits(array, expected)
 
@@ -176,10 +176,10 @@ LARGE = [
 
 @pytest.mark.parametrize(("window", "shape"), LARGE, ids=str)
 def test_large_stacks(numba, window, shape):
-    """Planes are divided into rows; each chunk is large enough for a thread."""
+    """Arrays so large that planes are divided, into chunks of the usual size for each thread."""
     x = np.random.default_rng(0).integers(-9, 9, shape).astype(np.float32)
     spatial = x.shape[1 : window.axes + 1]
-    y, winners = GENERIC.max_pool(x, window)
+    y, winners = NUMPY.max_pool(x, window)
     for array, expected in zip(numba.max_pool(x, window), (y, winners), strict=True):
         assert_same_bits(array, expected)
     for name, *arguments in (
@@ -191,13 +191,13 @@ def test_large_stacks(numba, window, shape):
         ("avg_pool", x, window, True, None),
         ("avg_pool_gradient", y, window, spatial, True, None),
     ):
-        assert_same_bits(getattr(numba, name)(*arguments), getattr(GENERIC, name)(*arguments))
+        assert_same_bits(getattr(numba, name)(*arguments), getattr(NUMPY, name)(*arguments))
 
 
 def test_results_that_are_not_aligned(chunked):
-    """Their elements may lie in two cache lines."""
+    """An element may lie in two cache lines."""
     window, x = Window.of(2, 2), np.random.default_rng(0).standard_normal((3, 8, 64), np.float32)
-    y, winners = GENERIC.max_pool(x, window)
+    y, winners = NUMPY.max_pool(x, window)
 
     def unaligned(shape):
         count = np.prod(shape) * 4
@@ -211,7 +211,7 @@ def test_results_that_are_not_aligned(chunked):
         ("max_unpool", y, winners, window, x.shape[1:], "last"),
         ("max_unpool_gradient", x, winners, window, "last"),
     ):
-        expected = getattr(GENERIC, name)(*arguments)
+        expected = getattr(NUMPY, name)(*arguments)
         found = getattr(chunked, name)(*arguments, out=unaligned(expected.shape))
         assert_same_bits(found, expected)
 
@@ -248,7 +248,7 @@ def test_plane_indices(chunked, dtype):
     y = rng.standard_normal((5, 4, 4), np.float32)
     indices = rng.integers(0, 16, y.shape).astype(dtype)  # many duplicates
     out, first_bad = chunked.unpool_plane_indices(y, indices, (5, 6))
-    expected, _ = GENERIC.unpool_plane_indices(y, indices, (5, 6))
+    expected, _ = NUMPY.unpool_plane_indices(y, indices, (5, 6))
     assert first_bad == -1
     assert_same_bits(out, expected)
     indices[3, 1, 2], indices[4, 0, 0] = 30, 31
@@ -263,7 +263,7 @@ def test_winners_that_were_overwritten_stay_inside(chunked):
         *((window, (5, 6, 7)[-window.axes :], (30,)) for window in COMMON),
     ):
         x = np.ones((2, *spatial, *channels), np.float32)
-        y, winners = GENERIC.max_pool(x, window)
+        y, winners = NUMPY.max_pool(x, window)
         winners[...] = np.random.default_rng(0).integers(0, 256, winners.shape)
         memory = np.full(x.size + 64, 77, np.float32)
         out = memory[32:-32].reshape(x.shape)
@@ -336,7 +336,7 @@ def test_a_damaged_cache_is_compiled_again(numba, tmp_path):
 
 @pytest.fixture
 def site(tmp_path):
-    """An install in which nothing can be written, not even by root: files stand in the way."""
+    """An install without a cache folder, not even for root: a file has the folder's name."""
     for package in (ROOT / "tinyml", ROOT / "backends" / "tinyml_backends"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(package, tmp_path / "site" / package.name, ignore=ignored)

@@ -1,4 +1,4 @@
-"""NumPy's fast paths: equal to the generic kernels bit for bit, and really taken."""
+"""NumPy's own kernels: equal to the generic ones bit for bit, and used where they should be."""
 
 import hypothesis
 import numpy as np
@@ -25,9 +25,9 @@ class Generic(Backend):
 GENERIC, FAST = Generic(), NumpyBackend()
 
 
-@pytest.fixture(params=["as they come", "small chunks"])
-def cut(request, monkeypatch):
-    """Kernels run as they come, or in chunks of one row of tiles or one plane, in three threads."""
+@pytest.fixture(params=["usual chunks", "small chunks"])
+def chunked(request, monkeypatch):
+    """The usual chunks, or chunks of one row of tiles or one plane, in three threads."""
     if request.param == "small chunks":
         monkeypatch.setattr(chunks, "LARGEST_CHUNK", 1)
         monkeypatch.setattr(chunks, "SHARED_BYTES", 1)
@@ -37,7 +37,7 @@ def cut(request, monkeypatch):
 
 
 def count(monkeypatch, module, name):
-    """The list that a call of a module's function will be noted in."""
+    """A list that gets an element at each call of a function of a module."""
     calls, function = [], getattr(module, name)
 
     def counted(*arguments, **options):
@@ -70,7 +70,7 @@ def same(data, window, spatial, channels=()):
         with np.errstate(all="ignore"):
             expected = getattr(GENERIC, name)(*arguments)
         check(getattr(FAST, name)(*arguments), expected)
-        memory = np.full(expected.size + 2, 77, expected.dtype)  # not where a wide integer begins
+        memory = np.full(expected.size + 2, 77, expected.dtype)  # not aligned for wide integers
         out = memory[1:-1].reshape(expected.shape)
         assert getattr(FAST, name)(*arguments, out=out) is out
         check(out, expected)
@@ -78,18 +78,18 @@ def same(data, window, spatial, channels=()):
 
 
 @hypothesis.given(data=st.data())
-def test_tiles(cut, data):
+def test_tiles(chunked, data):
     rows, columns = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 40)))
     same(data, TILES, (2 * rows, 2 * columns))
 
 
 @hypothesis.given(data=st.data())
-def test_tiles_that_leave_cells_over(cut, data):
+def test_tiles_that_leave_cells_over(chunked, data):
     same(data, TILES, data.draw(st.tuples(st.integers(2, 9), st.integers(2, 9))))
 
 
 @hypothesis.given(data=st.data())
-def test_other_windows(cut, data):
+def test_other_windows(chunked, data):
     spatial, geometry = data.draw(geometries())
     channels = data.draw(st.sampled_from([(), (1,), (3,)]))
     same(data, Window.of(len(spatial), **geometry), spatial, channels)
@@ -99,7 +99,7 @@ def test_other_windows(cut, data):
 @pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
 @pytest.mark.parametrize("kinds", [6, 4], ids=["with NaN", "without"])
 def test_every_window_of_four_values(kinds, dtype, order):
-    """All ties, zeros and NaNs that four cells can hold, beside windows without any."""
+    """All ties, zeros and NaNs that four cells can hold, next to windows without any of them."""
     floating = [-1.5, -0.0, 0.0, 1.5, np.nan, -np.nan][:kinds]
     cells = np.array(floating if np.dtype(dtype).kind == "f" else [0, 1, 2]).astype(dtype)
     several = np.stack(np.meshgrid(*[cells] * 4, indexing="ij")).reshape(2, 2, -1)
@@ -113,7 +113,7 @@ def test_every_window_of_four_values(kinds, dtype, order):
 
 @pytest.mark.parametrize("special", [0.0, -0.0, np.nan, -np.inf])
 def test_many_chunks(monkeypatch, special):
-    """Of several megabytes, with something special in one of the chunks."""
+    """Arrays of several megabytes, with a zero, NaN or infinity in one of the chunks."""
     monkeypatch.setattr(chunks, "LARGEST_CHUNK", 1 << 19)
     for module in (chunks, threads):
         monkeypatch.setattr(module, "thread_count", lambda: 3)
@@ -127,7 +127,7 @@ def test_many_chunks(monkeypatch, special):
     fast = FAST.max_pool(x, TILES)
     assert_same_bits(fast[0], y)
     assert_same_bits(fast[1], winners)
-    assert len(taken) == 12  # a multiple of two threads
+    assert len(taken) == 12  # a multiple of two: memory allows two threads
     assert len(generic) == (str(special) == "nan")
     assert len(corrected) == (str(special) == "-0.0")
     for name, *arguments in (
@@ -206,7 +206,7 @@ def test_few_items_are_shared_evenly(monkeypatch):
 @pytest.mark.parametrize("number", [None, 4, 7, 128, 255])
 @pytest.mark.parametrize("window", [TILES, Window.of(2, 3)], ids=str)
 def test_winners_that_were_overwritten_stay_inside(window, number):
-    """Winners written through ``out`` are the caller's; whatever they hold, no memory is lost."""
+    """A caller may overwrite winners given as ``out``; kernels stay inside their arrays."""
     x = np.ones((2, 6, 6), np.float32)
     y, winners = FAST.max_pool(x, window)
     winners[...] = number or np.random.default_rng(0).integers(0, 256, winners.shape)
@@ -216,7 +216,7 @@ def test_winners_that_were_overwritten_stay_inside(window, number):
         rule = ("last",) if kernel == FAST.max_unpool else ()
         try:
             kernel(y, winners, window, (6, 6), *rule, out=out)
-        except IndexError:  # the generic kernels look the winners up in a table
+        except IndexError:  # the generic kernels index a table with the winners
             assert window != TILES
         else:
             assert window != TILES or (out.reshape(2, 3, 2, 3, 2).sum((2, 4)) == 1).all()
@@ -235,12 +235,12 @@ def test_buffer_sets_are_kept_until_their_memory_is_not(monkeypatch):
         return scratch.buffers(count, 2 * count)
 
     first = scratch.buffer_set(kind, 100, "one")
-    assert [len(part) for part in first] == [100, 200]
-    assert all(part.ctypes.data % scratch.LINE == 0 for part in first)
+    assert [len(buffer) for buffer in first] == [100, 200]
+    assert all(buffer.ctypes.data % scratch.LINE == 0 for buffer in first)
     assert scratch.buffer_set(kind, 100, "one") is first
     other = scratch.buffer_set(kind, 100, "another")
     assert other is not first
-    assert np.shares_memory(other[1], first[1])  # one kernel at a time works in a thread
+    assert np.shares_memory(other[1], first[1])  # a thread runs one kernel at a time
     larger = scratch.buffer_set(kind, 200, "one")
     assert not np.shares_memory(larger[0], first[0])
     again = scratch.buffer_set(kind, 100, "one")

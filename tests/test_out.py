@@ -1,4 +1,4 @@
-"""Results written into arrays of the caller, and what is said about those that do not fit."""
+"""Results written into arrays of the caller, and the errors for arrays that do not fit."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def pooled(backend, dtype=np.float32, **geometry):
 
 
 def like(backend, array):
-    """An array of the same shape and dtype, full of something else."""
+    """An array of the same shape and dtype, filled with another value."""
     host = backend.to_numpy(array)
     return backend.asarray(np.full(host.shape, 77, host.dtype))
 
@@ -127,7 +127,7 @@ def test_memory_that_is_read(backend):
         tinyml.avg_pool(buffer[:2], 1, out=buffer[1:])
 
 
-@pytest.mark.host  # NumPy's arrays alone can be read-only
+@pytest.mark.host  # only NumPy's arrays can be read-only
 def test_memory_that_is_read_only():
     backend = tinyml.current_backend()
     x, y, switches = pooled(backend, size=(2, 2))

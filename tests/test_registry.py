@@ -1,4 +1,4 @@
-"""Which backends are known, which one runs, and what is said where none can."""
+"""Which backends are known, which one runs an operation, and the errors if none can."""
 
 import sys
 import threading
@@ -307,9 +307,9 @@ class TestArraysInAndOut:
 def test_a_variable_that_cannot_be_met(monkeypatch, which, reason):
     monkeypatch.setenv("TINYML_BACKEND", which)
     monkeypatch.setattr(registry, "_made", {})
-    monkeypatch.setitem(sys.modules, "cupy", None)  # as on a machine without it
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as if CuPy were not installed
     error = ValueError if which == "cupi" else tinyml.BackendUnavailableError
-    for _ in range(2):  # not only at the first look-up
+    for _ in range(2):  # the error is raised again at the second look-up
         with pytest.raises(error, match=reason):
             tinyml.max_pool(np.zeros((1, 1, 2, 2)), 2)
 

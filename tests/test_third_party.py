@@ -1,4 +1,4 @@
-"""A backend from outside, registered by a call or by an entry point, passes the pooling tests."""
+"""A third-party backend, registered by a call or by an entry point, passes the pooling tests."""
 
 import os
 import shutil

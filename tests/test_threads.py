@@ -23,7 +23,7 @@ AFFINITY = getattr(os, "sched_getaffinity", None)
 
 @pytest.fixture(autouse=True)
 def own_pool(monkeypatch):
-    """Three threads, and workers of this test alone."""
+    """Three threads, and a pool of workers for this test only."""
     monkeypatch.setattr(threads, "_workers", [])
     monkeypatch.setattr(threads, "_jobs", SimpleQueue())
     monkeypatch.setattr(threads, "_placed", None)
@@ -32,7 +32,7 @@ def own_pool(monkeypatch):
 
 @pytest.fixture(params=["sleep", "spin"])
 def spin(request):
-    """With and without a spin; the compiled one where Numba is installed."""
+    """Without spinning, and with it: with the compiled function if Numba is installed."""
     if request.param == "sleep":
         return None
     peer("numba")
@@ -146,7 +146,7 @@ class TestChunks:
 )
 class TestPlacement:
     def worker_cpus(self, monkeypatch, cpu):
-        """Where workers may run after a call by a caller on a CPU."""
+        """CPUs on which each worker may run after a call whose caller runs on ``cpu``."""
         monkeypatch.setattr(threads, "_current_cpu", lambda: lambda: cpu)
         together(lambda chunk: None)
         return [AFFINITY(worker.native_id) for worker in threads._workers]
@@ -157,7 +157,7 @@ class TestPlacement:
             assert self.worker_cpus(monkeypatch, cpu) == [allowed - {cpu}]
         threads._start(2)
         assert self.worker_cpus(monkeypatch, cpu) == [allowed - {cpu}] * 2
-        assert AFFINITY(0) == allowed  # the caller's own does not change
+        assert AFFINITY(0) == allowed  # the affinity of the caller does not change
 
     def test_workers_stay_where_the_caller_may_run(self, monkeypatch):
         allowed = AFFINITY(0)
@@ -230,7 +230,7 @@ class TestErrors:
     @pytest.mark.parametrize("where", [True, False], ids=["caller", "worker"])
     @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
     def test_an_error_is_raised_when_all_begun_chunks_are_finished(self, kind, where, spin):
-        """And no other chunk begins."""
+        """After an error no further chunk begins."""
         begun, meeting = [], threading.Barrier(2)
 
         def work(chunk):
@@ -246,7 +246,7 @@ class TestErrors:
             threads.run(work, range(50), 2, spin)
         assert len(begun) == 2
         assert len(finished) == 1
-        together(lambda chunk: None, spin)  # the worker is still there
+        together(lambda chunk: None, spin)  # the worker still works
         assert len(threads._workers) == 1
 
     @pytest.mark.parametrize("where", [True, False], ids=["caller", "worker"])
@@ -261,7 +261,7 @@ class TestErrors:
 
     @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
     def test_interrupts_do_not_end_the_wait_for_a_worker(self, spin):
-        """Neither the first nor those that come while the caller waits because of it."""
+        """The first interrupt does not, nor do those that come while the caller then waits."""
         finished = []
 
         def interrupt(*_):
@@ -298,7 +298,7 @@ class TestErrors:
             return weakref.ref(x)
 
         gc.collect()
-        gc.disable()  # not even a cycle may hold it
+        gc.disable()  # no reference cycle may hold it either
         try:
             for number in range(100):
                 assert call(fails=number % 2)() is None
@@ -306,7 +306,7 @@ class TestErrors:
             gc.enable()
 
     def test_a_late_worker_finds_neither_chunks_nor_arrays(self, monkeypatch):
-        monkeypatch.setattr(threads, "_start", lambda count: count)  # nobody takes the jobs
+        monkeypatch.setattr(threads, "_start", lambda count: count)  # no worker takes the jobs
 
         def call():
             x, seen = np.zeros(5), []
@@ -320,7 +320,7 @@ class TestErrors:
 
 
 def test_a_compiled_spin_sees_that_the_flag_has_changed(monkeypatch):
-    """Though the compiler knows of nothing that changes it."""
+    """The compiler must not assume that the flag stays as it is, as nothing in `spin` sets it."""
     peer("numba")
     from numba import njit
 

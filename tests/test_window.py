@@ -1,4 +1,4 @@
-"""Window: the one place that knows shapes."""
+"""`Window`: all shape arithmetic of pooling and convolution."""
 
 from math import prod
 
@@ -13,8 +13,8 @@ from tinyml_backends import Window
 pytestmark = pytest.mark.host
 
 
-def meetings(cells):
-    """Which input cell each (output, number) of some cells means."""
+def input_cells(cells):
+    """The input position for each (output position, cell number) of some `Cell` objects."""
     found = {}
     for cell in cells:
         boxes = [
@@ -46,7 +46,7 @@ def test_slices_meet_exactly_the_inside_cells(case):
         for output, cells in reference.windows(shape, **geometry)
         for number, place in cells
     }
-    assert meetings(window.cells(shape)) == expected
+    assert input_cells(window.cells(shape)) == expected
 
 
 @given(case=geometries())
@@ -57,7 +57,7 @@ def test_first_cells_along_an_axis(case):
         {
             (output[-1], cell.number): place[-1]
             for cell in window.cells_along(axis, shape, only_first=True)
-            for (output, _), place in meetings([_last_axis(cell)]).items()
+            for (output, _), place in input_cells([_last_axis(cell)]).items()
         }
         for axis in range(len(shape))
     ]
@@ -75,15 +75,15 @@ def _last_axis(cell):
 
 @given(case=geometries(), data=st.data())
 def test_some_rows_alone_are_as_in_the_whole(case, data):
-    """Windows on some rows alone hold the same cells as in the whole."""
+    """The windows for some rows alone hold the same cells as those for the whole input."""
     shape, geometry = case
     window = Window.of(len(shape), **geometry)
-    whole = meetings(window.cells(shape))
+    whole = input_cells(window.cells(shape))
     rows = window.output_shape(shape)[0]
     first = data.draw(st.integers(0, rows - 1))
     last = data.draw(st.integers(first, rows - 1))
     inputs, local = window.inputs_for(slice(first, last + 1), shape)
-    inside = meetings(local.cells((inputs.stop - inputs.start, *shape[1:])))
+    inside = input_cells(local.cells((inputs.stop - inputs.start, *shape[1:])))
     assert {
         ((o[0] + first, *o[1:]), n): (p[0] + inputs.start, *p[1:]) for (o, n), p in inside.items()
     } == {(o, n): p for (o, n), p in whole.items() if first <= o[0] <= last}
@@ -93,7 +93,7 @@ def test_some_rows_alone_are_as_in_the_whole(case, data):
     outputs, local = window.outputs_touching(slice(first, last + 1), shape)
     inside = {}
     if outputs.start < outputs.stop:
-        inside = meetings(local.cells((last + 1 - first, *shape[1:])))
+        inside = input_cells(local.cells((last + 1 - first, *shape[1:])))
     assert {
         ((o[0] + outputs.start, *o[1:]), n): (p[0] + first, *p[1:]) for (o, n), p in inside.items()
     } == {(o, n): p for (o, n), p in whole.items() if first <= p[0] <= last}

@@ -1,4 +1,4 @@
-"""A network in training reuses the memory of what is no longer referenced, and of nothing else."""
+"""A network in training reuses the memory of arrays that are no longer referenced, and no other."""
 
 import copy
 import gc
@@ -39,7 +39,7 @@ def images(*shape, seed=0):
 @pytest.mark.host
 @pytest.mark.parametrize("name", ["numpy", "numba"])
 def test_a_second_step_allocates_no_large_buffer(name):
-    """Apart from the columns of convolution, chunks of a fixed size that are released at once."""
+    """Except for the columns of convolution, which have a fixed size and are released at once."""
     if name == "numba":
         peer("numba")
     with tinyml.use_backend(name):
@@ -163,7 +163,7 @@ class TestMemory:
         assert not duplicate(workspace)._free
 
     def test_a_network_keeps_none_in_use(self):
-        """After `eval`, another shape, or `to`, memory kept for the next step is given back."""
+        """After `eval`, another shape, or `to`, memory kept for the next step is released."""
         model = network(32)
         x = images(8, 3, 32, 32)
         for end in (lambda: model.eval()(x), lambda: model(x[:3]), lambda: model.to("numpy")):

@@ -1,6 +1,7 @@
 """Array backends of tinyml: a registry of names, one contract, and the kernels.
 
-Never imports tinyml. A backend that runs on a GPU or a compiler is imported when first asked for.
+This package never imports tinyml. The backends that need CuPy or Numba are imported at their first
+use.
 """
 
 from tinyml_backends.contract import DTYPES, Backend

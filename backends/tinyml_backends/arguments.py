@@ -1,4 +1,4 @@
-"""Numbers that users write, made plain ints and checked, once, before any arithmetic."""
+"""Conversion of users' sizes, strides and shapes to plain ints, checked before any arithmetic."""
 
 import operator
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ PaddingPerAxis = int | Sequence[int] | Sequence[tuple[int, int]]
 
 
 def per_axis(name: str, value: IntPerAxis, axes: int, minimum: int) -> tuple[int, ...]:
-    """One int for each axis, from one int or a sequence of them, checked."""
+    """One int for each axis, from an int or a sequence; checked to be ``minimum`` or more."""
     listed = value if isinstance(value, Sequence | np.ndarray) else (value,) * axes
     return _ints(name, value, listed, (axes,), f"an int or {axes} ints", minimum)
 
 
 def lengths(name: str, value: Sequence[int], axes: int | None, minimum: int = 1) -> tuple[int, ...]:
-    """Plain ints from a shape that a user wrote, checked; ``axes=None`` means one to three."""
+    """Plain ints from a user's shape of ``axes`` lengths, or of one to three if that is None."""
     counts, allowed = (
         ((1, 2, 3), "one to three ints") if axes is None else ((axes,), f"{axes} ints")
     )
@@ -27,7 +27,7 @@ def lengths(name: str, value: Sequence[int], axes: int | None, minimum: int = 1)
 def _ints(
     name: str, value: object, listed: Any, counts: tuple[int, ...], allowed: str, minimum: int
 ) -> tuple[int, ...]:
-    """``listed`` as ints, as many as one of ``counts`` says; ``value`` is what the user wrote."""
+    """``listed`` as ints; ``counts`` are the allowed lengths, ``value`` is the user's argument."""
     try:
         checked = tuple(map(_integer, [listed] if isinstance(listed, str) else listed))
     except TypeError:
@@ -41,12 +41,12 @@ def _ints(
 
 def _integer(value: object) -> int:
     if isinstance(value, bool | np.bool):
-        raise TypeError("a truth value is no length")
+        raise TypeError("a bool is not accepted as an int")
     return operator.index(value)  # type: ignore[arg-type]  # its TypeError is the check
 
 
 def padding_per_axis(padding: PaddingPerAxis, axes: int) -> tuple[tuple[int, int], ...]:
-    """One (before, after) pair for each axis, from what a user wrote."""
+    """One (before, after) pair for each axis, from a user's argument."""
     if isinstance(padding, Sequence) and any(isinstance(p, Sequence) for p in padding):
         if len(padding) != axes or not all(
             isinstance(p, Sequence) and len(p) == 2 for p in padding

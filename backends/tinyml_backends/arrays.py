@@ -1,4 +1,4 @@
-"""The array type of signatures, and what a backend says of its arrays: names, creation, devices."""
+"""The array type of signatures, and the base class for a backend's names, arrays and devices."""
 
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 #: An array of a backend's library (``numpy.ndarray``, ``cupy.ndarray``, …). NumPy and CuPy share no
-#: static type, so the name documents and mypy does not check it; the backends check at run time.
+#: static type, so mypy checks nothing here; the backends check their arguments at run time.
 Array: TypeAlias = Any
 
 
@@ -17,7 +17,7 @@ class Arrays:
     Attributes
     ----------
     name : str
-        The name it is selected by.
+        The name under which it is selected.
     library : str
         The array library whose arrays it runs on: "numpy", "cupy", or a third party's own.
     xp : module
@@ -25,8 +25,8 @@ class Arrays:
     has_devices : bool
         Whether ``"name:1"`` names its second device; the class is then called with ``device=1``.
     chunk_bytes : int
-        About how many bytes a generic kernel works on at a time. The default suits a CPU: with its
-        temporaries a chunk stays inside a core's L2 cache.
+        About how many bytes a generic kernel works on at a time. The default suits a CPU: a chunk
+        and its temporaries fit in the L2 cache of a core.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Arrays:
 
     @property
     def array_module(self) -> ModuleType:
-        """``xp`` to make new arrays with: on the device that was named, as in "cupy:1"."""
+        """Like ``xp``, but its functions make arrays on this backend's device ("cupy:1")."""
         return self.xp
 
     def handles(self, array: object) -> bool:
@@ -45,11 +45,11 @@ class Arrays:
         raise NotImplementedError(f"{type(self).__name__}.handles")
 
     def device(self, array: Array) -> str:
-        """Where ``array`` lives, for example "numpy" or "cupy:0"."""
+        """Name of the library and device that hold ``array``, for example "numpy" or "cupy:0"."""
         raise NotImplementedError(f"{type(self).__name__}.device")
 
     def asarray(self, array_like: object) -> Array:
-        """Array of this library with the values of ``array_like``, without a copy if possible."""
+        """Array of this library with the values of ``array_like``; a copy only where needed."""
         raise NotImplementedError(f"{type(self).__name__}.asarray")
 
     def to_numpy(self, array: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
@@ -57,5 +57,5 @@ class Arrays:
         raise NotImplementedError(f"{type(self).__name__}.to_numpy")
 
     def scope(self, array: Array) -> AbstractContextManager[Any]:
-        """Context in which what is made from ``array`` lives where it does."""
+        """Context manager in which new arrays are made on the device of ``array``."""
         return nullcontext()

@@ -1,12 +1,13 @@
-"""What indices of maxima count, and what becomes of a cell that several windows chose.
+"""The conventions of max-pooling indices, and the rules for a cell that several windows chose.
 
-All conventions but "window" say where a maximum stands in some flat memory:
+In the convention "window" an index is the number of a cell in its window. In all others it is a
+position in a flat array:
 
     index = offset + pitch · (position in the plane)
 
-"plane" has offset 0 and pitch 1; "tensor" adds the cells of the planes before; "nhwc" has the
-number of channels as its pitch and the channel as its offset, and adds the images before where it
-includes the batch.
+"plane" has offset 0 and pitch 1. "tensor" has pitch 1, and its offset is the number of cells in all
+earlier planes. "nhwc" has the number of channels as its pitch and the channel as its offset; with
+``include_batch`` the offset also counts the elements of all earlier images.
 """
 
 from dataclasses import dataclass
@@ -25,15 +26,15 @@ Duplicates = Literal["last", "sum"]
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """How an index array is meant.
+    """What the numbers of an index array mean.
 
     Attributes
     ----------
     name : {"window", "plane", "tensor", "nhwc"}
     order : {"C", "F"}
-        Whether the last or the first spatial axis is the fastest; "tensor" only.
+        Whether the last ("C") or the first ("F") spatial axis varies fastest; "tensor" only.
     include_batch : bool
-        Whether the images before count; "nhwc" only.
+        Whether an index counts the elements of all earlier images; "nhwc" only.
     """
 
     name: ConventionName
@@ -50,15 +51,15 @@ class Convention:
 
     @property
     def counts_planes(self) -> bool:
-        """Whether an index counts the cells of the planes before its own."""
+        """Whether an index counts the cells of all planes before its own."""
         return self.name == "tensor" or self.include_batch
 
     def pitch(self, shape: tuple[int, ...], axes: int) -> int:
-        """Distance of neighbours in the plane."""
+        """Difference between the indices of two consecutive positions in the plane."""
         return prod(shape[axes + 1 :]) if self.name == "nhwc" else 1
 
     def offsets(self, xp: ModuleType, shape: tuple[int, ...], axes: int, planes: range) -> Array:
-        """What is added for each of some planes, and each channel, shaped to broadcast."""
+        """Offset of the indices of each of some planes and of each channel, shaped to broadcast."""
         offset = xp.zeros([1] * len(shape), np.int64)
         if self.counts_planes:
             numbers = xp.arange(planes.start, planes.stop, dtype=np.int64) * prod(shape[1:])
@@ -68,9 +69,9 @@ class Convention:
         return offset
 
     def plane_pitches(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
-        """Distance of neighbours along each axis, inside the plane."""
+        """Distance between the positions of neighbouring cells in the plane, along each axis."""
         return pitches(spatial) if self.order == "C" else pitches(spatial[::-1])[::-1]
 
 
-#: Where an element stands in the memory of a whole stack of planes, channels last or not.
+#: The flat position of an element in a whole stack of planes, with or without an axis of channels.
 IN_MEMORY = Convention("nhwc", include_batch=True)

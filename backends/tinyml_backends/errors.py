@@ -1,4 +1,4 @@
-"""Every exception of the library. Bad arguments are plain ``ValueError`` or ``TypeError``."""
+"""The library's own exceptions. Other bad arguments raise ``ValueError`` or ``TypeError``."""
 
 
 class TinymlError(Exception):

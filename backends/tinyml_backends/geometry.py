@@ -20,14 +20,14 @@ from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, padding_per_ax
 
 
 class Cell(NamedTuple):
-    """One cell of the window, and where it lies in an array of planes."""
+    """One cell of the window, and its positions in arrays of planes, whose axis 0 is the planes."""
 
     number: int
     """Row-major number inside the window."""
     outputs: tuple[slice, ...]
-    """The pooled positions whose cell ``number`` lies inside the input; axis 0 is the planes."""
+    """The output positions whose windows have their cell ``number`` inside the input."""
     inputs: tuple[slice, ...]
-    """That cell of each of ``outputs``."""
+    """The input positions of that cell, one for each position of ``outputs``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class Window:
     Attributes
     ----------
     size, stride, dilation : tuple of int
-        One number of cells for each spatial axis.
+        For each spatial axis, in cells.
     padding : tuple of (int, int)
-        Cells before and after, for each spatial axis.
+        Cells before and after the input, for each spatial axis.
     ceil_mode : bool
         Whether the number of outputs is rounded up; a last window that would start in the
         padding after the input is then left out.
@@ -77,9 +77,9 @@ class Window:
         Raises
         ------
         TypeError
-            If a value is no integer.
+            If a value is not an integer.
         ValueError
-            If a value is too small or there are too few or too many.
+            If a value is too small, or if there are too few or too many values.
 
         Examples
         --------
@@ -124,7 +124,7 @@ class Window:
 
     @property
     def extent(self) -> tuple[int, ...]:
-        """Input cells from the window's first to its last, both included, for each axis."""
+        """Distance from the window's first cell to its last, plus one, for each axis."""
         return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.size, strict=True))
 
     @property
@@ -148,23 +148,23 @@ class Window:
         return _output_shape(self, tuple(input_shape))
 
     def pooled_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
-        """As `output_shape`, for a pooling, which needs an input cell in every window.
+        """As `output_shape`, but every window must hold an input cell, as pooling requires.
 
         Raises
         ------
         ValueError
-            If the window is larger than the padded input, or one would hold only padding.
+            If the window is larger than the padded input, or some window would hold only padding.
         """
         _check_holds_input(self, tuple(input_shape))
         return self.output_shape(input_shape)
 
     def unpooled_shape(self, output_shape: Sequence[int]) -> tuple[int, ...]:
-        """Smallest spatial shape that gives ``output_shape`` without ceil_mode.
+        """Smallest spatial input shape whose output shape, without ceil_mode, is ``output_shape``.
 
         Raises
         ------
         ValueError
-            If the padding is so large that some length would be below 1.
+            If the padding is so large that a length would be less than 1.
         """
         shape = self.unpooled_lengths(output_shape)
         if min(shape) < 1:
@@ -175,31 +175,31 @@ class Window:
         return shape
 
     def unpooled_lengths(self, output_shape: Sequence[int]) -> tuple[int, ...]:
-        """As `unpooled_shape`, unchecked: padding may leave a length below 1."""
+        """As `unpooled_shape`, but not checked: large padding can make a length less than 1."""
         return tuple(
             (n - 1) * s + e - sum(p)
             for n, s, e, p in zip(output_shape, self.stride, self.extent, self.padding, strict=True)
         )
 
     def cells(self, input_shape: Sequence[int]) -> tuple[Cell, ...]:
-        """All cells that lie inside the input for some output, ascending, with these outputs.
+        """All cells of the window that lie inside the input for at least one output, ascending.
 
         Within one `Cell` no input cell occurs twice, so whole slices can be read and written.
         """
-        small = self.count <= 1024  # what is large and rarely used is not cached
+        small = self.count <= 1024  # results for large windows would fill the cache's memory
         return (_cells if small else _cells.__wrapped__)(self, tuple(input_shape))
 
     def cells_along(
         self, axis: int, input_shape: Sequence[int], *, only_first: bool = False
     ) -> tuple[Cell, ...]:
-        """As `cells`, along one axis alone, as if the window had size 1 along the others.
+        """As `cells`, but for one axis only, with whole slices for the axes before it.
 
-        With ``only_first`` each output appears only at the first of its cells inside the input.
+        With ``only_first`` each output appears only with the first of its cells inside the input.
         """
         return _cells_along(self, axis, input_shape[axis], only_first)
 
     def starts(self, input_shape: Sequence[int]) -> tuple[range, ...]:
-        """Input position of each window's cell 0, for each axis; negative inside padding."""
+        """Input position of each window's cell 0, for each axis; negative in the padding before."""
         return tuple(
             range(-before, n * s - before, s)
             for n, s, before in zip(
@@ -208,26 +208,27 @@ class Window:
         )
 
     def inputs_for(self, outputs: slice, input_shape: Sequence[int]) -> tuple[slice, "Window"]:
-        """Input rows that some output rows need, and the window to run on those rows alone.
+        """Input rows that some output rows need, and the window to run on only these rows.
 
-        Rows are positions along axis 0. The padding of the new window may be negative, where its
-        windows leave out input cells.
+        Rows are positions along the first spatial axis. The padding of the returned window may be
+        negative, where input cells at an end belong to none of its windows.
         """
         return _inputs_for(self, outputs.start, outputs.stop, tuple(input_shape))
 
     def outputs_touching(self, inputs: slice, input_shape: Sequence[int]) -> tuple[slice, "Window"]:
-        """Output rows whose windows hold cells of some input rows, and the window on those alone.
+        """Output rows whose windows hold cells of some input rows, and the window for these rows.
 
-        The opposite of `inputs_for`; there may be no such output rows.
+        The converse of `inputs_for`. The slice of output rows may be empty.
         """
         return _outputs_touching(self, inputs.start, inputs.stop, tuple(input_shape))
 
     def counts(
         self, axis: int, starts: Iterable[int], input_shape: Sequence[int], *, padding: bool
     ) -> list[int]:
-        """Cells inside the input, or its padding too, of the windows that start at ``starts``.
+        """Number of cells, along one axis, of each of the windows that start at ``starts``.
 
-        Cells after the padding, where ceil_mode lets the last window reach, never count.
+        Only cells inside the input count, or with ``padding`` also those in the padding. With
+        ceil_mode the last window may extend beyond the padding; cells there never count.
         """
         before, after = self.padding[axis] if padding else (0, 0)
         step, last = self.dilation[axis], self.size[axis] - 1
@@ -309,13 +310,13 @@ def _outputs_touching(
 
 
 def _rows_of(window: Window, first: int, stop: int) -> tuple[int, int]:
-    """First input row of the windows of some output rows, and the one after their last."""
+    """First input row of the windows of some output rows, and one more than their last."""
     start = first * window.stride[0] - window.padding[0][0]
     return start, start + (stop - first - 1) * window.stride[0] + window.extent[0]
 
 
 def _unrounded(window: Window, input_shape: tuple[int, ...], rows: tuple[int, int]) -> Window:
-    """Same windows, with padding that ends where they do, so that nothing is rounded."""
+    """Same windows, with padding up to the end of the last one, so that no length is rounded."""
     outputs = window.output_shape(input_shape)
     others = [
         (before, (n - 1) * stride + extent - before - length)
@@ -359,7 +360,7 @@ def _cells(window: Window, input_shape: tuple[int, ...]) -> tuple[Cell, ...]:
 def _cells_along(window: Window, axis: int, length: int, only_first: bool) -> tuple[Cell, ...]:
     outputs = _output_length(window, axis, length)
     before, stride, step = window.padding[axis][0], window.stride[axis], window.dilation[axis]
-    # the cells that lie inside the input for some output; a window may be mostly padding
+    # only cells that lie inside the input for some output: a large window may be mostly padding
     lowest = max(0, -(((outputs - 1) * stride - before) // step))
     highest = min(window.size[axis] - 1, (length - 1 + before) // step)
     found = (
@@ -373,7 +374,7 @@ def _cells_along(window: Window, axis: int, length: int, only_first: bool) -> tu
 def _inside(
     window: Window, axis: int, number: int, outputs: int, length: int, only_first: bool
 ) -> tuple[slice, slice]:
-    """Outputs whose cell ``number`` lies inside the input, along one axis, and the input cells."""
+    """Outputs whose cell ``number`` lies inside the input, and these cells, along one axis."""
     stride, step = window.stride[axis], window.dilation[axis]
     offset = number * step - window.padding_before[axis]
     first = max(0, -(offset // stride))

@@ -1,7 +1,7 @@
-"""Memory for results: new, or, while a network trains, that of its earlier results.
+"""Memory for results. A network in training reuses the memory of its earlier results.
 
-The system zeroes every page of new memory when it is first touched, which costs as much as pooling
-an image. A GPU's array library keeps freed memory by itself; NumPy does not.
+The operating system zeroes each page of new memory when it is first touched, which takes as long as
+pooling an image. CuPy itself keeps freed memory for reuse; NumPy does not.
 """
 
 import weakref
@@ -16,16 +16,17 @@ import numpy as np
 
 from tinyml_backends.arrays import Array
 
-#: Smaller arrays come from the freed memory that the C library keeps.
+#: Smaller arrays are left to NumPy: the C library reuses freed memory of these sizes.
 SMALL_BYTES = 1 << 16
 
 _current: ContextVar["Workspace | None"] = ContextVar("tinyml_workspace", default=None)
 
 
 class Workspace:
-    """NumPy arrays whose memory is reused once no array refers to it.
+    """Makes NumPy arrays, and reuses their memory once no array refers to it.
 
-    An array is as good as a new one: it, and every view of it, is gone before its memory is reused.
+    Callers may keep an array as long as they want: its memory is reused only after the array and
+    all views of it have been deleted.
     """
 
     xp: ClassVar[ModuleType] = np
@@ -38,7 +39,7 @@ class Workspace:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Let `empty` and `zeros` of this thread take memory from here."""
+        """Make `empty` and `zeros` take memory from this workspace, in the current context."""
         token = _current.set(self)
         try:
             yield
@@ -55,14 +56,15 @@ class Workspace:
             memory = free.pop()
         except IndexError:
             memory = np.empty(nbytes, np.uint8).data
-        # All views refer to `whole` and not to what that is made of: a memoryview is no array.
+        # `whole` is the base of all views: NumPy follows bases only up to an object, here the
+        # memoryview, that is not an array. So `whole` is deleted when the last view is.
         whole = np.asarray(memory)
         weakref.finalize(whole, free.append, memory).atexit = False
         return whole.view(dtype).reshape(shape)
 
 
 def empty(xp: ModuleType, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> Array:
-    """Uninitialised array of an array library."""
+    """Uninitialised array; from the workspace in use, if ``xp`` is the workspace's library."""
     workspace = _current.get()
     if workspace is None or workspace.xp is not xp:
         return xp.empty(shape, dtype)
@@ -72,7 +74,7 @@ def empty(xp: ModuleType, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> Arr
 def zeros(
     xp: ModuleType, shape: tuple[int, ...], dtype: "np.dtype[Any]", out: Array | None = None
 ) -> Array:
-    """``out`` filled with zeros, or another array of them."""
+    """``out`` filled with zeros, or without ``out`` an array of zeros, made as in `empty`."""
     if out is None:
         workspace = _current.get()
         if workspace is None or workspace.xp is not xp:

@@ -1,7 +1,7 @@
-"""Names to backends: built in, registered by a call, or offered by an installed package.
+"""Finding a backend by name: built in, registered by a call, or offered by an installed package.
 
-A backend is imported when it is first asked for, so that neither ``import tinyml`` nor a run on
-NumPy loads CuPy or Numba.
+A backend is imported at its first use, so that neither ``import tinyml`` nor a program that uses
+NumPy alone loads CuPy or Numba.
 """
 
 import difflib
@@ -24,7 +24,7 @@ ENTRY_POINTS = "tinyml.backends"
 
 
 def _attribute(target: str) -> Callable[..., Backend]:
-    """What ``"module:Class"`` names."""
+    """The object that ``"module:Class"`` names; imports the module."""
     module, _, attribute = target.partition(":")
     return cast("Callable[..., Backend]", getattr(importlib.import_module(module), attribute))
 
@@ -34,7 +34,7 @@ _BUILT_IN: dict[str, Loader] = {
     "numba": partial(_attribute, "tinyml_backends.numba_backend:load"),
     "cupy": partial(_attribute, "tinyml_backends.cupy_backend:CupyBackend"),
 }
-#: For `auto`, the backends of a library from fast to plain; others follow in order of registration.
+#: For "auto": the backends of a library, the fastest first; all others follow, ordered by `_known`.
 _FASTEST_FIRST = {"numpy": ("numba", "numpy"), "cupy": ("cupy",)}
 
 _registered: dict[str, Loader] = {}
@@ -44,34 +44,36 @@ _making = threading.RLock()
 
 @dataclass(frozen=True, slots=True)
 class BackendStatus:
-    """One line of `backends()`: a known name, and why it cannot run here, if so."""
+    """One entry of `backends()`: a known name, and whether its backend can run here."""
 
     name: str
     available: bool
     reason: str
-    """Empty for an available backend; otherwise what is missing and what to do."""
+    """Empty for an available backend; otherwise why it cannot run, and what to do if known."""
 
 
 def register_backend(name: str, target: Target) -> None:
     """Register a backend under a name; registering a name again replaces it.
 
-    A backend that is selected already stays selected until the name is selected again.
+    If the earlier backend of this name is selected, it stays so until the name is selected again.
 
     Parameters
     ----------
     name : str
-        A name of letters, digits, "-" and "_". The built-in names are taken.
+        A name of letters, digits, "-" and "_"; not "auto" or the name of a built-in backend.
     target : str or callable
-        ``"module:Class"``, imported when the backend is first asked for, or a callable without
-        arguments that returns a `Backend`. An installed package can offer its backend without this
-        call, through an entry point of the group ``tinyml.backends``.
+        ``"module:Class"``, imported when the backend is first used, or a callable without arguments
+        that returns a `Backend`. If it has ``has_devices = True``, it is also called with
+        ``device=1`` for ``"name:1"``. An installed package can offer its backend without this call,
+        through an entry point of the group ``tinyml.backends``.
 
     Raises
     ------
     ValueError
-        If the name is taken or malformed, or the target names no module and class.
+        If the name is built in or has other characters, or the target is a string without one
+        colon.
     TypeError
-        If either is of another type.
+        If the name is not a string, or the target is neither a string nor callable.
 
     Examples
     --------
@@ -100,7 +102,9 @@ def register_backend(name: str, target: Target) -> None:
 
 
 def backends() -> list[BackendStatus]:
-    """Return every known backend with its availability, and the reason where it cannot run.
+    """Return every known backend, whether it can run here, and the reason if it cannot.
+
+    Each backend is imported to find out.
 
     Examples
     --------
@@ -120,7 +124,23 @@ def backends() -> list[BackendStatus]:
 
 
 def resolve(which: str | Backend) -> Backend:
-    """Backend of a name, made on first use; "auto" gives the one for new arrays."""
+    """Return the backend of a name; it is made at the first call for that name.
+
+    Parameters
+    ----------
+    which : str or Backend
+        A name, as for `use_backend`, or a backend, which is returned as it is. "auto" gives the
+        backend on which new arrays are made: cupy if it can run here, else the fastest for NumPy.
+
+    Raises
+    ------
+    TypeError
+        If ``which`` is neither a string nor a backend.
+    ValueError
+        If the name is unknown, or has an invalid device number, or one though it has no devices.
+    BackendUnavailableError
+        If the backend cannot run here.
+    """
     if isinstance(which, Backend):
         return which
     if which == "auto":
@@ -142,7 +162,7 @@ def resolve(which: str | Backend) -> Backend:
 
 
 def _known() -> dict[str, Loader]:
-    """Every known name: built-in ones cannot be replaced, registered ones hide installed ones."""
+    """Every known name. A built-in one takes precedence, then a registered one."""
     return {**_BUILT_IN, **_entry_points(), **_registered, **_BUILT_IN}
 
 
@@ -192,7 +212,7 @@ def _unavailable(which: str, reason: str) -> BackendUnavailableError:
 
 @cache
 def _for_new_arrays() -> Backend:
-    """What "auto" makes new arrays with: CuPy where a GPU works, else the fastest on the CPU."""
+    """Backend of "auto" for new arrays: CuPy where a GPU works, else the fastest on the CPU."""
     try:
         return resolve("cupy")
     except BackendUnavailableError:
@@ -205,13 +225,16 @@ def _fastest(library: str) -> Backend:
     return next(backend for backend in _available(names) if backend.library == library)
 
 
-def _plain(array: Array) -> Backend:
-    """Plain backend of an array's library, whatever is selected.
+def _default_for(array: Array) -> Backend:
+    """Default backend of an array's library, whatever is selected.
+
+    It is numpy for NumPy arrays and cupy for CuPy arrays. For any other array it is the first
+    installed or registered backend that handles it.
 
     Raises
     ------
     TypeError
-        If it is no array of a known library.
+        If it is not an array of a known library.
     """
     numpy = resolve("numpy")
     if numpy.handles(array):

@@ -1,8 +1,8 @@
 """Which backend is selected, and which one runs an operation.
 
 The selection is looked up at every operation: the innermost `use_backend` of this context, then
-`set_backend` of the process, then ``TINYML_BACKEND``, then "numpy". An operation runs where its
-arrays live, whatever is selected.
+`set_backend` of the process, then ``TINYML_BACKEND``, then "numpy". An operation always runs in the
+library and on the device of its arrays, whatever is selected.
 """
 
 import os
@@ -17,12 +17,11 @@ from typing import Literal
 from tinyml_backends.arrays import Array
 from tinyml_backends.contract import Backend
 from tinyml_backends.errors import BackendUnavailableError, MixedBackendError
-from tinyml_backends.registry import _fastest, _plain, resolve
+from tinyml_backends.registry import _default_for, _fastest, resolve
 
 VARIABLE = "TINYML_BACKEND"
 
-
-#: "auto" is looked up again for each operation; another name stands for one backend.
+#: "auto" depends on the arrays of each operation; any other name stands for one backend.
 _Selection = Backend | Literal["auto"]
 
 _scoped: ContextVar[_Selection | None] = ContextVar("tinyml_backend", default=None)
@@ -33,18 +32,22 @@ _process_wide: _Selection | None = None
 def use_backend(which: str | Backend) -> Iterator[Backend]:
     """Select a backend inside a ``with`` block, for this thread or asyncio task only.
 
-    Blocks nest, and the outer selection returns however the block ends. Do not put the block around
-    a ``yield`` of a generator: the caller would run under the generator's selection.
+    Blocks can be nested. At the end of a block, also by an exception, the earlier selection is
+    restored. Do not put a ``yield`` of a generator into the block: the generator's caller would
+    then run with this selection.
 
     Parameters
     ----------
     which : str or Backend
-        "numpy", "numba", "cupy", "cupy:1", "auto", a registered name, or a backend itself.
+        "numpy", "numba", "cupy", "cupy:1", "auto", the name of a registered or installed backend,
+        or a backend itself. "auto" runs each operation on the fastest backend for its arrays.
 
     Raises
     ------
+    TypeError
+        If ``which`` is neither a string nor a backend.
     ValueError
-        If the name is unknown.
+        If the name is unknown, or has an invalid device number, or one though it has no devices.
     BackendUnavailableError
         If the backend cannot run here.
 
@@ -69,14 +72,12 @@ def set_backend(which: str | Backend | None) -> None:
     Parameters
     ----------
     which : str, Backend or None
-        As for `use_backend`; None withdraws an earlier choice.
+        As for `use_backend`; None undoes an earlier `set_backend`.
 
     Raises
     ------
-    ValueError
-        If the name is unknown.
-    BackendUnavailableError
-        If the backend cannot run here. The earlier choice is then kept.
+    TypeError, ValueError, BackendUnavailableError
+        As for `use_backend`. The earlier selection is then kept.
 
     Examples
     --------
@@ -89,7 +90,7 @@ def set_backend(which: str | Backend | None) -> None:
 
 
 def current_backend() -> Backend:
-    """Return the backend in force here, on which new arrays are made.
+    """Return the selected backend, on which new arrays are made.
 
     Raises
     ------
@@ -125,12 +126,14 @@ def _select(which: str | Backend) -> _Selection:
 def backend_for(*arrays: Array) -> Backend:
     """Return the backend that runs an operation on ``arrays``.
 
-    The selected one if it handles them; otherwise the plain backend of their library.
+    It is the selected one if that handles them; otherwise numpy for NumPy arrays, cupy for CuPy
+    arrays, and for others the first installed or registered backend that handles them. If "auto" is
+    selected, it is the fastest backend of their library.
 
     Raises
     ------
     TypeError
-        If one of them is no array of a known library.
+        If one of them is not an array of a known library.
     MixedBackendError
         If they are of different libraries or devices.
     """
@@ -138,7 +141,7 @@ def backend_for(*arrays: Array) -> Backend:
     if isinstance(backend, str):
         backend = _of_library(backend, arrays)
     else:
-        for array in arrays:  # a loop, since this is a part of the time of a small operation
+        for array in arrays:  # not `all(...)`, which would slow small operations down
             if not backend.handles(array):
                 backend = _of_library(backend, arrays)
                 break
@@ -150,23 +153,24 @@ def backend_for(*arrays: Array) -> Backend:
 
 
 def owner_of(array: Array) -> Backend:
-    """Return a backend that handles ``array``, to move or describe it: nothing runs, nothing warns.
+    """Return a backend that handles ``array``, for moving or describing it.
 
-    The selected one if it handles the array; otherwise the plain backend of its library.
+    It is the selected one if that handles the array; otherwise as for `backend_for`. As no
+    operation runs, there is no warning if the array is on the CPU and a GPU is selected.
 
     Raises
     ------
     TypeError
-        If it is no array of a known library.
+        If it is not an array of a known library.
     """
     selected = _selection()
     if isinstance(selected, str) or not selected.handles(array):
-        return _plain(array)
+        return _default_for(array)
     return selected
 
 
 def _of_library(selected: _Selection, arrays: tuple[Array, ...]) -> Backend:
-    owners = [_plain(array) for array in arrays]
+    owners = [_default_for(array) for array in arrays]
     if len({owner.library for owner in owners}) > 1:
         raise _mixed({o.device(a) for o, a in zip(owners, arrays, strict=True)})
     if isinstance(selected, str):
@@ -187,7 +191,7 @@ _warned_of_cpu = False
 
 
 def _warn_of_cpu(name: str) -> None:
-    """Warn, once in a process, that a selected GPU is not what runs; at the user's line."""
+    """Warn once per process, at the user's line, that a selected GPU does not run an operation."""
     global _warned_of_cpu
     if _warned_of_cpu:
         return

@@ -1,7 +1,7 @@
 """The pool of worker threads and the scheduler of all CPU backends.
 
-NumPy and compiled kernels release the GIL while they work, so that threads work on chunks of the
-arrays in parallel. Workers are daemon threads that are started at the first call that needs them
+NumPy and compiled kernels release the GIL while they work, so threads can work on chunks of the
+arrays in parallel. Workers are daemon threads. They are started at the first call that needs them
 and sleep between calls. A forked child has no workers and runs serially, as does a process that
 cannot start a thread.
 """
@@ -32,17 +32,17 @@ VARIABLE = "TINYML_NUM_THREADS"
 _jobs: "SimpleQueue[_Job]" = SimpleQueue()
 _workers: list[threading.Thread] = []
 _lock = threading.Lock()
-#: The CPU of the caller, and those it may use, for which the workers' affinity was set.
+#: The CPU of the caller, and the CPUs it may use, when the workers' affinity was last set.
 _placed: tuple[int, set[int]] | None = None
 _in_fork = False
 _blas_limits: Any = None
 _blas_users = 0
-#: The number of calls that workers were given: what a worker looks at while it spins.
+#: How many jobs have been given to workers: a worker that spins waits for a change of it.
 _posted = np.zeros(1, np.int64)
 
 
 def thread_count() -> int:
-    """How many threads may work at once: one in a forked child, else `configured_threads`."""
+    """How many threads may work at once: one in a forked child, else `configured_threads()`."""
     return 1 if _in_fork else configured_threads()
 
 
@@ -66,15 +66,15 @@ def configured_threads() -> int:
 
 @lru_cache(maxsize=256)
 def divide(items: int, count: int, last: int = 6) -> tuple[slice, ...]:
-    """Divide items into ``count`` chunks at most, the last one smaller than the others.
+    """Divide items into at most ``count`` chunks, the last one smaller than the others.
 
-    Of two threads the worker takes the last chunk and is done before the caller, which then need
-    not wait. Threads that finish at the same time wait for each other at the GIL.
+    With two threads the worker takes the last chunk and finishes it before the caller finishes its
+    own, so that the caller need not wait. If both finished at once, one would wait for the GIL.
 
     Parameters
     ----------
     last
-        Size of the last chunk, in eighths of the others.
+        Size of the last chunk, in eighths of the size of the others.
     """
     size = min(items, max(-(-items // count), 8 * items // (8 * count - 8 + last)))
     return tuple(slice(i, min(i + size, items)) for i in range(0, items, size or 1))
@@ -89,8 +89,8 @@ def run(
     """Call ``work(chunk)`` for every chunk, in the caller and in workers.
 
     Threads take the chunks in order, one at a time. Workers run in copies of the caller's context,
-    which holds NumPy's error state. After an error or an interrupt no further chunk begins. Chunks
-    that have begun are always finished when the call returns or raises. ``work`` may call `run`.
+    which holds NumPy's error state. After an error or an interrupt no further chunk begins, and the
+    call raises when all chunks that workers have begun are finished. ``work`` may call `run`.
 
     Parameters
     ----------
@@ -101,12 +101,13 @@ def run(
     threads
         How many threads may work, at most `thread_count`, which is the default.
     spin
-        Where given, a worker that is done spins before it sleeps, and so does a caller that waits.
+        If given, a worker without further chunks calls it before it sleeps, and so does a caller
+        that waits for workers.
 
     Raises
     ------
     BaseException
-        The first error that ``work`` raised.
+        The first error that ``work`` raised, or an interrupt (Ctrl-C) of the caller.
     """
     workers = min(len(chunks), thread_count(), threads or len(chunks)) - 1
     if workers < 1 or (started := _start(workers)) < 1:
@@ -137,10 +138,10 @@ def run_in_order(
 ) -> None:
     """`run`, and call ``collect`` with each result, in the order of the chunks.
 
-    One result is collected at a time, as soon as all before it are, so that few are held at once.
-    BLAS runs on one thread meanwhile: its own threads meet at a barrier in every matrix product and
-    spin there, which makes products of this size slower, and forty times slower when another
-    process uses one of the cores.
+    One result is collected at a time, as soon as all before it have been, so that few are held at
+    once. Meanwhile BLAS uses one thread: its own threads wait for each other in every matrix
+    product by spinning. That makes products of this size slower, and forty times slower when
+    another process uses one of the cores.
     """
     finished: dict[int, R] = {}
     collected, lock = 0, threading.Lock()
@@ -169,7 +170,8 @@ class _Job:
         self.context: Context | None = copy_context()  # None once the job is closed
         self.error: BaseException | None = None
         self.lock, self.active_workers = threading.Lock(), 0
-        #: Held until the last active worker has left a closed job; then ``has_left`` is 1, too.
+        #: ``left`` is held until the last active worker has left a closed job, which also sets
+        #: ``has_left`` to 1.
         self.left, self.has_left = threading.Lock(), np.zeros(1, np.int64)
         self.left.acquire()
 
@@ -199,7 +201,7 @@ class _Job:
         return self.spin
 
     def close(self) -> None:
-        """Begin no further chunk, wait for the active workers, and release the arrays."""
+        """Begin no further chunk, wait for the active workers, and drop references to arrays."""
         try:
             with self.lock:
                 self.chunks, self.context = iter(()), None
@@ -233,7 +235,7 @@ def _start(count: int) -> int:
     global _placed
     if len(_workers) < count:
         _placed = None
-        with _lock, suppress(RuntimeError):  # at the limit of threads, or at interpreter shutdown
+        with _lock, suppress(RuntimeError):  # at the system's limit of threads, or at exit
             while len(_workers) < count:
                 worker = threading.Thread(target=_serve, args=(_jobs,), name="tinyml", daemon=True)
                 worker.start()
@@ -244,8 +246,8 @@ def _start(count: int) -> int:
 def _keep_off_the_caller() -> None:
     """Let workers run on the CPUs that the caller may use, except the one it runs on.
 
-    Linux may wake a worker on the CPU of the thread that wakes it, though another one is free, and
-    leave it there for milliseconds. Until then the two take turns.
+    Linux may wake a worker on the CPU of the thread that wakes it, even if another CPU is free, and
+    leave it there for milliseconds. All that time the two threads would take turns on one CPU.
     """
     global _placed
     current_cpu = _current_cpu()
@@ -262,7 +264,7 @@ def _keep_off_the_caller() -> None:
 
 @cache
 def _current_cpu() -> Callable[[], int] | None:
-    """The C library's ``sched_getcpu``; a function of `ctypes.PyDLL` keeps the GIL."""
+    """The C library's ``sched_getcpu``, if there is one; `ctypes.PyDLL` calls it with the GIL."""
     if not hasattr(os, "sched_setaffinity"):
         return None
     return getattr(ctypes.PyDLL(None), "sched_getcpu", None)
@@ -281,7 +283,7 @@ _blas = cache(ThreadpoolController)
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """Limit BLAS to one thread; the last of several users restores the number before."""
+    """Limit BLAS to one thread; the last of several concurrent users restores the old number."""
     global _blas_limits, _blas_users
     with _lock:
         if _blas_users == 0:
@@ -297,7 +299,7 @@ def _one_blas_thread() -> Iterator[None]:
 
 
 def _after_fork() -> None:
-    """The parent's workers do not exist in a child, and its locks may be held."""
+    """Reset the pool in a child: the parent's workers do not exist there; its locks may be held."""
     global _jobs, _workers, _lock, _in_fork, _blas_users
     _jobs, _workers, _lock, _in_fork, _blas_users = SimpleQueue(), [], threading.Lock(), True, 0
 

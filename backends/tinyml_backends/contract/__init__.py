@@ -1,9 +1,9 @@
-"""The contract every backend fulfils, a file for each family of methods.
+"""The contract that every backend fulfils, with a file for each family of methods.
 
 A backend states its array library, makes arrays, and runs kernels on them. It overrides the kernels
-it makes faster and inherits the rest, which are the functions of `tinyml_backends.generic`: they
-take the backend first, so that they are its methods. Their docstrings say what every backend must
-return. Callers have checked shapes and dtypes.
+that it can compute faster and inherits the others, which are the functions of
+`tinyml_backends.generic`: their first argument is the backend, so that they work as its methods.
+Their docstrings say what every backend must return. Callers have checked shapes and dtypes.
 """
 
 from tinyml_backends.arrays import Arrays

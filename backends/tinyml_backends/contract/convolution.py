@@ -1,4 +1,4 @@
-"""Convolution."""
+"""The methods of the contract for convolution."""
 
 from tinyml_backends.generic import convolution
 

@@ -1,9 +1,9 @@
-"""Pooling and unpooling.
+"""The methods of the contract for pooling and unpooling.
 
 Kernels run on stacks of planes: axis 0 counts the planes (one for each sample and channel), and the
 spatial axes follow. Where channels come last, axis 0 counts the samples and one more axis holds the
-channels. ``out``, where given, is contiguous, shares no memory with the inputs, and is written
-whole and returned.
+channels. ``out``, where given, is contiguous and shares no memory with the inputs; every element of
+it is written, and it is returned.
 """
 
 import numpy as np
@@ -40,7 +40,10 @@ class Pooling(Arrays):
         *,
         out: Array | None = None,
     ) -> Array:
-        """Sum of the gradients of the windows that each input cell won: `max_unpool` with "sum"."""
+        """For each input cell, the sum of the gradients of the windows whose maximum it was.
+
+        This is `max_unpool` with ``duplicates="sum"``.
+        """
         return self.max_unpool(gradient, winners, window, input_shape, "sum", out=out)
 
     avg_pool = average.avg_pool

@@ -1,4 +1,4 @@
-"""What else a network computes: activations, joins, batch normalisation, steps, and its memory."""
+"""The methods of the contract for activations, joins, normalisation, optimizers and memory."""
 
 from tinyml_backends.arrays import Arrays
 from tinyml_backends.generic import activation, join, norm, steps
@@ -25,8 +25,8 @@ class Training(Arrays):
     adam_step = steps.adam_step
 
     def workspace(self) -> Workspace:
-        """Return memory that the training of one network reuses inside its ``in_use()``.
+        """Return a new workspace: memory that one network reuses in training.
 
-        Only NumPy's arrays use it; other libraries keep freed memory themselves.
+        It is used inside ``with workspace.in_use():``, by kernels on NumPy arrays only.
         """
         return Workspace()

@@ -14,14 +14,14 @@ class Formula(NamedTuple):
     """An activation and its derivative."""
 
     forward: Callable[..., tuple[Array, Array]]
-    """``forward(xp, x, **options)`` gives the result, and what ``gradient`` needs."""
+    """``forward(xp, x, **options)`` returns the result, and the array that ``gradient`` needs."""
     gradient: Callable[..., Array]
-    """``gradient(xp, gradient, saved, **options)`` gives the gradient with respect to ``x``."""
+    """``gradient(xp, gradient, saved, **options)`` returns the gradient with respect to ``x``."""
     options: tuple[str, ...] = ()
 
 
 def activate(backend: Arrays, kind: str, x: Array, **options: Any) -> tuple[Array, Array]:
-    """Activation of each element, and what `activate_gradient` needs from this call.
+    """Activation of each element, and the array that `activate_gradient` takes as ``saved``.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def activate(backend: Arrays, kind: str, x: Array, **options: Any) -> tuple[Arra
 def activate_gradient(
     backend: Arrays, kind: str, gradient: Array, saved: Array, **options: Any
 ) -> Array:
-    """Gradient of `activate` with respect to ``x``, given what it saved."""
+    """Gradient of `activate` with respect to ``x``; ``saved`` is its second result."""
     return _formula(kind, options).gradient(backend.xp, gradient, saved, **options)
 
 
@@ -56,7 +56,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _relu(xp: ModuleType, x: Array) -> tuple[Array, Array]:
-    """``max(x, 0)``, NaN for NaN; saves where ``x > 0``."""
+    """``max(x, 0)``, NaN for NaN; the array saved for the gradient is ``x > 0``."""
     zero = x.dtype.type(0)
     positive = xp.greater(x, zero, out=empty(xp, x.shape, np.dtype(bool)))
     return xp.maximum(x, zero, out=empty(xp, x.shape, x.dtype)), positive

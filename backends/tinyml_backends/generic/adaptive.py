@@ -1,7 +1,7 @@
-"""Adaptive pooling: a given number of windows, which share the input as evenly as they can.
+"""Adaptive pooling: a given number of windows that divide the input as evenly as possible.
 
-Along an axis of length L, window ``i`` of ``n`` holds the cells from ⌊i·L/n⌋ to ⌈(i+1)·L/n⌉ − 1, so
-windows differ in size and may overlap (PyTorch's rule).
+Along an axis of length L, window ``i`` of ``n`` holds the cells from ⌊i·L/n⌋ to ⌈(i+1)·L/n⌉ − 1
+(PyTorch's rule). So windows may differ in size and may overlap.
 """
 
 from math import prod
@@ -22,15 +22,18 @@ Lengths: TypeAlias = NDArray[np.int64]
 def adaptive_max_pool(
     backend: Arrays, x: Array, output_shape: tuple[int, ...]
 ) -> tuple[Array, Array]:
-    """Maxima of adaptive windows, and their int64 positions in the plane, as in `max_pool`."""
+    """Maxima of adaptive windows, and their int64 flat positions in the plane.
+
+    Of equal maxima the first wins, and of NaNs the last, as in `max_pool`.
+    """
     xp, values = backend.xp, x
     position = xp.zeros(x.shape, np.int64)
     for axis in reversed(range(len(output_shape))):
-        starts, stops = _bins(x.shape[axis + 1], output_shape[axis])
+        starts, stops = _bounds(x.shape[axis + 1], output_shape[axis])
         pitch = pitches(x.shape[1:])[axis]
         maximum, place = _cells(xp, values, position, starts, axis, pitch)
         for k in range(1, int((stops - starts).max(initial=0))):
-            at = np.minimum(starts + k, stops - 1)  # after a window's end, its last cell again
+            at = np.minimum(starts + k, stops - 1)  # a smaller window repeats its last cell
             candidate, its_place = _cells(xp, values, position, at, axis, pitch)
             take = candidate > maximum
             if x.dtype.kind == "f":
@@ -53,7 +56,10 @@ def _cells(
 def adaptive_max_pool_gradient(
     backend: Arrays, gradient: Array, indices: Array, input_shape: tuple[int, ...]
 ) -> tuple[Array, int]:
-    """Sum of the gradients of the windows that each cell won; the first bad index, or -1."""
+    """For each input cell, the sum of the gradients of the windows whose maximum it was.
+
+    The second result is the flat position of the first invalid index, or -1.
+    """
     xp = backend.xp
     plane = prod(input_shape)
     index = indices.reshape(-1)
@@ -65,7 +71,7 @@ def adaptive_max_pool_gradient(
     cell = (indices + planes * plane).reshape(-1)
     order = xp.argsort(cell, kind="stable")
     cell, terms = cell[order], gradient.reshape(-1)[order]
-    # one term of every cell at a time, so that no write names a cell twice
+    # add one term to every cell at a time, so that no index array holds a cell twice
     is_first = xp.ones(len(cell), bool)
     is_first[1:] = cell[1:] != cell[:-1]
     term = xp.flatnonzero(is_first)
@@ -79,11 +85,14 @@ def adaptive_max_pool_gradient(
 
 
 def adaptive_avg_pool(backend: Arrays, x: Array, output_shape: tuple[int, ...]) -> Array:
-    """Mean of each adaptive window; sums of floats are kept in float64."""
+    """Mean of each adaptive window.
+
+    Floats are summed in float64, integers in 64 bits; means of integers are truncated toward zero.
+    """
     xp = backend.xp
     total = x.astype(np.float64 if x.dtype.kind == "f" else wide(x.dtype))
     for axis, outputs in enumerate(output_shape):
-        total = _sums(xp, total, *_bins(x.shape[axis + 1], outputs), axis)
+        total = _sums(xp, total, *_bounds(x.shape[axis + 1], outputs), axis)
     return quotient(total, _sizes(xp, x.shape[1:], output_shape)).astype(x.dtype)
 
 
@@ -96,15 +105,16 @@ def adaptive_avg_pool_gradient(
     terms = gradient.astype(np.float64 if gradient.dtype.kind == "f" else wide(gradient.dtype))
     terms = quotient(terms, _sizes(xp, input_shape, outputs))
     for axis, length in enumerate(input_shape):
-        starts, stops = _bins(length, outputs[axis])
+        starts, stops = _bounds(length, outputs[axis])
+        # each cell lies in the windows from `first` to before `end`
         first = np.searchsorted(stops, np.arange(length), side="right")
-        last = np.searchsorted(starts, np.arange(length), side="right")  # and one more
-        terms = _sums(xp, terms, first, last, axis)
+        end = np.searchsorted(starts, np.arange(length), side="right")
+        terms = _sums(xp, terms, first, end, axis)
     return terms.astype(gradient.dtype)
 
 
 def _sums(xp: ModuleType, array: Array, starts: Lengths, stops: Lengths, axis: int) -> Array:
-    """Sums of the cells from each start to before its stop along an axis, one cell at a time."""
+    """Sums over the ranges ``starts`` to ``stops`` (excluded) along an axis, a cell at a time."""
     shape = list(array.shape)
     shape[axis + 1] = len(starts)
     result = xp.zeros(shape, array.dtype)
@@ -115,7 +125,7 @@ def _sums(xp: ModuleType, array: Array, starts: Lengths, stops: Lengths, axis: i
     return result
 
 
-def _bins(length: int, outputs: int) -> tuple[Lengths, Lengths]:
+def _bounds(length: int, outputs: int) -> tuple[Lengths, Lengths]:
     """Start and stop of each window along an axis."""
     i = np.arange(outputs, dtype=np.int64)
     return i * length // max(1, outputs), -(-(i + 1) * length // max(1, outputs))
@@ -125,6 +135,6 @@ def _sizes(xp: ModuleType, input_shape: tuple[int, ...], output_shape: tuple[int
     """Number of cells in each window."""
     size = xp.ones((), np.int64)
     for length, outputs in zip(input_shape, output_shape, strict=True):
-        starts, stops = _bins(length, outputs)
+        starts, stops = _bounds(length, outputs)
         size = size[..., None] * xp.asarray(stops - starts)
     return size

@@ -19,9 +19,12 @@ def avg_pool(
     *,
     out: Array | None = None,
 ) -> Array:
-    """Mean of each window, its cells added one at a time in row-major order, then divided.
+    """Mean of each window: its cells are added one at a time in row-major order, then divided.
 
-    float16 is summed in float32; integers in 64 bits, and the mean is truncated toward zero.
+    The divisor is ``divisor`` or, if that is None, the number of the window's cells in the padded
+    input (``count_include_pad``) or in the input. float16 is summed in float32; integers are summed
+    in 64 bits, and their mean is truncated toward zero. A single window that is the whole input is
+    an exception: its floats are summed in float64, in any order.
     """
     xp = backend.xp
     spatial, channels = x.shape[1 : window.axes + 1], x.shape[window.axes + 1 :]
@@ -53,7 +56,10 @@ def avg_pool_gradient(
     *,
     out: Array | None = None,
 ) -> Array:
-    """Each window's gradient, divided, added to all of its cells in row-major order of windows."""
+    """Each window's gradient, divided as in `avg_pool`, added to all cells of the window.
+
+    The terms of a cell are added in row-major order of the windows, float16 in float32.
+    """
     xp = backend.xp
     channels = gradient.shape[window.axes + 1 :]
     of_rows, in_row = _divisors(xp, window, input_shape, count_include_pad, divisor, len(channels))
@@ -76,19 +82,19 @@ def avg_pool_gradient(
 
 
 def wide(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
-    """What sums of ``dtype`` are kept in: float16 in float32, integers in 64 bits."""
+    """Dtype in which means of ``dtype`` are summed: float32 for float16, 64 bits for integers."""
     if dtype.kind == "f":
         return np.dtype("f4") if dtype.itemsize == 2 else dtype
     return np.dtype("i8" if dtype.kind == "i" else "u8")
 
 
 def wide_sum(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
-    """What sums of gradients are kept in: float16 in float32; integers wrap."""
+    """Dtype in which gradients are summed: float32 for float16; integers keep theirs and wrap."""
     return wide(dtype) if dtype.kind == "f" else dtype
 
 
 def _exact(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
-    """What long sums, which may be taken in any order, are kept in."""
+    """Dtype for the sum of a whole plane, which may be taken in any order."""
     return np.dtype("f8") if dtype.kind == "f" else wide(dtype)
 
 
@@ -110,9 +116,9 @@ def _divisors(
     divisor: int | None,
     trailing: int,
 ) -> tuple[Array, Array]:
-    """Divisors of windows as a factor of each row and one of each window in it.
+    """Divisor of each window, as two factors: one for its row, one for its place in the row.
 
-    They are shaped to broadcast over the ``trailing`` axes of channels.
+    Both are shaped to broadcast, also over the ``trailing`` axes of channels.
     """
     counts = [
         [divisor if axis == 0 else 1] * len(starts)

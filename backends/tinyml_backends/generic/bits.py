@@ -1,7 +1,8 @@
 """Selection by bit arithmetic.
 
-``xp.where`` on a random mask costs a mispredicted branch at every other element, five to ten times
-the time of the bit operations below. They also keep the sign of a zero and the payload of a NaN.
+``xp.where`` on a random mask mispredicts a branch at every other element, and takes five to ten
+times as long as the bit operations below. These also keep the sign of a zero and the payload of a
+NaN.
 """
 
 from types import ModuleType

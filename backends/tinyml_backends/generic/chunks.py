@@ -1,4 +1,4 @@
-"""Division of a stack of planes into chunks that fit the cache."""
+"""Division of a stack of planes into chunks that fit in the cache."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ def chunks(count: int, rows: int, row_bytes: float, chunk_bytes: int) -> Iterato
 def chunks_of(array: Array, rows: int, chunk_bytes: int) -> Iterator[Chunk]:
     """Chunks of ``rows``, each with about ``chunk_bytes`` of ``array``.
 
-    Elements count as four bytes at least: small ones are worked on in wider temporaries.
+    Elements count as at least four bytes, because temporaries of small dtypes are wider.
     """
     size = array.size * max(4, array.dtype.itemsize)
     return chunks(len(array), rows, size / max(1, len(array) * rows), chunk_bytes)

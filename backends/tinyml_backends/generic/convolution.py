@@ -1,7 +1,8 @@
-"""Convolution by matrix products of patches, a cache-sized chunk of the image at a time.
+"""Convolution as matrix products, on chunks of the images that fit in the cache.
 
-The patches of a chunk are copied into columns (im2col), multiplied and released, so that a large
-image never has its whole column matrix in memory: that matrix is size² times the image.
+The patches of a chunk are copied into columns (im2col) and multiplied; then the columns are
+released. So the column matrix of a large image is never in memory as a whole: with stride 1 it is
+as many times as large as the image as the window has cells.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,8 +25,8 @@ class Steps(Arrays):
     Attributes
     ----------
     column_bytes : int
-        About how many bytes the columns of a chunk take: the matrix product reads them while they
-        are in the cache.
+        About how many bytes the columns of a chunk have, so that they are still in the cache when
+        the matrix product reads them.
     """
 
     column_bytes: ClassVar[int] = 1 << 21
@@ -41,14 +42,20 @@ class Steps(Arrays):
         return cols
 
     def add_patches(self, cols: Array, out: Array, window: Window) -> None:
-        """Adjoint of `patches`: add every cell to where it came from, ascending by cell."""
+        """Adjoint of `patches`: add every column to the cells it was copied from, in ``out``.
+
+        Of the columns of one input cell, those with lower cell numbers are added first.
+        """
         for cell in window.cells(out.shape[2:]):
             out[:, *cell.inputs] += cols[:, :, cell.number, *cell.outputs[1:]]
 
     def run_in_order(
         self, work: Callable[[T], R], chunks: Iterable[T], collect: Callable[[R], object]
     ) -> None:
-        """Call ``work`` with every chunk, and ``collect`` with the results in order."""
+        """Call ``work`` with every chunk, and ``collect`` with each result, in order of the chunks.
+
+        Backends may call ``work`` in several threads; ``collect`` is never called by two at once.
+        """
         for chunk in chunks:
             collect(work(chunk))
 
@@ -65,7 +72,7 @@ def conv(
     def run(chunk: _Chunk) -> None:
         target = out[chunk.samples, :, chunk.outputs]
         cols = _columns(backend, x, chunk, groups)
-        is_whole = target.shape[2] == outputs[0]  # whole samples: the product is written there
+        is_whole = target.shape[2] == outputs[0]  # of contiguous memory, which matmul can write
         place = target.reshape(len(target), groups, matrix.shape[1], -1) if is_whole else None
         product = xp.matmul(matrix, cols, out=place)
         if bias is not None:
@@ -93,15 +100,16 @@ def conv_gradient(
             terms = terms.reshape(len(terms), groups, matrix.shape[1], -1)
             cols = _columns(backend, x, chunk, groups)
             total += xp.matmul(terms, cols.swapaxes(2, 3)).sum(0)
-            del cols  # so that the product below reuses its memory
+            del cols  # so that the product below can reuse their memory
             target = x_gradient[chunk.samples, :, chunk.rows]
             shape = (*target.shape[:2], window.count, *chunk.window.output_shape(target.shape[2:]))
             cols = xp.matmul(transposed, terms).reshape(shape)
             backend.add_patches(cols, target, chunk.window)
         return total
 
-    # Neighbouring chunks of a sample share rows of the input, so one thread does all of a sample;
-    # the sums over samples are added in the order of the samples, whichever is finished first.
+    # Neighbouring chunks of a sample add to the same rows of the gradient, so one thread works on a
+    # whole sample. The samples' sums are added in the order of the samples, so that the result does
+    # not depend on which thread finishes first.
     weight_gradient = xp.zeros(matrix.shape, xp.result_type(gradient, x))
     of_samples = groupby(_chunks(backend, x, window), key=lambda chunk: chunk.samples.start)
     backend.run_in_order(

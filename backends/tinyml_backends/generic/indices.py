@@ -1,6 +1,6 @@
-"""Max-pooling indices of every convention, to winners and back.
+"""Conversion of max-pooling indices of every convention to winners, and back.
 
-Data from outside is checked here, in the pass that converts it, and nowhere else.
+Indices from users are checked in the same pass that converts them to winners.
 """
 
 from math import prod
@@ -21,15 +21,15 @@ def winners_from_indices(
     window: Window,
     input_shape: tuple[int, ...],
 ) -> tuple[Array, int]:
-    """Winners from indices of any integer dtype, and the flat position of the first bad one.
+    """Winners from indices of any integer dtype, and the flat position of the first invalid one.
 
-    The position is -1 where every index names an input cell of its own window.
+    The position is -1 if every index names an input cell of its own window.
     """
     xp = backend.xp
     winners = xp.empty(indices.shape, window.winner_dtype)
     rows_in_all = indices.shape[1]
     per_row = prod(indices.shape[2:])
-    # some index arrays of 64 bits exist at a time, so that a chunk has fewer elements
+    # an index counts as 16 bytes, because several 64-bit arrays of a chunk exist at a time
     for planes, rows in chunks(len(indices), rows_in_all, 16 * per_row, backend.chunk_bytes):
         given = indices[planes, rows]
         limit = convention.limit((len(indices), *input_shape, *_channels(indices, window)), window)
@@ -67,7 +67,7 @@ def indices_from_winners(
 
 
 class Indices:
-    """Indices of one convention, of winners in a stack of ``shape``, a chunk at a time."""
+    """Computes indices of one convention from winners, whose planes have ``shape``, by chunks."""
 
     def __init__(
         self, xp: ModuleType, convention: Convention, window: Window, shape: tuple[int, ...]
@@ -86,7 +86,7 @@ class Indices:
         """Indices of the ``winners`` of some rows, counted from the first of their planes."""
         index, axes, planes = self.of_cell[winners], self.window.axes, range(len(winners))
         starts = _starts(self.xp, self.window, self.spatial, rows, winners.ndim)
-        # what all planes share is summed first, so that fewer passes read the winners
+        # sum the small arrays first, so that fewer passes go over arrays as large as the winners
         shared = sum(start * d for start, d in zip(starts, self.distances, strict=True))
         offsets = self.convention.offsets(self.xp, self.shape, axes, planes)
         if len(offsets) == 1:
@@ -100,7 +100,7 @@ class Indices:
 def _check_inside(
     index: Array, bad: Array, starts: list[Array], window: Window, input_shape: tuple[int, ...]
 ) -> None:
-    """Mark winners that lie in padding."""
+    """Mark in ``bad`` the winners that lie in padding."""
     digits = _digits(index, window.size)
     for start, cell, step, length in zip(starts, digits, window.dilation, input_shape, strict=True):
         position = cell * step + start
@@ -117,7 +117,7 @@ def _from_flat(
     input_shape: tuple[int, ...],
     planes: range,
 ) -> Array:
-    """Winners of flat indices; marks those of another plane, channel or window."""
+    """Winners from flat indices; marks in ``bad`` those outside their plane, channel or window."""
     if convention.name != "plane":
         shape = (planes.stop, *input_shape, *_channels(index, window))
         pitch = convention.pitch(shape, window.axes)
@@ -145,7 +145,7 @@ def _from_flat(
 
 
 def _channels(array: Array, window: Window) -> tuple[int, ...]:
-    """Length of the axis of channels after the spatial axes, if there is one."""
+    """Shape of what follows the spatial axes: (channels,) if channels are last, else ()."""
     return tuple(array.shape[window.axes + 1 :])
 
 

@@ -1,4 +1,4 @@
-"""Where the branches of a network meet: sums of arrays, and arrays side by side."""
+"""Kernels that join branches of a network: the sum of arrays, and their concatenation."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def add(backend: Arrays, arrays: Sequence[Array]) -> Array:
 
 
 def concatenate(backend: Arrays, arrays: Sequence[Array]) -> Array:
-    """Arrays (N, C, …) as one, one array's channels after the other's."""
+    """Arrays (N, C, …), which may differ in C, concatenated along the axis of channels."""
     xp = backend.xp
     samples, _, *others = arrays[0].shape
     channels = sum(array.shape[1] for array in arrays)

@@ -1,4 +1,4 @@
-"""Batch normalisation of images (samples, channels, …), in steps that each are one pass."""
+"""The steps of batch normalisation, on arrays (N, C, …) of samples and channels."""
 
 from types import ModuleType
 
@@ -12,7 +12,7 @@ def sum_channels(backend: Arrays, x: Array) -> Array:
 
 
 def scale_channels(backend: Arrays, x: Array, scale: Array) -> Array:
-    """``x · scale`` with one number for each channel of ``x`` (N, C, …)."""
+    """``x · scale``, where ``scale`` has one number for each channel of ``x`` (N, C, …)."""
     xp = backend.xp
     out = empty(xp, x.shape, xp.result_type(x, scale))
     return xp.multiply(x, by_channel(scale, x), out=out)
@@ -51,7 +51,10 @@ def normalize_sums(backend: Arrays, gradient: Array, normalized: Array) -> tuple
 def normalize_gradient(
     backend: Arrays, gradient: Array, normalized: Array, mean: Array, share: Array, slope: Array
 ) -> Array:
-    """``(gradient − normalized · share − mean) · slope``, with one number for each channel."""
+    """``(gradient − normalized · share − mean) · slope``.
+
+    ``mean``, ``share`` and ``slope`` have one number for each channel.
+    """
     xp = backend.xp
     out = empty(xp, normalized.shape, xp.result_type(normalized, share, gradient))
     xp.multiply(normalized, by_channel(-share, normalized), out=out)
@@ -62,7 +65,7 @@ def normalize_gradient(
 
 
 def by_channel(array: Array, images: Array) -> Array:
-    """One value for each channel, ready to broadcast over images."""
+    """``array``, which has one value for each channel, reshaped to broadcast over ``images``."""
     return array.reshape(-1, *[1] * (images.ndim - 2))
 
 

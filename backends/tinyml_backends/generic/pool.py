@@ -14,8 +14,9 @@ def max_pool(
 ) -> tuple[Array, Array]:
     """Values and winners of each window of ``x``.
 
-    Winners are row-major cell numbers in ``window.winner_dtype``. The first maximum wins; the last
-    NaN wins over every number; padding never wins. A value has the bits of its cell.
+    Winners are row-major cell numbers in ``window.winner_dtype``. The first of equal maxima wins.
+    A NaN wins over every number, and the last NaN over the others. Padding never wins. A value has
+    the bits of the winning cell.
     """
     xp = backend.xp
     spatial = x.shape[1 : window.axes + 1]
@@ -36,8 +37,8 @@ def new_results(xp: ModuleType, x: Array, window: Window) -> tuple[Array, Array]
 def _pool(xp: ModuleType, x: Array, window: Window, values: Array, winners: Array) -> None:
     """Pool along one axis after the other, the last one first.
 
-    The first maximum of each row, and then the first row that has the maximum, is the first maximum
-    in row-major order; so is the last NaN.
+    The first maximum in row-major order is the first one within the first row that holds it. So it
+    is found by choosing first within each row and then among the rows; likewise the last NaN.
     """
     maxima, numbers = x, None
     for axis in reversed(range(window.axes)):
@@ -61,7 +62,7 @@ def _pool_along(
 ) -> None:
     """Compare the cells of each window along one axis in ascending order: the first wins a tie.
 
-    ``numbers`` say which cell along the axes after this one won each value of ``x``.
+    ``numbers`` are the winners of ``x`` along the axes after this one; None along the last axis.
     """
     pitch = pitches(window.size)[axis]
     number_of = winners.dtype.type
@@ -72,7 +73,7 @@ def _pool_along(
         if numbers is not None:
             winners[cell.outputs] += numbers[cell.inputs]
     for cell in window.cells_along(axis, spatial):
-        if cell.number == 0:  # where it lies inside the input, it was the first
+        if cell.number == 0:  # the loop above has written it wherever it is inside the input
             continue
         candidate = x[cell.inputs].copy()
         maximum = values[cell.outputs]
@@ -82,7 +83,7 @@ def _pool_along(
         replace(xp, maximum, take, candidate)
         winner = winners[cell.outputs]
         number = number_of(cell.number * pitch)
-        if numbers is None:  # numbers ascend, so the last cell that took a place has the largest
+        if numbers is None:  # cells come in ascending order, so the largest number is the winner's
             xp.maximum(winner, take * number, out=winner)
         else:
             replace(xp, winner, take, numbers[cell.inputs] + number)

@@ -13,8 +13,8 @@ def sgd_step(
 ) -> None:
     """Change ``velocity``, if there is one, and ``tensor`` in place.
 
-    ``velocity = momentum · velocity + gradient``, ``tensor −= learning_rate · velocity``; without
-    a velocity the gradient takes its place.
+    ``velocity = momentum · velocity + gradient``, ``tensor −= learning_rate · velocity``. If
+    ``velocity`` is None, ``tensor −= learning_rate · gradient``.
     """
     step = gradient
     if velocity is not None:
@@ -35,9 +35,11 @@ def adam_step(
     correction: float,
     epsilon: float,
 ) -> None:
-    """Change both moments by ``decays``, and ``tensor`` by ``rate · first / deviation``, in place.
+    """Update both moments with their ``decays``, and ``tensor``, in place.
 
-    The deviation is ``√(second / correction) + epsilon``.
+    ``first = decays[0] · first + (1 − decays[0]) · gradient``, likewise ``second`` with
+    ``decays[1]`` and ``gradient²``, and then
+    ``tensor −= rate · first / (√(second / correction) + epsilon)``.
     """
     first *= decays[0]
     first += (1 - decays[0]) * gradient

@@ -1,9 +1,9 @@
-"""Max-unpooling, the gradients of pooling and unpooling, and the ways to write an index.
+"""Max-unpooling, and the gradients of max-pooling and max-unpooling.
 
-Windows that do not overlap make every target cell unique, so one flat scatter through a 1-D index
-does the work. Where windows overlap, cells of the window are written or added slice by slice in
-descending order, which visits the windows of each input cell in row-major order; no slice holds a
-target twice, so the result is the same in every array library.
+Where windows do not overlap, no two of them choose the same cell, and all values are written with
+one 1-D index array. Where windows overlap, values are written or added for one cell of the window
+after the other, in descending order, as whole slices. That visits the windows of each input cell in
+row-major order. No slice holds an input cell twice, so all array libraries give the same result.
 """
 
 from collections.abc import Iterator
@@ -33,9 +33,10 @@ def max_unpool(
 ) -> Array:
     """Each value at its winner's cell of a plane of ``input_shape``, zero elsewhere.
 
-    Of several windows that chose one cell, the last in row-major order writes it ("last"), or they
-    are summed ("sum"). A sum starts at +0.0 and takes its terms one at a time in row-major order of
-    the windows; float16 is summed in float32 and rounded once; integers wrap.
+    If several windows chose one cell, the value of the last window in row-major order is written
+    ("last"), or their values are summed ("sum"). A sum starts at +0.0, and its terms are added one
+    at a time in row-major order of the windows; float16 is summed in float32 and rounded once;
+    integers wrap.
     """
     xp, add = backend.xp, duplicates == "sum"
     out = zeros(xp, (len(y), *input_shape, *y.shape[window.axes + 1 :]), y.dtype, out)
@@ -43,7 +44,7 @@ def max_unpool(
         positions = Indices(xp, IN_MEMORY, window, out.shape)
         for planes, rows in chunks_of(y, y.shape[1], backend.chunk_bytes):
             values = y[planes, rows].reshape(-1)
-            values = values + y.dtype.type(0) if add else values  # +0.0, not −0.0, is a sum of one
+            values = values + y.dtype.type(0) if add else values  # −0.0 becomes +0.0
             out[planes].reshape(-1)[positions(winners[planes, rows], rows).reshape(-1)] = values
         return out
     for planes, rows in chunks_of(out, input_shape[0], backend.chunk_bytes):
@@ -58,7 +59,7 @@ def max_unpool(
 
 
 def _add(target: Array, values: Array, cells: Iterator[tuple[Cell, Array]]) -> None:
-    """Sum the values of each cell's windows in ``target``, which is zero."""
+    """Add the values of each cell's windows to ``target``, which holds zeros."""
     dtype = wide_sum(values.dtype)
     total, values = target.astype(dtype, copy=False), values.astype(dtype, copy=False)
     for cell, won in cells:
@@ -76,7 +77,7 @@ def max_unpool_gradient(
     *,
     out: Array | None = None,
 ) -> Array:
-    """Gradient at each winner's cell; with "last", 0 for a value that was overwritten."""
+    """Gradient at each winner's cell; with "last", 0 for a value that `max_unpool` overwrote."""
     xp = backend.xp
     if duplicates == "last" and window.overlaps:
         return _gather_last(backend, gradient, winners, window, out)
@@ -96,7 +97,7 @@ def _gather_last(
     for planes, outputs in chunks_of(out, out.shape[1], backend.chunk_bytes):
         rows, local = window.inputs_for(outputs, input_shape)
         source = gradient[planes, rows]
-        # the number under which each cell of these rows was written last, by any window
+        # for each cell of these rows, its number in the window that wrote it last
         touching, cells = _cells(winners, planes, rows, window, input_shape)
         owner, chosen = xp.zeros(source.shape, winners.dtype), winners[planes, touching]
         for cell, won in cells:
@@ -112,9 +113,9 @@ def _gather_last(
 def first_duplicate(
     backend: Arrays, winners: Array, window: Window, input_shape: tuple[int, ...]
 ) -> tuple[int, int, int] | None:
-    """First cell that two windows chose, and the first two that did; or None.
+    """First cell that several windows chose, and the first two of these windows; or None.
 
-    The cell is a flat position in the whole unpooled array, the windows are in the pooled one.
+    The cell is a flat position in the unpooled array, the windows are such in the pooled one.
     """
     xp = backend.xp
     if not window.overlaps:
@@ -141,7 +142,10 @@ def first_duplicate(
 def _cells(
     winners: Array, planes: slice, rows: slice, window: Window, input_shape: tuple[int, ...]
 ) -> tuple[slice, Iterator[tuple[Cell, Array]]]:
-    """Output rows whose windows touch some input rows; their cells, descending, where each won."""
+    """Output rows whose windows hold cells of some input rows, and these cells, descending.
+
+    With each cell comes an array that says for which of its outputs it is the winner.
+    """
     outputs, local = window.outputs_touching(rows, input_shape)
     if outputs.start == outputs.stop:
         return outputs, iter(())
@@ -153,9 +157,10 @@ def _cells(
 def unpool_plane_indices(
     backend: Arrays, y: Array, indices: Array, input_shape: tuple[int, ...]
 ) -> tuple[Array, int]:
-    """Each value at any cell of its plane, by flat index; the last writer of a cell wins.
+    """Each value at the cell of its plane that its flat index names, zero elsewhere.
 
-    The second result is the flat position of the first bad index, or -1.
+    If several values have the same cell, the last one in row-major order stays. The second result
+    is the flat position of the first invalid index, or -1.
     """
     xp = backend.xp
     out = xp.zeros((len(y), *input_shape), y.dtype)

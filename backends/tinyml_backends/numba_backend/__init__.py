@@ -1,6 +1,6 @@
 """Compiled CPU kernels through Numba, for NumPy arrays.
 
-Importing this package does not import Numba: `load` does, when the backend is first asked for.
+Importing this package does not import Numba: `load` does, at the first use of the backend.
 """
 
 from tinyml_backends.contract import Backend
@@ -10,7 +10,13 @@ OLDEST = (0, 61)
 
 
 def load() -> Backend:
-    """Make the backend, or say what to install."""
+    """Return a new backend.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If Numba is missing, too old or cannot be imported; the message says what to install.
+    """
     wanted = f"numba>={OLDEST[0]}.{OLDEST[1]}"
     remedy = f"install it: pip install '{wanted}'"
     try:
@@ -19,7 +25,7 @@ def load() -> Backend:
         if error.name != "numba":
             raise
         raise BackendUnavailableError(f"Numba is not installed; {remedy}") from None
-    except ImportError as error:  # it refuses versions of NumPy that it does not know
+    except ImportError as error:  # Numba refuses versions of NumPy that it does not know
         raise BackendUnavailableError(
             f"Numba does not load here ({error}); {remedy}, or a NumPy that it supports"
         ) from error

@@ -1,7 +1,7 @@
 """Kernels of average pooling and its gradient, for float32 and float64; arrays as in `pool`.
 
-The divisor of a window is the product of one element each of three vectors, ``counts``: see
-`plans.divisors`.
+``counts`` are three vectors, one for each axis. The divisor of a window is the product of one
+element of each: see `plans.divisors`.
 """
 
 from typing import Any
@@ -35,9 +35,10 @@ from tinyml_backends.numba_backend.vectors import (
 def avg_pool(
     x: Any, out: Any, numbers: Any, spans: Any, counts: Any, fixed: Any, start: int, stop: int
 ) -> None:
-    """Sums from +0.0 in row-major order of the window, then divided.
+    """The cells of each window, added to +0.0 in row-major order, then divided.
 
-    An item is a row of ``out``. With `plans.Fixed`, neighbouring windows are summed as vectors.
+    An item is a row of ``out``. If ``fixed`` has the size of the window, neighbouring windows are
+    summed as vectors.
     """
     g, arrays = geometry(numbers), (x, out, counts, spans)
     reduce_rows(_average, _average_each, _divisors, arrays, g, spans, fixed, start, stop)
@@ -45,14 +46,14 @@ def avg_pool(
 
 @inlined
 def _divisors(arrays: Any, row: Any) -> Any:
-    """The divisors of a row of windows: a factor of all, and the others by window."""
+    """The divisors of a row of windows: one factor for all, and a vector with one for each."""
     along_d, along_h, along_w = arrays[2]
     return along_d[row.depth] * along_h[row.height], along_w
 
 
 @inlined
 def _average(arrays: Any, divisors: Any, g: Any, fixed: Any, o: int, cell: int, to: int) -> None:
-    """Average neighbouring windows, ``cell`` and ``to`` of the first of them."""
+    """Average neighbouring windows; ``cell`` and ``to`` are the first one's cell and output."""
     x, out, _, _ = arrays
     step_d, step_h, step_w = steps_of(g)
     total = broadcast(WIDE, x, 0)
@@ -70,7 +71,7 @@ def _average(arrays: Any, divisors: Any, g: Any, fixed: Any, o: int, cell: int, 
 def _average_each(
     arrays: Any, divisors: Any, g: Any, row: Any, to: int, first: int, end: int
 ) -> None:
-    """Average a range of the windows of a row, whose first output is ``to``."""
+    """Average the windows ``first`` to ``end`` of a row, whose first output is ``to``."""
     x, out, _, spans = arrays
     c, (step_d, step_h, step_w) = g.channels, steps_of(g)
     d, h, corner = corner_of(row, g)
@@ -123,7 +124,7 @@ def avg_pool_gradient(
                         target = before + z * g.in_h + y
                         if y < 0 or y >= g.in_h or target < row or target >= end:
                             continue
-                        # from the last column on, so that a cell's windows come in their order
+                        # backwards, so that the terms of a cell are added in order of the windows
                         for k in range(g.size_w - 1, -1, -1):
                             low, high = spans[2 * k], spans[2 * k + 1]
                             x = k * g.dilation_w - g.padding_w + low * g.stride_w
@@ -136,13 +137,13 @@ def avg_pool_gradient(
 def avg_pool_gradient_tiled(
     gradient: Any, out: Any, numbers: Any, counts: Any, start: int, stop: int
 ) -> None:
-    """Like `avg_pool_gradient`, for `Plan.is_tiling`: each cell has one term, added to +0.0."""
+    """Like `avg_pool_gradient`, for `Plan.is_tiling`: a cell has at most one term."""
     expand_rows(_spread, _divisor, (gradient, out, counts), geometry(numbers), start, stop)
 
 
 @inlined
 def _divisor(arrays: Any, row: Any) -> Any:
-    """The divisor of all windows in a row: windows that tile the input have equal ones."""
+    """The divisor of all windows in a row: it is the same if windows tile the input."""
     along_d, along_h, along_w = arrays[2]
     return along_d[row.depth] * along_h[row.height] * along_w[0]
 

@@ -1,4 +1,4 @@
-"""The backend: what runs compiled, and with which numbers."""
+"""The Numba backend: which calls run compiled kernels, and with which arguments."""
 
 from math import prod
 from typing import Any
@@ -16,17 +16,17 @@ from tinyml_backends.numba_backend.scheduling import run
 from tinyml_backends.numba_backend.vectors import STREAM_ALIGNMENT
 from tinyml_backends.numpy_backend import NumpyBackend
 
-#: From this size of all arrays on, unpooled images are written with non-temporal stores.
+#: Bytes of all arrays from which on unpooled images are written with non-temporal stores.
 STREAMED_BYTES = 3 << 24
-#: A row of any windows takes about as long as so many bytes of other kernels.
+#: In `pool.max_pool` a row of windows takes as long as this many bytes, in addition to its own.
 ROW_BYTES = 1 << 10
 
 
 class NumbaBackend(NumpyBackend):
     """NumPy arrays on the CPU, through kernels that Numba compiles when they are first called.
 
-    float16 is compiled where bits are only moved; its maxima and sums, averages of integers, and
-    what is not overridden here are the NumPy backend's.
+    For float16 only kernels that copy values are compiled. Maxima and sums of float16, averages of
+    integers, and all methods that are not overridden here are the NumPy backend's.
     """
 
     name = "numba"
@@ -177,12 +177,13 @@ class NumbaBackend(NumpyBackend):
         return out
 
 
-#: What kernels are compiled for if they do not know the size of the window.
+#: For kernels that are compiled without a known size of the window.
 _ANY = Fixed((), (), (0,))
 _HALF = np.dtype("f2")
 _FLOATS = frozenset(map(np.dtype, ("f4", "f8")))
 _UNSIGNED = {dtype: np.dtype(f"u{dtype.itemsize}") for dtype in DTYPES}
-#: By dtype, and whether a value is added to +0.0: the bits that are written as 0.
+#: The bits that are written as 0, by dtype and whether values are added to +0.0 (then the bits of
+#: −0.0).
 _ZERO: dict[tuple[Any, bool], Any] = {
     (dtype, added): (-np.zeros(1, dtype) if added else np.zeros(1, dtype)).view(bits)[0]
     for dtype, bits in _UNSIGNED.items()
@@ -191,12 +192,12 @@ _ZERO: dict[tuple[Any, bool], Any] = {
 
 
 def _can_stream(out: Array, window: Window) -> bool:
-    """Whether each row of unpooled images starts where non-temporal stores can."""
+    """Whether channels come first, and rows start at addresses that non-temporal stores need."""
     start: int = out.__array_interface__["data"][0]
     row_bytes = out.shape[-1] * out.itemsize
     return out.ndim == window.axes + 1 and not (start | row_bytes) % STREAM_ALIGNMENT
 
 
 def _bits(array: Array) -> Array:
-    """All elements as a flat array of unsigned integers of their size; a copy if not contiguous."""
+    """Flat array of the elements as unsigned integers of their size; a copy if not contiguous."""
     return array.ravel().view(_UNSIGNED[array.dtype])

@@ -1,7 +1,8 @@
-"""Numba as this backend uses it: without the GIL, cached on disk, with LLVM code of its own.
+"""How this backend uses Numba: without the GIL, with a disk cache, and with generated LLVM code.
 
-``parallel=True`` is not used: its threads do not survive a fork, and its workqueue aborts when two
-threads enter it. A kernel takes a range of items instead, and the caller runs chunks in threads.
+``parallel=True`` is not used: Numba's threads do not survive a fork, and its threading layer
+``workqueue`` aborts the process if two threads use it at once. Instead, a kernel takes a range of
+items, and its caller runs chunks of the items in threads.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from numba.extending import intrinsic
 
 
 def _stamp() -> bytes:
-    """Digest of this folder's sources: Numba's own covers one file, not those it calls into."""
+    """Digest of all sources in this folder: Numba's own stamp covers only a kernel's own file."""
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
@@ -34,10 +35,10 @@ class _Implementation(caching.CompileResultCacheImpl):  # type: ignore[misc]
 
 
 class _Cache(caching.FunctionCache):  # type: ignore[misc]
-    """Numba's disk cache, which never fails a call.
+    """Numba's disk cache, except that a file that cannot be read or written is not an error.
 
-    If two processes save at once, one kernel's file name may refer to another kernel's code. So the
-    signature of what was loaded is compared with the one that was wanted.
+    If two processes save at once, the file of one kernel may hold the code of another. So the
+    signature of the loaded kernel is compared with the one that was requested.
     """
 
     _impl_class = _Implementation
@@ -79,7 +80,7 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Code(NamedTuple):
-    """Where an instruction generates its code, and the Numba types of its arguments."""
+    """The LLVM builder of an instruction, and the Numba types of the instruction's arguments."""
 
     context: Any
     builder: Any
@@ -93,7 +94,7 @@ class Code(NamedTuple):
 
 
 def instruction(signature: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Decorate a function that generates the LLVM code of a function for kernels.
+    """Decorate a function that generates LLVM code, so that kernels can call it.
 
     ``signature`` gives Numba's signature for the types of the arguments. The decorated function
     takes a `Code` and the LLVM values of the arguments, and returns the value of the result.

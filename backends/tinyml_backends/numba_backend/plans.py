@@ -1,4 +1,4 @@
-"""The geometry of a call in the form that kernels read, computed once."""
+"""The geometry of a call in the form that kernels read, computed once for each window and shape."""
 
 from functools import lru_cache
 from math import prod
@@ -14,7 +14,7 @@ Numbers = NDArray[np.int64]
 
 
 class Geometry(NamedTuple):
-    """A window on an input, with one to three spatial axes made three: depth, height, width.
+    """A window on an input with three spatial axes: missing ones are added with length 1.
 
     ``channels`` is the number of channels where they come last, else 1.
     """
@@ -41,9 +41,10 @@ class Geometry(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """Sizes that are constants in the machine code: a kernel is compiled for the length of a tuple.
+    """Sizes that are constants in the machine code, as lengths of tuples.
 
-    They are known for the common windows: 2 or 3 columns, not dilated, and as many rows or one.
+    A kernel is compiled for each combination of lengths. The common windows have 2 or 3 columns, as
+    many rows or one row, and no dilation along rows and columns.
     """
 
     rows: tuple[int, ...]
@@ -51,37 +52,39 @@ class Fixed(NamedTuple):
     columns: tuple[int, ...]
     """As many elements as a common window has columns, none for any other window."""
     step: tuple[int, ...]
-    """As many elements, one or two, as lie between the first cells of two windows in a row."""
+    """Two elements if the width has stride 2 and ``channels`` is 1, else one: how far apart the
+    lanes of a vector lie in the input."""
 
 
 class Plan(NamedTuple):
     """What kernels and their callers need to know about a window on an input of some shape."""
 
     numbers: Numbers
-    """The `Geometry`, as an array: Numba unpacks one argument faster than nineteen."""
+    """The `Geometry` as an array: Numba takes less time to unpack one argument than nineteen."""
     spans: Numbers
     """For each column of the window, the first output whose cell lies inside the input, and the
     one after the last."""
     fixed: Fixed
-    """What kernels are compiled for."""
+    """The sizes that kernels are compiled for."""
     fills_vectors: bool
-    """Whether a row has so many common windows inside the input, or so many channels, that loading
-    all cells of neighbouring windows as vectors is faster than loading one cell of each window."""
+    """Whether the window is common, and a row has at least as many windows inside the input (or an
+    input as many channels) as a window has cells. Then loading all cells of neighbouring windows as
+    vectors is faster than loading one cell of each window."""
     offsets: Numbers
-    """Flat distance of each cell of the window from its first."""
+    """Flat distance of each cell of the window from the first one."""
     pooled: tuple[int, ...]
     """Shape of one stacked output, without the axis of planes."""
     shape: tuple[int, ...]
     """Shape of one stacked input."""
     winner_dtype: "np.dtype[np.unsignedinteger]"
-    """Of the window's winners."""
+    """Dtype of the winners."""
     overlaps: bool
     """Whether two windows may hold the same input cell."""
     is_tiling: bool
     """Whether the windows have two columns and tile the input from its first cell on; cells may be
     left over at the ends."""
     is_2x2_tiling: bool
-    """Whether they do, and are 2×2 windows on images."""
+    """Whether ``is_tiling`` is true of 2×2 windows on images."""
     is_global: bool
     """Whether one window holds the whole input and nothing else."""
     rows_in: int
@@ -101,7 +104,7 @@ def plan_of(window: Window, shape: tuple[int, ...]) -> Plan:
     padding, dilation = _three(window.padding_before, 0), _three(window.dilation)
     c = prod(channels)
     geometry = Geometry(d, h, w, c, *out, *size, *stride, *padding, *dilation)
-    spans = np.array([[out[2], 0]] * size[2], np.int64)  # of a column that is always outside
+    spans = np.array([[out[2], 0]] * size[2], np.int64)  # empty: always outside
     for cell in window.cells_along(axes - 1, spatial):
         spans[cell.number] = cell.outputs[-1].start, cell.outputs[-1].stop
     steps = (dilation[0] * h * w * c, dilation[1] * w * c, dilation[2] * c)
@@ -146,7 +149,7 @@ def _three(values: tuple[int, ...], missing: int = 1) -> tuple[int, ...]:
 def divisors(
     window: Window, input_shape: tuple[int, ...], count_include_pad: bool, divisor: int | None
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """Divisor of each window: the product of one element each of three vectors, one an axis."""
+    """Three vectors, one for each axis: a window's divisor is the product of an element of each."""
     out = _three(window.output_shape(input_shape))
     if divisor is not None:
         counts = [[divisor] * out[0], [1] * out[1], [1] * out[2]]

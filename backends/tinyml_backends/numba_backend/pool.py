@@ -1,4 +1,4 @@
-"""Kernel of max-pooling: an item is a row of the output, of all planes.
+"""Kernel of max-pooling; its items are the rows of the output, counted through all planes.
 
 Arrays are flat. A position along a row holds C neighbouring elements: the channels where they come
 last, one element otherwise, so that one kernel serves both layouts. `Plan` describes ``numbers``,
@@ -44,7 +44,7 @@ def max_pool(
     start: int,
     stop: int,
 ) -> None:
-    """Any window: compare its cells in row-major order, those of neighbouring windows at once.
+    """Max-pooling with any window. Neighbouring windows are compared as SIMD vectors.
 
     ``rows``, ``columns`` and ``step`` are the fields of `plans.Fixed`. Passed as one argument, they
     make LLVM's code for 3×3 windows a third slower.
@@ -93,9 +93,10 @@ def _pool(
 ) -> None:
     """Write maxima and winners of as many windows as there are lanes.
 
-    ``of`` and ``to`` are the flat indices of the first window's first cell and of its output,
-    ``box`` the ranges of the cells inside the input. Each row of a window has a winner first, so
-    that no row depends on the one before.
+    ``of`` and ``to`` are the flat indices of the first window's first cell and of its output.
+    ``box`` has, for each axis, the range of the window's cells inside the input. The winner of each
+    row of a window is found before the rows are compared, so that comparisons in one row do not
+    depend on those in the row before.
     """
     _, values, winners = arrays
     d0, d1, h0, h1, _, _ = box
@@ -136,5 +137,5 @@ def _best_of_row(
 def _pool_any(
     lanes: Any, step: Any, arrays: Any, of: int, to: int, steps: Any, box: Any, size: Any
 ) -> None:
-    """Like `_pool`, but not inlined: its loops need registers that common windows need too."""
+    """Like `_pool`, but not inlined: its loops would need registers that common windows use."""
     _pool(lanes, step, arrays, of, to, steps, box, size)

@@ -1,4 +1,4 @@
-"""Rows of windows, which of their cells lie inside the input, and how a kernel covers a row."""
+"""Rows of windows: which of their cells lie inside the input, and loops over rows for kernels."""
 
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 @instruction(lambda numbers: _GEOMETRY(numbers))
 def geometry(code: Code, numbers: Any) -> Any:
-    """The `Geometry` that `Plan.numbers` holds: an array would be read again after each store."""
+    """The `Geometry` in `Plan.numbers`, as values: an array would be reread after each store."""
     index = code.context.get_constant
     fields = [
         code.builder.load(code.pointer(0, numbers, index(types.intp, field)))
@@ -46,7 +46,7 @@ def row_at(number: int, g: Any) -> Any:
 
 @inlined
 def row_after(row: Any, g: Any) -> Any:
-    """The next row: `row_at` has three divisions, which take longer than a short row of windows."""
+    """The next row, without the divisions of `row_at`: they take longer than a short row."""
     plane, depth, height = row.plane, row.depth, row.height + 1
     if height == g.out_h:
         depth, height = depth + 1, 0
@@ -83,7 +83,7 @@ def inside_along(first: int, size: int, dilation: int, cells: int) -> Any:
 
 @inlined
 def inside_of(row: Any, g: Any, spans: Any) -> Any:
-    """Range of the windows of a row that lie inside the input; empty where the row does not."""
+    """Range of the windows of a row that lie wholly inside the input; it may be empty."""
     d, h, _ = corner_of(row, g)
     if (
         d < 0
@@ -97,7 +97,7 @@ def inside_of(row: Any, g: Any, spans: Any) -> Any:
 
 @inlined
 def load_cells(lanes: Any, step: Any, x: Any, cell: int) -> Any:
-    """One cell each of neighbouring windows, ``len(step)`` elements apart."""
+    """One cell of each of neighbouring windows; these cells are ``len(step)`` elements apart."""
     return load(lanes, x, cell) if len(step) == 1 else load_alternating(lanes, x, cell)[0]
 
 
@@ -105,7 +105,7 @@ def load_cells(lanes: Any, step: Any, x: Any, cell: int) -> Any:
 def store_columns(out: Any, cell: int, left: Any, right: Any, c: int, streamed: Any) -> None:
     """Store the left and the right cells of one row of neighbouring windows of two columns.
 
-    A ``streamed`` that is not empty asks for non-temporal stores where the channels come first.
+    If the tuple ``streamed`` is not empty and ``c`` is 1, non-temporal stores are used.
     """
     if c == 1:
         store_alternating(out, cell, left, right, streamed)
@@ -116,7 +116,7 @@ def store_columns(out: Any, cell: int, left: Any, right: Any, c: int, streamed: 
 
 @inlined
 def nothing(arrays: Any, row: Any) -> Any:
-    """For kernels that need no values of a row."""
+    """The ``values_of`` of kernels that need no values of a row."""
     return ()
 
 
@@ -132,7 +132,7 @@ def reduce_rows(
     start: int,
     stop: int,
 ) -> None:
-    """Reduce the windows of some rows to an output each, common ones as vectors where possible.
+    """Reduce each window of some rows to an output; common windows are vectorised where possible.
 
     ``arrays`` are the input, the output and whatever else the functions need, and
     ``values_of(arrays, row)`` are the values that a row of windows needs. For neighbouring windows
@@ -171,12 +171,12 @@ def reduce_rows(
 
 @inlined
 def expand_rows(vector: Any, values_of: Any, arrays: Any, g: Any, start: int, stop: int) -> None:
-    """Write the cells of windows of two columns that tile the input, row by row of the cells.
+    """Write the cells of windows that tile the input and have two columns, row by row of the cells.
 
-    ``arrays`` are an array with an element a window, the output, and whatever else is needed;
-    ``values_of`` as in `reduce_rows`. ``vector(lanes, arrays, values, g, first, of, cell)`` writes
-    two cells of each of neighbouring windows, whose numbers are ``first`` and the one after it.
-    ``of`` and ``cell`` are the flat indices of the first window and of its left cell.
+    ``arrays`` are an array with an element for each window, the output, and whatever else is
+    needed; ``values_of`` is as in `reduce_rows`. ``vector(lanes, arrays, values, g, first, of,
+    cell)`` writes two cells of each of neighbouring windows; the cells' numbers are ``first`` and
+    ``first + 1``. ``of`` and ``cell`` are the flat indices of the first window and its left cell.
     """
     y, out, c = arrays[0], arrays[1], g.channels
     n = g.out_w if c == 1 else c  # neighbours to treat at once

@@ -1,4 +1,4 @@
-"""How the call of a compiled kernel is divided among threads."""
+"""How a call of a compiled kernel is divided among threads."""
 
 import os
 from typing import Any
@@ -8,21 +8,21 @@ from numba import types
 from tinyml_backends import threads
 from tinyml_backends.numba_backend.compiled import compiled
 
-#: From this size on a call is divided; a smaller one is done before a worker is awake.
+#: Bytes from which on a call is divided; a smaller one is done before a worker has woken up.
 SHARED_BYTES = 3 << 20
-#: Bytes that a kernel reads and writes in one chunk, at least: between two chunks a thread needs
-#: the GIL, and may have to wait for it.
+#: Least bytes that a kernel reads and writes in a chunk: between two chunks a thread needs the GIL,
+#: and may have to wait for it.
 CHUNK_BYTES = 1 << 22
 #: How many chunks there are for each thread, at most.
 CHUNKS_PER_THREAD = 8
-#: Size of the last chunk in eighths of the others: in the smallest calls, a worker that begins some
-#: microseconds after the caller is done some microseconds before it.
+#: Size of the last chunk, in eighths of the size of the others: so small that in the smallest calls
+#: a worker begins some microseconds after the caller and still finishes some before it.
 LAST_CHUNK = 5
 
-#: How often `spin` looks at the flag.
+#: How many times `spin` reads the flag.
 LOOKS = 300
-#: How often `spin` yields after the flag has changed: the thread that changed it holds the GIL for
-#: some microseconds more, and to wait for the GIL is to sleep.
+#: How many times `spin` yields the CPU after the flag has changed: the thread that changed it holds
+#: the GIL for some microseconds more, and a thread that waits for the GIL sleeps.
 YIELDS = 5
 
 
@@ -33,7 +33,7 @@ def _spin(flag: Any, seen: int) -> None:
             for _ in range(YIELDS):
                 _sched_yield()
             return
-        _sched_yield()  # an unknown function: the compiler must read the flag again
+        _sched_yield()  # it may change memory, so the compiler reads the flag again
 
 
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
@@ -43,7 +43,8 @@ spin = compiled(_spin) if hasattr(os, "sched_yield") else None
 def run(kernel: Any, arguments: tuple[Any, ...], items: int, size: int) -> None:
     """Run ``kernel(*arguments, start, stop)`` on chunks that cover ``items``, in threads.
 
-    ``size`` is the number of bytes that all of them read and write, or whose time they take.
+    ``size`` is the number of bytes that the whole call reads and writes, or that a memory-bound
+    kernel would in the same time.
     """
     if size < SHARED_BYTES or items < 2 or (count := threads.thread_count()) == 1:
         kernel(*arguments, 0, items)

@@ -2,8 +2,8 @@
 
 Arrays are flat and hold rows of H × W × C cells, where C is 1 if the channels come first. An item
 is a row of windows. Sixteen neighbouring windows, or channels, are one vector. The last vector in
-a row of windows repeats some of the one before. In a row of less than sixteen it reaches into the
-next rows, whose results are written later; the last rows are treated window by window instead.
+a row of windows repeats some of the one before. In a row of fewer than sixteen it extends into the
+next rows, whose results are written later; the last rows are done window by window instead.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ from tinyml_backends.numba_backend.vectors import (
 def max_pool(x: Any, values: Any, winners: Any, numbers: Any, start: int, stop: int) -> None:
     """Like `pool.max_pool`."""
     g, arrays = geometry(numbers), (x, values, winners)
-    wide = _last_wide_row(g, start, stop)
+    wide = _end_of_wide_rows(g, start, stop)
     _pool_rows(WIDE, arrays, g, start, wide)
     _pool_rows(ONE, arrays, g, wide, stop)
 
@@ -43,7 +43,7 @@ def scatter(
     empty one. Then channels come first, and each row of ``out`` starts at a multiple of 16 bytes.
     """
     g = geometry(numbers)
-    wide = _last_wide_row(g, start, stop)
+    wide = _end_of_wide_rows(g, start, stop)
     _scatter_rows(WIDE, (y, winners, out, zero, streamed), g, start, wide)
     _scatter_rows(ONE, (y, winners, out, zero, ()), g, wide, stop)
 
@@ -52,14 +52,14 @@ def scatter(
 def gather(gradient: Any, winners: Any, out: Any, numbers: Any, start: int, stop: int) -> None:
     """Like `unpool.gather`."""
     g, arrays = geometry(numbers), (gradient, winners, out)
-    wide = _last_wide_row(g, start, stop)
+    wide = _end_of_wide_rows(g, start, stop)
     _gather_rows(WIDE, arrays, g, start, wide)
     _gather_rows(ONE, arrays, g, wide, stop)
 
 
 @inlined
-def _last_wide_row(g: Any, start: int, stop: int) -> Any:
-    """The first row of windows in which a full vector would reach beyond the row ``stop``."""
+def _end_of_wide_rows(g: Any, start: int, stop: int) -> Any:
+    """First row of windows that is too close to ``stop`` for full vectors."""
     length = g.out_w * g.channels
     beyond = len(WIDE) - (g.out_w if g.channels == 1 else g.channels)
     return max(start, stop - max(0, beyond + length - 1) // length)
@@ -84,7 +84,7 @@ def _each_vector(lanes: Any, compute: Any, arrays: Any, g: Any, start: int, stop
 
 @inlined
 def _row_of_cells(row: int, g: Any) -> int:
-    """First row of cells of a row of windows, without the division where no rows are left over."""
+    """First row of cells of a row of windows; without a division if no rows are left over."""
     rest: int = g.in_h - 2 * g.out_h
     return 2 * row if rest == 0 else 2 * row + row // g.out_h * rest
 
@@ -126,7 +126,7 @@ def _scatter_rows(lanes: Any, arrays: Any, g: Any, start: int, stop: int) -> Non
     for row in range(start, stop):
         if g.channels == 1:
             _each_vector(lanes, _scatter, (*arrays, True, True), g, row, row + 1)
-        else:  # vectors of few channels reach into the next cells, so one row is written first
+        else:  # vectors extend into the next cells: write the upper row before the lower
             _each_vector(lanes, _scatter, (*arrays, True, False), g, row, row + 1)
             _each_vector(lanes, _scatter, (*arrays, False, True), g, row, row + 1)
         _clear_rest(arrays[2], g, row)
@@ -151,7 +151,7 @@ def _scatter(lanes: Any, arrays: Any, g: Any, window: int, cell: int) -> None:
 
 @inlined
 def _clear_rest(out: Any, g: Any, row: int) -> None:
-    """Write 0 to the cells after a row of windows that no window holds."""
+    """Write 0 to the cells that no window holds: at the end of each row, and below the last row."""
     length, used = g.in_w * g.channels, 2 * g.out_w * g.channels
     top = _row_of_cells(row, g) * length
     for first in (top, top + length):

@@ -1,7 +1,7 @@
 """Kernels of max-unpooling and of the gradients of pooling and unpooling.
 
-Arrays are flat, as in `pool`. Whatever the winners hold, nothing outside an array is accessed.
-Where no values are added, arrays are viewed as unsigned integers.
+Arrays are flat, as in `pool`. Invalid winners never lead to an access outside of an array. Where
+values are only copied, their arrays are viewed as unsigned integers.
 """
 
 from typing import Any
@@ -45,8 +45,9 @@ def scatter(
 ) -> None:
     """Any window: zeros, then each value at its winner's cell, in row-major order of the windows.
 
-    An item is a row of ``out``. With ``sums``, values are added; otherwise the last one stays.
-    A value that equals ``zero`` is written as 0: the bits of -0.0 can be given.
+    An item is a row of ``out``. With ``sums``, the values of a cell are added; otherwise the last
+    one stays. A value that equals ``zero`` is written as 0: if ``zero`` has the bits of −0.0, all
+    zeros become +0.0.
     """
     g = geometry(numbers)
     c, rows = g.channels, g.in_d * g.in_h
@@ -84,7 +85,7 @@ def scatter_tiled(
 
 @inlined
 def _scatter(lanes: Any, arrays: Any, values: Any, g: Any, first: int, of: int, cell: int) -> None:
-    """Write neighbouring values to the left or the right cells of one row of their windows."""
+    """Write one row of the cells of neighbouring windows: the values, or zeros."""
     y, out, winners, zero = arrays
     zeros, number = broadcast(lanes, out, 0), load(lanes, winners, of)
     value = load(lanes, y, of)
@@ -96,7 +97,7 @@ def _scatter(lanes: Any, arrays: Any, values: Any, g: Any, first: int, of: int, 
 
 @compiled
 def touching(g: Any, first: int, end: int) -> Any:
-    """Ranges of the outputs along depth and height whose windows reach some rows of a plane."""
+    """Ranges of the outputs, along depth and height, whose windows may hold cells of some rows."""
     low, high = first // g.in_h, (end - 1) // g.in_h
     d0, d1 = _outputs(low, high, g.size_d, g.stride_d, g.padding_d, g.dilation_d, g.out_d)
     if low < high:
@@ -110,7 +111,7 @@ def touching(g: Any, first: int, end: int) -> Any:
 def _outputs(
     first: int, last: int, size: int, stride: int, padding: int, dilation: int, outputs: int
 ) -> Any:
-    """Range of the outputs along an axis whose windows reach the inputs ``first`` to ``last``."""
+    """Range of the outputs along an axis whose windows extend over inputs ``first`` to ``last``."""
     low = (first + padding - dilation * (size - 1) + stride - 1) // stride
     return max(0, low), min(outputs, (last + padding) // stride + 1)
 
@@ -129,7 +130,8 @@ def gather(
 ) -> None:
     """Gradient at each winner's cell; an item is a row of ``out``.
 
-    With `plans.Fixed`, all cells are loaded as vectors, and one of each window is selected.
+    If ``fixed`` has the size of the window, all cells of neighbouring windows are loaded as
+    vectors, and one cell of each window is selected.
     """
     g, arrays = geometry(numbers), (gradient, out, winners, offsets)
     reduce_rows(_gather, _gather_each, nothing, arrays, g, spans, fixed, start, stop)
@@ -137,7 +139,7 @@ def gather(
 
 @compiled
 def _gather_each(arrays: Any, values: Any, g: Any, row: Any, to: int, first: int, end: int) -> None:
-    """Gather for a range of the windows of a row, whose first output is ``to``."""
+    """Gather for the windows ``first`` to ``end`` of a row, whose first output is ``to``."""
     gradient, out, winners, offsets = arrays
     c, corner = g.channels, corner_of(row, g)[2]
     for o in range(first, end):
@@ -149,12 +151,12 @@ def _gather_each(arrays: Any, values: Any, g: Any, row: Any, to: int, first: int
 
 @inlined
 def _gather(arrays: Any, values: Any, g: Any, fixed: Any, o: int, cell: int, to: int) -> None:
-    """Select the winners' cells of neighbouring windows, ``cell`` and ``to`` of the first."""
+    """Select the winners of neighbouring windows; ``cell`` and ``to`` belong to the first one."""
     gradient, out, winners, _ = arrays
     step_d, step_h, step_w = steps_of(g)
     rows, columns = len(fixed.rows), len(fixed.columns)
     winner = load(WIDE, winners, to)
-    # a winner that is no cell of the window selects the last one
+    # an invalid winner selects the last cell
     last = cell + (g.size_d - 1) * step_d + (rows - 1) * step_h + (columns - 1) * step_w
     chosen = load_cells(WIDE, fixed.step, gradient, last)
     for d in range(g.size_d):
@@ -173,8 +175,9 @@ def gather_last(
 ) -> None:
     """Like `gather`, but zero for a value that a later window overwrote.
 
-    The windows are visited in descending order and mark the cells they chose, so a window whose
-    cell is marked was overwritten. Windows after ``stop`` take part if they reach the same cells.
+    The windows are visited in descending order, and the cells that they chose are marked. So if the
+    cell of a window is already marked, its value was overwritten. Windows from ``stop`` on are also
+    visited if they may hold the same cells.
     """
     g = geometry(numbers)
     c, rows = g.channels, g.out_d * g.out_h
@@ -219,7 +222,7 @@ def gather_last(
 def place(
     y: Any, indices: Any, out: Any, bad: Any, inside: int, pooled: int, start: int, stop: int
 ) -> None:
-    """Each value at any cell of its plane, in order; an item is a plane.
+    """Each value at the cell of its plane that its index names, in order; an item is a plane.
 
     ``bad`` receives the flat position of each plane's first invalid index, or -1.
     """

@@ -1,4 +1,4 @@
-"""SIMD vectors inside compiled kernels, as LLVM has them.
+"""SIMD vectors inside compiled kernels, as values of LLVM's vector types.
 
 LLVM also vectorises plain loops, but for a row of 14 or 28 elements its checks for overlap and its
 loops for the remainder take longer than the work. So kernels use vectors explicitly. The argument
@@ -13,15 +13,15 @@ from numba.extending import models, register_model
 
 from tinyml_backends.numba_backend.compiled import Code, instruction
 
-#: Lanes of a full vector, as many as a cache line holds float32; and one lane, for the places where
-#: a full vector would reach outside the array.
+#: The ``lanes`` of a full vector, which is a cache line of float32; and a single lane, for where a
+#: full vector would extend outside of the array.
 WIDE, ONE = (0,) * 16, (0,)
 #: Bytes of a cache line.
 LINE_BYTES = 64
-#: Addresses of non-temporal stores are multiples of so many bytes.
+#: Addresses of non-temporal stores are multiples of this many bytes.
 STREAM_ALIGNMENT = 16
-#: Distance in bytes between a load and the cells that are prefetched with it: the hardware does not
-#: predict the next row.
+#: Distance in bytes from the cells that are loaded to those that are prefetched at the same time:
+#: the hardware's prefetcher does not predict the next row.
 PREFETCH_BYTES = 5 << 10
 
 
@@ -63,7 +63,7 @@ def _broadcast(code: Code, value: Any, lanes: int) -> Any:
 
 @instruction(lambda lanes, array, index: Vector(array.dtype, lanes.count)(lanes, array, types.intp))
 def load(code: Code, lanes: Any, array: Any, index: Any) -> Any:
-    """The elements from ``index`` on."""
+    """A vector of the elements from ``index`` on."""
     pointer, align = _vector_pointer(code, 1, array, index, code.types[0].count)
     return code.builder.load(pointer, align=align)
 
@@ -75,7 +75,7 @@ def _two_vectors(lanes: Any, array: Any, index: Any) -> Any:
 
 @instruction(_two_vectors)
 def load_alternating(code: Code, lanes: Any, array: Any, index: Any) -> Any:
-    """Twice as many elements, as two vectors: the first, third, fifth …, and those between."""
+    """Two vectors from twice as many elements: those with even offsets, and those with odd ones."""
     total = 2 * code.types[0].count
     pointer, align = _vector_pointer(code, 1, array, index, total)
     both = code.builder.load(pointer, align=align)
@@ -86,9 +86,9 @@ def load_alternating(code: Code, lanes: Any, array: Any, index: Any) -> Any:
 
 @instruction(lambda lanes, array, index, step: types.void(lanes, array, types.intp, step))
 def prefetch(code: Code, lanes: Any, array: Any, index: Any, step: Any) -> None:
-    """Prefetch what will be loaded some iterations later; it may lie outside the array.
+    """Prefetch elements that will be loaded some iterations later; they may be outside the array.
 
-    ``step`` is a tuple of as many elements as lie between two lanes: one or two.
+    ``step`` is a tuple whose length, one or two, is the distance between the elements of two lanes.
     """
     byte, integer, offset = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
     kind = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
@@ -113,10 +113,10 @@ def store(code: Code, array: Any, index: Any, vector: Any) -> None:
 def store_alternating(
     code: Code, array: Any, index: Any, even: Any, odd: Any, streamed: Any
 ) -> None:
-    """Store the lanes of two vectors in turn, so that `load_alternating` would load them.
+    """Store the lanes of two vectors alternately: the reverse of `load_alternating`.
 
-    If ``streamed`` is a tuple with elements, use non-temporal stores, which write whole cache lines
-    without reading them first. The address is a multiple of `STREAM_ALIGNMENT` then.
+    If the tuple ``streamed`` is not empty, use non-temporal stores, which write whole cache lines
+    without reading them first. The address must then be a multiple of `STREAM_ALIGNMENT`.
     """
     lanes = code.types[2].lanes
     pointer, align = _vector_pointer(code, 0, array, index, 2 * lanes)
@@ -132,13 +132,13 @@ def store_alternating(
     lambda lanes, array, value: Vector(array.dtype, lanes.count)(lanes, array, array.dtype)
 )
 def broadcast(code: Code, lanes: Any, array: Any, value: Any) -> Any:
-    """``value`` in each lane, as elements of ``array``."""
+    """A vector with ``value`` in each lane, of the dtype of ``array``."""
     return _broadcast(code, value, code.types[0].count)
 
 
 @instruction(lambda value, best: Vector(types.boolean, value.lanes)(value, best))
 def exceeds(code: Code, value: Any, best: Any) -> Any:
-    """Where ``value`` is greater, or NaN."""
+    """True in the lanes where ``value`` is greater than ``best``, or is NaN."""
     kind, builder = code.types[0].element, code.builder
     if isinstance(kind, types.Float):
         greater = builder.fcmp_ordered(">", value, best)
@@ -148,7 +148,7 @@ def exceeds(code: Code, value: Any, best: Any) -> Any:
 
 @instruction(lambda vector, value: Vector(types.boolean, vector.lanes)(vector, vector.element))
 def equals(code: Code, vector: Any, value: Any) -> Any:
-    """Where a vector of integers equals a scalar."""
+    """True in the lanes where a vector of integers equals a scalar."""
     other = _broadcast(code, value, code.types[0].lanes)
     return code.builder.icmp_signed("==", vector, other)
 

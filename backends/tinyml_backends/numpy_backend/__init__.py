@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _quiet(kernel: F) -> F:
-    """The kernel without NumPy's warnings: a sum may overflow or be NaN, and shows it."""
+    """The kernel without NumPy's warnings of overflow and NaN, which the result itself shows."""
 
     @wraps(kernel)
     def call(*args: Any, **options: Any) -> Any:
@@ -26,14 +26,14 @@ def _quiet(kernel: F) -> F:
 
 
 class NumpyBackend(Backend):
-    """NumPy on the CPU. The generic kernels are written for it; it adds arrays and threads."""
+    """NumPy on the CPU: the generic kernels, some in threads, and faster ones for 2×2 tiles."""
 
     name = "numpy"
     library = "numpy"
     xp = np
 
     def handles(self, array: object) -> bool:
-        """Whether ``array`` is a NumPy array, and not a masked one, whose mask would be lost."""
+        """Whether ``array`` is a NumPy array, but not a masked one: its mask would be lost."""
         return type(array) is np.ndarray or (
             isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
         )
@@ -43,9 +43,14 @@ class NumpyBackend(Backend):
         return "numpy"
 
     def asarray(self, array_like: object) -> Array:
-        """NumPy array from a nested sequence, a number, or an array that offers DLPack.
+        """NumPy array from a nested sequence, a number, or an array that supports DLPack.
 
-        An array of the other byte order is converted.
+        An array whose byte order is not the machine's is converted.
+
+        Raises
+        ------
+        TypeError
+            If ``array_like`` is a masked array.
         """
         if isinstance(array_like, np.ma.MaskedArray):
             raise TypeError("a masked array would lose its mask; fill it: a.filled(value)")
@@ -56,7 +61,7 @@ class NumpyBackend(Backend):
         return np.asarray(array_like)
 
     def to_numpy(self, array: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
-        """``array`` itself."""
+        """``array`` itself; a view of it if it is of a subclass."""
         return np.asarray(array)
 
     max_pool = pool.max_pool

@@ -1,4 +1,4 @@
-"""ReLU's gradient, in chunks that fit the cache."""
+"""ReLU's gradient, in chunks that fit in the cache."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tinyml_backends.generic import activation
 from tinyml_backends.generic.bits import as_bits, mask
 from tinyml_backends.memory import empty
 
-#: Elements worked on at a time, so that temporaries stay in the cache.
+#: Elements of a chunk: few enough that the temporaries stay in the cache.
 CHUNK = 1 << 16
 
 

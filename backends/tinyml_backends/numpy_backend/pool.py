@@ -1,10 +1,12 @@
 """Max-pooling of 2×2 tiles with NumPy, in chunks and threads.
 
-Two rows of cells are one row of tiles, so that a stack of even planes may be divided between any
-two rows of tiles. A chunk is pooled along the rows of cells first: NumPy reads two neighbouring
-cells as one integer of twice the width and narrows it to its low half, which is several times as
-fast as copying every second element. Then each row is compared with the next one. Every second
-comparison is between different rows of tiles and is not used; leaving it out would cost more.
+Two rows of cells are one row of tiles. A stack of planes can be divided between any two rows of
+tiles, because every plane has an even number of rows. In a chunk, the left and the right cells of
+all tiles are compared first. To separate them, NumPy reads two neighbouring cells as one integer of
+twice the width and narrows it to its low half. That is several times as fast as copying every
+second element, and is possible for cells of up to 4 bytes. Then each row is compared with the next
+one. Every second of these comparisons is between different rows of tiles and is not used; leaving
+it out would cost more.
 """
 
 from typing import Any
@@ -28,8 +30,8 @@ def max_pool(
     """As `Backend.max_pool`."""
     out = out or pool.new_results(np, x, window)
     values, winners = out
-    is_slow = x.dtype == np.float16  # in NumPy's maximum
-    if is_slow or not is_2x2_tiling(window, x.shape[1:]):
+    has_slow_maximum = x.dtype == np.float16  # in NumPy
+    if has_slow_maximum or not is_2x2_tiling(window, x.shape[1:]):
 
         def pool_planes(chunk: slice) -> None:
             pool.max_pool(backend, x[chunk], window, out=(values[chunk], winners[chunk]))
@@ -53,7 +55,7 @@ def _pool(backend: Arrays, tile_rows: Array, values: Array, winners: Array) -> N
     b = buffer_set(_Buffers, tile_rows.size // 2, values.shape[1], tile_rows.dtype)
     b.split(tile_rows.reshape(-1))
     np.greater(b.right, b.left, out=b.right_wins)
-    np.maximum(b.right, b.left, out=b.right)  # from here on the maxima of neighbours in a row
+    np.maximum(b.right, b.left, out=b.right)  # from here on the larger of two cells in a row
     np.greater(b.lower, b.upper, out=b.lower_wins)
     np.maximum(b.lower, b.upper, out=b.maxima)
     # the winner is that of the upper row (0 or 1), or that of the lower row plus 2
@@ -68,10 +70,10 @@ def _pool(backend: Arrays, tile_rows: Array, values: Array, winners: Array) -> N
 
 
 class _Buffers:
-    """Scratch buffers for one chunk.
+    """Scratch buffers for one chunk, and views of them.
 
-    ``lower`` is ``upper`` one row further on. ``rows_of_maxima`` and ``rows_of_winners`` leave out
-    the comparisons between different rows of tiles.
+    ``lower`` begins one row of cells after ``upper``. ``rows_of_maxima`` and ``rows_of_winners``
+    leave out the results of comparisons between different rows of tiles.
     """
 
     def __init__(self, size: int, columns: int, dtype: "np.dtype[Any]") -> None:
@@ -94,7 +96,7 @@ class _Buffers:
             self.right_bits = self.right[:-1].view(f"u{width}")
 
     def split(self, x: Array) -> None:
-        """Copy the cells of even and of odd columns of a chunk to ``left`` and ``right``."""
+        """Copy the even columns of a chunk to ``left``, and the odd columns to ``right``."""
         if x.itemsize == 8:
             self.left[...], self.right[...] = x[::2], x[1::2]
             return
@@ -106,7 +108,7 @@ class _Buffers:
 def _correct_special_values(
     backend: Arrays, tile_rows: Array, values: Array, winners: Array, scratch: Array
 ) -> None:
-    """Pool a chunk with NaNs again; where 0.0 may have met −0.0, copy the zero of the winner."""
+    """Pool a chunk with NaNs again; if 0.0 and −0.0 may be in one tile, copy the winners' cells."""
     least = np.minimum.reduce(np.absolute(values.reshape(-1), out=scratch))
     if least > 0:
         return
@@ -114,7 +116,7 @@ def _correct_special_values(
     if np.isnan(least):
         plane = tile_rows.reshape(1, -1, 2 * columns)
         pool.max_pool(backend, plane, TILES, out=(values[np.newaxis], winners[np.newaxis]))
-    elif bits.min() == np.iinfo(bits.dtype).min:
-        # a twelfth at a time: the positions of all would take as much memory as the chunk
+    elif bits.min() == np.iinfo(bits.dtype).min:  # the bits of −0.0
+        # a twelfth at a time: positions of all cells would need as much memory as the chunk
         cells = first_cells(-(-len(tile_rows) // 12), columns)
         take_winners(tile_rows, winners, values, cells)

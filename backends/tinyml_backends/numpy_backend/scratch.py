@@ -1,6 +1,6 @@
 """Scratch buffers that each thread keeps and reuses.
 
-The first touch of new memory costs more than the work on it.
+The first access to new memory takes longer than the work on it.
 """
 
 import threading
@@ -14,10 +14,10 @@ from tinyml_backends.arrays import Array
 
 T = TypeVar("T")
 
-#: Bytes of a cache line; a vector that crosses the end of one takes two loads.
+#: Bytes of a cache line. Buffers start at one, because a vector in two lines needs two loads.
 LINE = 64
 
-#: Sets of buffers that a thread keeps, at most.
+#: How many sets of buffers a thread keeps at most.
 SETS_KEPT = 64
 
 
@@ -33,11 +33,11 @@ _scratch = _Scratch()
 
 
 def buffer_set(kind: Callable[..., T], *shape: Any) -> T:
-    """``kind(*shape)``, a set of `buffers`, made once for each thread and shape.
+    """``kind(*shape)``, which takes memory with `buffers`, made once for each thread and shape.
 
     A set has all views that a kernel needs: creating them for every chunk would hold the GIL for
-    longer while other threads wait for it. All sets of a thread share their memory, so that only
-    one is in use at a time.
+    longer while other threads wait for it. All sets of a thread share the same memory, so only one
+    may be in use at a time.
     """
     kept, key = _scratch.sets, (kind, *shape)
     found = kept.get(key)
@@ -49,7 +49,7 @@ def buffer_set(kind: Callable[..., T], *shape: Any) -> T:
 
 
 def buffers(*sizes: int) -> list[Array]:
-    """Byte arrays of these sizes for a set, each aligned to a cache line."""
+    """Byte arrays of these sizes in the thread's memory, each aligned to a cache line."""
     starts = [0, *accumulate(-(-size // LINE) * LINE for size in sizes)]
     if len(_scratch.memory) < starts[-1]:
         _scratch.sets.clear()

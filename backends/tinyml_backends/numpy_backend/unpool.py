@@ -1,7 +1,7 @@
 """Max-unpooling of 2×2 tiles and its gradients with NumPy, in chunks and threads.
 
-A flat index into a chunk says where every value belongs: the first cell of its tile plus the offset
-of the winner. The first cells are the same in all chunks and are computed once.
+The position of a value in a chunk is the position of its tile's first cell plus an offset that its
+winner gives. The positions of the first cells are the same in all chunks and are computed once.
 """
 
 import sys
@@ -19,14 +19,15 @@ from tinyml_backends.numpy_backend.chunks import GENERIC, chunks_of
 from tinyml_backends.numpy_backend.scratch import buffer_set, buffers
 from tinyml_backends.threads import run
 
-#: Columns of the longest row: a chunk holds two rows at least.
+#: Columns of the longest row: a chunk has at least two rows, and should not be too large.
 LONGEST_ROW = 1 << 15
 
 
 def is_2x2_tiling(window: Window, shape: tuple[int, ...]) -> bool:
     """Whether 2×2 windows tile planes of ``shape``, channels first, in rows that are not too long.
 
-    The kernels read two cells as one integer whose low bits are the left cell.
+    The machine must be little-endian: the kernels read two cells as one integer whose low bits are
+    the left cell.
     """
     return (
         len(shape) == 2
@@ -107,7 +108,7 @@ def max_unpool_gradient(
 
 
 def take_winners(tile_rows: Array, winners: Array, out: Array, cells: Array) -> None:
-    """Copy the winning cells, of as many rows of tiles at once as ``cells`` has."""
+    """Copy the winners' cells, for as many rows of tiles at a time as ``cells`` has."""
     columns = out.shape[1]
     step = len(cells) // columns
     for i in range(0, len(out), step):
@@ -131,9 +132,10 @@ class _Buffers:
         self.offsets, self.more_if_lower = offsets.view(offset), offset.type(2 * columns - 2)
 
     def find(self, winners: Array, cells: Array) -> Array:
-        """Flat positions of winners, of which the low two bits count, in tiles of first ``cells``.
+        """Flat positions of the winners' cells, in tiles whose first cells are ``cells``.
 
-        The offset of winner w is ``w + (w >> 1) * (2 * columns - 2)``.
+        The offset of winner w is ``w + (w >> 1) * (2 * columns - 2)``. Only the two low bits of a
+        winner are used, so that every position is inside its tile.
         """
         winners = np.bitwise_and(winners.reshape(-1), 3, out=self.winners)
         offsets = self.offsets
@@ -146,6 +148,6 @@ class _Buffers:
 
 @lru_cache(maxsize=8)
 def first_cells(rows: int, columns: int) -> Array:
-    """Flat positions of the first cells of all tiles in so many rows of tiles."""
+    """Flat positions of the first cells of all tiles, in ``rows`` rows of ``columns`` tiles."""
     row, column = np.arange(rows, dtype=np.intp), np.arange(columns, dtype=np.intp)
     return ((row * (4 * columns))[:, np.newaxis] + 2 * column).reshape(-1)
