@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tinyml
 import tinyml.functional as F
 from support.compare import assert_same_bits
 from support.strategies import FLOATS, arrays, geometries
@@ -101,6 +102,17 @@ def test_unpool_duplicates_keep_the_last(backend):
     indices = backend.asarray(np.array([[[4, 4, 0]]]))
     out = F.max_unpool1d(y, indices, 2)
     assert backend.to_numpy(out).tolist() == [[[3.0, 0, 0, 0, 2.0, 0]]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.int64, np.uint64])
+def test_indices_of_every_integer_dtype(backend, dtype):
+    indices = np.array([[[[5, 7], [13, 15]]]], dtype)
+    y = backend.asarray(np.arange(1, 5, dtype=np.float32).reshape(indices.shape))
+    out = backend.to_numpy(F.max_unpool2d(y, backend.asarray(indices), 2)).reshape(-1)
+    assert out[[5, 7, 13, 15]].tolist() == [1, 2, 3, 4]
+    assert np.count_nonzero(out) == 4
+    gradient = tinyml.adaptive_max_pool_gradient(y, backend.asarray(indices), (4, 4))
+    assert_same_bits(backend.to_numpy(gradient).reshape(-1), out)
 
 
 def test_unpool_takes_the_output_size_of_a_whole_shape(backend, torch):

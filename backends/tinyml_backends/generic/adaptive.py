@@ -68,7 +68,7 @@ def adaptive_max_pool_gradient(
     if bool(bad.any()):
         return out, int(bad.argmax())
     planes = xp.arange(len(gradient), dtype=np.int64).reshape(-1, *[1] * (gradient.ndim - 1))
-    cell = (indices + planes * plane).reshape(-1)
+    cell = (indices.astype(np.int64, copy=False) + planes * plane).reshape(-1)
     order = xp.argsort(cell, kind="stable")
     cell, terms = cell[order], gradient.reshape(-1)[order]
     # add one term to every cell at a time, so that no index array holds a cell twice

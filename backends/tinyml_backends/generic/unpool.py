@@ -171,7 +171,7 @@ def unpool_plane_indices(
         if bool(bad.any()):
             return out, planes.start * pooled + int(bad.argmax())
         position = xp.arange(len(index), dtype=np.intp)
-        cell = index + position // max(1, pooled) * plane
+        cell = index.astype(np.intp, copy=False) + position // max(1, pooled) * plane
         owner = xp.full(len(out[planes]) * plane, -1, np.intp)
         xp.maximum.at(owner, cell, position)
         last = owner[cell] == position
