@@ -19,7 +19,7 @@ OWNED = r"Sequential\('segnet'\) is in training by another thread.*model.replica
 
 
 @pytest.fixture
-def model():
+def model(backend):
     return segnet((1, 8, 8), 2, depth=2, channels=2, rng=0)
 
 
