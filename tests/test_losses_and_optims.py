@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from support.compare import assert_same_bits
 from support.gradients import numerical_gradient
+from tinyml import losses
 from tinyml.core import Parameter
 from tinyml.losses import SoftmaxCrossEntropy
 from tinyml.optims import SGD, Adam
@@ -39,6 +40,19 @@ def test_loss_equals_pytorch(backend, torch, data):
     np.testing.assert_allclose(
         backend.to_numpy(loss.backward()), source.grad.numpy(), rtol=1e-6, atol=1e-12
     )
+
+
+def test_the_gradient_is_made_when_asked_for(backend, monkeypatch):
+    """An evaluation pays for the loss alone; the gradient is made once."""
+    made = []
+    gradient_of = losses._gradient
+    monkeypatch.setattr(losses, "_gradient", lambda *saved: made.append(1) or gradient_of(*saved))
+    loss = SoftmaxCrossEntropy()
+    logits = backend.asarray(np.random.default_rng(0).standard_normal((2, 3, 4)))
+    loss.forward(logits, backend.asarray(np.zeros((2, 4), int)))
+    assert made == []
+    assert loss.backward() is loss.backward()
+    assert made == [1]
 
 
 def test_loss_gradient(backend):
