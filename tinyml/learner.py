@@ -153,20 +153,22 @@ class Learner:
     def _step(self, x: Array, y: Array) -> float:
         _check_owner(self.model)
         model = self.model.train()
+        parameters = model.parameters
         buffers = [(buffer, buffer.tensor.copy()) for buffer in model.buffers]
-        model.zero_gradients()
+        for parameter in parameters:
+            parameter.zero_gradient()
         try:
             loss = self.loss.forward(model(self._on_device(x)), self._on_device(y))
             self._check_finite("loss", loss)
             model.backward(self.loss.backward())
             # one sum for all gradients, so that the CPU waits for a GPU only once
-            self._check_finite("gradient", float(sum(p.gradient.sum() for p in model.parameters)))
+            self._check_finite("gradient", float(sum(p.gradient.sum() for p in parameters)))
         except BaseException:
             for buffer, tensor in buffers:
                 buffer.tensor = tensor
             model.forget()
             raise
-        self.optimizer.update(model.parameters)
+        self.optimizer.update(parameters)
         return loss
 
     def _check_finite(self, name: str, value: float) -> None:

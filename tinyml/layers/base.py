@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from tinyml.arrays import check_shape
 from tinyml.core.parameter import Buffer, Parameter
-from tinyml_backends import Backend, MixedBackendError, current_backend, owner_of, resolve
+from tinyml_backends import Backend, MixedBackendError, Window, current_backend, owner_of, resolve
 from tinyml_backends.arguments import lengths
 from tinyml_backends.arrays import Array
 
@@ -168,7 +168,10 @@ class Layer:
 
     def scope(self) -> AbstractContextManager[Any]:
         """Context in which the device of the parameters is the current one."""
-        return next((scope_of(parameter.tensor) for parameter in self.parameters), nullcontext())
+        for found in _reachable(self):
+            if isinstance(found, Parameter):
+                return scope_of(found.tensor)
+        return nullcontext()
 
     def to(self, which: str | Backend) -> Self:
         """Move parameters and buffers to a backend's library, and drop what forward saved.
@@ -261,15 +264,22 @@ class Tie(Generic[L]):
         self.layer = layer
 
 
+_LEAVES = frozenset((int, float, bool, str, type(None), Window))
+_MEMBERS = (Layer, Buffer, Tie)
+_CONTAINERS = (dict, list, tuple)
+
+
 def members(layer: Layer) -> "Iterator[Layer | Buffer | Tie[Layer]]":
     """Layers, buffers and ties in a layer's attributes, also in lists, tuples and dicts."""
     containers: set[int] = set()
     waiting: list[Any] = [value for name, value in vars(layer).items() if name != "saved"][::-1]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, Layer | Buffer | Tie):
+        if type(value) in _LEAVES:  # most values are, and this is faster than isinstance
+            continue
+        if isinstance(value, _MEMBERS):
             yield value
-        elif isinstance(value, dict | list | tuple) and id(value) not in containers:
+        elif isinstance(value, _CONTAINERS) and id(value) not in containers:
             containers.add(id(value))
             waiting.extend(reversed(value.values() if isinstance(value, dict) else value))
 
