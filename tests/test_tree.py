@@ -227,3 +227,12 @@ def test_a_layer_may_set_its_dims(backend):
     assert model(images(backend)).shape == (2, 4, 5, 6)
     with pytest.raises(ValueError, match=r"takes input_dim \(2, 5, 6\); the layer before it gives"):
         Sequential([conv("conv", (3, 5, 6)), Double("double", (2, 5, 6))])
+
+
+def test_what_is_saved_is_not_part_of_the_tree(backend):
+    """`saved` may refer to anything; `walk` and `parameters` do not look into it."""
+    block = residual()
+    count = len(block.parameters)
+    block.saved = [conv("other", (2, 5, 6)), block.parameters]
+    assert [layer.name for layer in block.walk()] == ["block", "model", "conv", "norm"]
+    assert len(block.parameters) == count
