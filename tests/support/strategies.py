@@ -50,7 +50,9 @@ def arrays(draw, shape, dtypes=FLOATS + INTEGERS):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     kind = draw(st.sampled_from(["ties", "specials", "lowest", "distinct", "random"]))
     if kind == "distinct":
-        values = (rng.permutation(int(np.prod(shape))) % _largest(dtype)).astype(dtype).reshape(shape)
+        values = (
+            (rng.permutation(int(np.prod(shape))) % _largest(dtype)).astype(dtype).reshape(shape)
+        )
     elif kind == "random":  # sums depend on their order
         values = (50 * rng.standard_normal(shape)).astype(dtype.str.replace("u", "i")).astype(dtype)
     else:
@@ -60,7 +62,7 @@ def arrays(draw, shape, dtypes=FLOATS + INTEGERS):
 
 def _largest(dtype):
     highest = np.iinfo(dtype).max if dtype.kind in "iu" else np.finfo(dtype).max
-    return int(min(highest, 2**62))
+    return min(int(highest), 2**62)
 
 
 def _alphabet(dtype, kind):
