@@ -10,8 +10,8 @@ and everything below follows from this line. Cells of a window are numbered in r
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import product
-from math import prod
+from itertools import chain, product
+from math import gcd, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -330,12 +330,12 @@ def _unrounded(window: Window, input_shape: tuple[int, ...], rows: tuple[int, in
 @lru_cache(maxsize=1024)
 def _check_holds_input(window: Window, input_shape: tuple[int, ...]) -> None:
     for axis, starts in enumerate(window.starts(input_shape)):
-        # Only windows that start before the input, or end after it, can miss it.
+        # Only windows that start before the input, or end after it, can miss it. One that starts
+        # before and reaches it misses it where dilation steps over it, which repeats.
         starts_before = min(len(starts), -(starts[0] // starts.step))
-        outer = [*range(starts_before), len(starts) - 1]
-        inside = window.counts(axis, [starts[i] for i in outer], input_shape, padding=False)
-        for i, count in zip(outer, inside, strict=True):
-            if count < 1:
+        period = window.dilation[axis] // gcd(window.dilation[axis], starts.step)
+        for i in chain(range(min(starts_before, period)), [len(starts) - 1]):
+            if window.counts(axis, [starts[i]], input_shape, padding=False)[0] < 1:
                 raise ValueError(
                     f"padding {window.padding[axis]} of spatial axis {axis} is too large: with "
                     f"{window} on {input_shape[axis]} input cells the window at output position "
