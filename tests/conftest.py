@@ -42,6 +42,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "out: if two backends passed the same tests, their files are equal",
     )
 
+    parser.addoption(
+        "--cuda-checks",
+        action="store_true",
+        help="also run the slow checks of the CUDA kernels, which need no GPU: planted faults, "
+        "sanitizers, compilation for every architecture, the demo and the benchmark emulated",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if any(name.partition(":")[0] == EMULATED for name in _names(config)):
@@ -64,10 +71,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", _names(metafunc.config), indirect=True)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Check that a test takes the fixture `backend` or is marked `host`; skip without g++."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Check that a test takes the fixture `backend` or is marked `host`; skip what cannot run."""
     lacks_compiler = shutil.which("g++") is None and "g++" not in required()
+    checks = config.getoption("--cuda-checks")
     for item in items:
+        slow = item.get_closest_marker("cuda_checks") and not item.get_closest_marker("gpu")
+        if slow and not checks:
+            item.add_marker(pytest.mark.skip(reason="a slow check; --cuda-checks runs it"))
         if lacks_compiler and item.get_closest_marker("emulation"):
             item.add_marker(pytest.mark.skip(reason="g++ is missing, which compiles the kernels"))
         on_backend = "backend" in getattr(item, "fixturenames", ())
@@ -83,16 +94,21 @@ _passed: list[str] = []
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):  # type: ignore[no-untyped-def]
     report = yield
-    callspec = getattr(item, "callspec", None)
-    if report.when == "call" and report.passed and callspec and "backend" in callspec.params:
-        test, _, parameters = item.nodeid.partition("[")
-        _passed.append(f"{test}[{parameters.replace(callspec.params['backend'], 'BACKEND', 1)}")
+    report.backend = getattr(item, "callspec", None) and item.callspec.params.get("backend")
     return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note the backend's tests that passed; with workers, their reports arrive here too."""
+    backend = getattr(report, "backend", None)
+    if report.when == "call" and report.passed and backend:
+        test, _, parameters = report.nodeid.partition("[")
+        _passed.append(f"{test}[{parameters.replace(backend, 'BACKEND', 1)}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     file = session.config.getoption("--passed")
-    if file:
+    if file and not hasattr(session.config, "workerinput"):
         Path(file).write_text("".join(f"{test}\n" for test in sorted(_passed)))
 
 

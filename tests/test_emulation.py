@@ -177,6 +177,7 @@ def test_large_memory_has_only_the_pages_that_are_touched():
 # -- memory and arithmetic: the sanitizers ---------------------------------------------------
 
 
+@pytest.mark.cuda_checks
 @pytest.mark.parametrize(
     ("name", "number", "report"),
     [
@@ -195,6 +196,7 @@ def test_the_sanitizers_stop_a_kernel(name, number, report):
     assert "kernels-" in said  # the source's name and line
 
 
+@pytest.mark.cuda_checks
 @pytest.mark.parametrize(
     ("name", "number", "n"),
     [("shifted", 0, 8), ("out_of", 0, 8), ("packs", 4, 4), ("product", 9, 8)],
@@ -204,6 +206,7 @@ def test_the_sanitizers_let_a_right_kernel_run(name, number, n):
     assert (status, said) == (0, "")
 
 
+@pytest.mark.cuda_checks
 def test_pytest_starts_itself_again_and_shows_the_report(tmp_path):
     (tmp_path / "conftest.py").write_text(
         textwrap.dedent("""

@@ -194,6 +194,7 @@ def test_training_follows_numpy(device):
     np.testing.assert_allclose(histories[0], histories[1], rtol=1e-4)
 
 
+@pytest.mark.cuda_checks
 def test_the_demo_runs_to_its_end(device, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
@@ -236,6 +237,7 @@ def test_more_than_2_to_the_31_elements(gpu):
     assert tinyml.to_numpy(back[0, 0, -4:]).tolist() == [0, 5, 3, 0]
 
 
+@pytest.mark.cuda_checks
 def test_the_benchmark(device, monkeypatch):
     """CUDA events time operations and a copy on the device; results are checked first."""
     monkeypatch.setattr(runner, "LEAST_COPIED", 0)

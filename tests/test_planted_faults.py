@@ -10,13 +10,14 @@ import pytest
 
 from emulation.faults import FAULTS, VARIABLE
 
-pytestmark = [pytest.mark.host, pytest.mark.emulation]
+pytestmark = [pytest.mark.host, pytest.mark.emulation, pytest.mark.cuda_checks]
 
 ROOT = Path(__file__).parent.parent
 
 
 def pytest_run(arguments, fault=""):
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "emulation.faults", *arguments]
+    plugin = ("-p", "emulation.faults", "--cuda-checks")
+    command = [sys.executable, "-m", "pytest", "-x", "-q", *plugin, *arguments]
     ours = ("LD_PRELOAD", "PYTEST_ADDOPTS")  # this process may have the sanitizers itself
     environment = {
         **{k: v for k, v in os.environ.items() if k not in ours and "EMULATION" not in k},

@@ -19,7 +19,7 @@ from conftest import peer
 from tinyml_backends.cupy_backend import kernels as k
 from tinyml_backends.cupy_backend.launcher import OPTIONS
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.cuda_checks]
 
 ARCHITECTURES = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 #: Options that CuPy's compile_using_nvrtc adds.
