@@ -2,8 +2,11 @@
 
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import hypothesis
 import pytest
@@ -64,6 +67,17 @@ def pytest_configure(config: pytest.Config) -> None:
             resolve(name)
         except (ValueError, tinyml.BackendUnavailableError) as error:
             raise pytest.UsageError(f"--backend {name}: {error}") from None
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let Ctrl-C stop the suite also while a test runs code that handles KeyboardInterrupt."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        session.shouldstop = "interrupted"
+        signal.default_int_handler(signum, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
