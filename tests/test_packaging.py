@@ -1,6 +1,7 @@
 """The wheel holds what it should, and nothing else."""
 
 import os
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -64,3 +65,10 @@ def test_the_wheel_works_without_the_clone(wheel, tmp_path):
         check=True,
     )
     assert all(path.startswith(str(tmp_path)) for path in run.stdout.split())
+
+
+def test_an_older_python_is_refused_before_anything_is_resolved(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 10, 13, "final", 0))
+    monkeypatch.setattr(sys, "version", "3.10.13 (main)")
+    with pytest.raises(SystemExit, match=r"needs Python 3\.11 or newer; this is Python 3\.10\.13$"):
+        runpy.run_path(str(ROOT / "build_backend.py"))
