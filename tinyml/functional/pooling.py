@@ -1,21 +1,4 @@
-"""PyTorch's pooling functions on NumPy and CuPy arrays, forward only.
-
-Names, argument order, keywords, defaults and values are those of ``torch.nn.functional``; indices
-are int64 and count the cells of a plane. PyTorch is not imported. Where its result is undefined,
-the rules of docs/pooling.md hold: for example, the last of several values for one cell is kept.
-
->>> import numpy as np
->>> import tinyml.functional as F
->>> x = np.array([[[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]])
->>> y, indices = F.max_pool2d(x, 2, stride=1, return_indices=True)
->>> indices
-array([[[[4, 5],
-         [7, 8]]]])
->>> F.max_unpool2d(y, indices, 2, stride=1)
-array([[[[0, 0, 0],
-         [0, 5, 6],
-         [0, 8, 9]]]])
-"""
+"""Pooling: names, arguments and values of ``torch.nn.functional``."""
 
 from collections.abc import Sequence
 from dataclasses import replace
