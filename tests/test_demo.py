@@ -3,11 +3,9 @@
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 import time
-import zlib
 from functools import partial
 
 import numpy as np
@@ -18,7 +16,6 @@ import tinyml
 from support.compare import assert_same_bits
 from tinyml.cli import demo, main
 from tinyml.data import load_nuclei
-from tinyml.data.pairs import read_pair
 
 pytestmark = pytest.mark.host
 
@@ -62,14 +59,14 @@ class TestRun:
         assert picture.std() > 20
 
     def test_it_learns_in_a_few_steps(self):
-        data = demo.halves(*demo.nuclei())
+        data = demo.halves(*demo.nuclei()[:2])
         learner = demo.build(data, 0)
         demo.train(learner, data, 60, 0)
         result = demo.find(learner, data, 0.0)
         assert demo.score(result.found, data.mask[:, data.cut :]).iou > 0.8
 
     def test_the_right_half_does_not_reach_the_weights(self):
-        image, mask = demo.nuclei()
+        image, mask, _ = demo.nuclei()
         noise = np.random.default_rng(0)
         other, other_mask = image.copy(), mask.copy()
         other[:, :, 256:] = noise.integers(0, 256, other[:, :, 256:].shape)
@@ -85,7 +82,7 @@ class TestRun:
             assert_same_bits(a.tensor, b.tensor)
 
     def test_seeds(self):
-        data = demo.halves(*demo.nuclei())
+        data = demo.halves(*demo.nuclei()[:2])
 
         def losses(seed):
             learner = demo.build(data, seed)
@@ -146,66 +143,7 @@ class TestRun:
         assert (tmp_path / "tinyml-demo.png").exists()
 
 
-def png(array):
-    """Bytes of a PNG file of 16-bit RGB, without the library that reads it."""
-    height, width, _ = array.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
-
-    def chunk(kind, data):
-        checksum = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + checksum
-
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
 class TestOwnPair:
-    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-    @pytest.mark.parametrize("colours", [1, 3, 4])
-    @pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF", ".npz"])
-    def test_formats(self, tmp_path, pair, suffix, colours, dtype):
-        image = (pair[0].astype(dtype) * (257 if dtype == np.uint16 else 1))[..., None]
-        image = (image - np.arange(colours, dtype=dtype)).squeeze()
-        file, mask_file = tmp_path / f"image{suffix}", tmp_path / f"mask{suffix}"
-        for path, array in ((file, image), (mask_file, pair[1])):
-            if suffix == ".png":
-                path.write_bytes(imagecodecs.png_encode(array))
-            elif suffix == ".npz":
-                np.savez(path, array)
-            else:
-                tifffile.imwrite(path, array, photometric="rgb" if array.ndim == 3 else None)
-        got, mask = read_pair(file, mask_file)
-        expected = image[None] if image.ndim == 2 else np.moveaxis(image[..., :3], 2, 0)
-        assert_same_bits(got, expected)
-        np.testing.assert_array_equal(mask, pair[1] > 0)
-
-    def test_all_sixteen_bits_of_an_rgb_png(self, tmp_path):
-        image = np.arange(70 * 140 * 3, dtype=np.uint16).reshape(70, 140, 3)
-        (tmp_path / "image.png").write_bytes(png(image))
-        np.savez(tmp_path / "mask.npz", np.ones((70, 140), np.uint8))
-        got, _ = read_pair(tmp_path / "image.png", tmp_path / "mask.npz")
-        assert_same_bits(got, np.ascontiguousarray(np.moveaxis(image, 2, 0)))
-
-    def test_one_archive_for_both(self, tmp_path, pair):
-        np.savez(tmp_path / "both.npz", image=pair[0], mask=pair[1])
-        image, mask = read_pair(tmp_path / "both.npz", tmp_path / "both.npz")
-        assert image.shape == (1, 70, 140)
-        assert mask.shape == (70, 140)
-
-    def test_compressed_and_planar_tiff(self, tmp_path, pair):
-        rgb = np.stack([pair[0]] * 3, -1)
-        np.savez(tmp_path / "mask.npz", pair[1])
-        for options in (
-            {"compression": "lzw"},
-            {"compression": "zlib"},
-            {"planarconfig": "separate"},
-        ):
-            array = np.moveaxis(rgb, 2, 0) if "planarconfig" in options else rgb
-            tifffile.imwrite(tmp_path / "image.tif", array, photometric="rgb", **options)
-            got, _ = read_pair(tmp_path / "image.tif", tmp_path / "mask.npz")
-            assert got.shape == (3, 70, 140)
-
     def test_the_command(self, run, tmp_path, pair):
         rgb = np.stack([pair[0]] * 3, -1).astype(np.uint16) * 100
         tifffile.imwrite(tmp_path / "image.tif", rgb, photometric="rgb")
@@ -295,10 +233,10 @@ class TestBadInput:
 
     def test_arrays(self, refused, files, pair):
         refused("image image.npz has dtype float64; it must be uint8", *files(pair[0] * 1.0))
-        refused("mask mask.npz has dtype int64", *files(mask=pair[1].astype(int)))
+        refused("mask mask.npz has dtype complex128", *files(mask=pair[1] * 1j))
         refused("image image.npz has shape (70, 140, 5)", *files(np.zeros((70, 140, 5), "u1")))
         refused("image image.npz has shape (70,)", *files(pair[0][:, 0]))
-        refused("has shape (0, 140, 1)", *files(pair[0][:0]))
+        refused("has shape (0, 140)", *files(pair[0][:0]))
 
     def test_files(self, refused, files, tmp_path, pair):
         _, image, _, mask = files()
@@ -312,18 +250,14 @@ class TestBadInput:
             "mask gone.png cannot be read: No such file", "--image", image, "--mask", "gone.png"
         )
         refused(
-            "image a.jpg is none of .png, .tif, .tiff, .npz", "--image", "a.jpg", "--mask", mask
+            "image a.gif is none of .png, .jpg, .jpeg, .bmp, .tif, .tiff, .npz, .npy",
+            *("--image", "a.gif", "--mask", mask),
         )
         np.savez(tmp_path / "two.npz", a=pair[0], b=pair[0])
         refused("it holds a, b, no array named 'image'", "--image", "two.npz", "--mask", mask)
         np.savez(tmp_path / "object.npz", np.array([{}]))
         refused("image object.npz cannot be read: ", "--image", "object.npz", "--mask", mask)
 
-        np.save(tmp_path / "array.npy", pair[0])
-        (tmp_path / "array.npy").rename(tmp_path / "array.npz")
-        refused(
-            "image array.npz cannot be read: it is no npz", "--image", "array.npz", *mask_of(mask)
-        )
         np.savez(tmp_path / "none.npz")
         refused("it holds nothing, no array", "--image", "none.npz", *mask_of(mask))
         tifffile.imwrite(tmp_path / "pages.tif", np.stack([pair[0]] * 2), photometric="minisblack")

@@ -55,7 +55,7 @@ def configured_threads() -> int:
     ValueError
         If the variable holds no positive integer.
     """
-    text = os.environ.get(VARIABLE, "")
+    text = os.environ.get(VARIABLE, "").strip()
     if not text:
         affinity = getattr(os, "sched_getaffinity", None)
         return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -26,7 +26,7 @@ def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
         "CPU": _cpu_model(),
         "CPUs": len(affinity(0)) if affinity else os.cpu_count(),
         "threads": thread_count(),
-        "BLAS": _blas(),
+        "BLAS": blas(),
         **{name: os.environ[name] for name in VARIABLES if name in os.environ},
         "Python": platform.python_version(),
         "NumPy": np.__version__,
@@ -62,7 +62,7 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _blas() -> str:
+def blas() -> str:
     """Name and version of NumPy's BLAS, and the kernels that it has chosen for this machine."""
     found = [library for library in threadpool_info() if library["user_api"] == "blas"]
     found.sort(key=lambda library: "numpy" not in library["filepath"])  # NumPy's own first

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyml.bench.results import BACKEND, PEER, Measured, Report, Timing
+from tinyml.bench.tables import disturbance
 
 #: Okabe and Ito's colours, which can be told apart with any colour vision.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000")
@@ -18,7 +19,8 @@ Group = tuple[Measured, list[Timing]]
 def draw(path: Path, report: Report, title: str) -> None:
     """Draw the speed of each contender as a share of the fastest one's, with its median time.
 
-    If a peer has several forms, such as PyTorch's memory formats, the fastest is shown.
+    If a peer has several forms, such as PyTorch's memory formats, the fastest is shown, and named
+    beside its bar. Below the chart are the environment and the warning of other programs.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -38,7 +40,9 @@ def draw(path: Path, report: Report, title: str) -> None:
     figure.legend(
         handles=handles, loc="outside upper left", ncols=min(4, len(names)), frameon=False
     )
-    figure.supxlabel(title, fontsize=6.5, color="0.35", wrap=True)
+    figure.supxlabel(
+        "\n".join((title, *disturbance(report))), fontsize=6.5, color="0.35", wrap=True
+    )
     figure.savefig(path, dpi=150)
 
 
@@ -62,12 +66,12 @@ def _draw_column(axes: Any, groups: list[Group], colours: dict[str, str], rows: 
         for bar in bars:
             speed = fastest / bar.median
             axes.barh(y, speed, height=0.86, color=colours[_name(bar)])
-            axes.text(speed + 0.008, y, _time(bar.median, fastest), va="center", fontsize=8)
+            axes.text(speed + 0.008, y, _label(bar, fastest), va="center", fontsize=8)
             y += 1
         y += 1
     axes.set_yticks([tick for tick, _ in ticks], [label for _, label in ticks], fontsize=9)
     axes.set_ylim(rows - 0.4, -0.8)
-    axes.set_xlim(0, 1.14)
+    axes.set_xlim(0, 1.3)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "fastest"])
     axes.set_xlabel("speed, as a share of the fastest; median time beside each bar", fontsize=9)
     axes.tick_params(axis="y", length=0)
@@ -85,6 +89,11 @@ def _bars(measured: Measured) -> list[Timing]:
 
 def _name(timing: Timing) -> str:
     return timing.name if timing.kind == BACKEND else timing.library
+
+
+def _label(timing: Timing, fastest: float) -> str:
+    form = timing.name.removeprefix(timing.library).strip() if timing.kind == PEER else ""
+    return f"{_time(timing.median, fastest)} {form}".strip()
 
 
 def _time(seconds: float, fastest: float) -> str:

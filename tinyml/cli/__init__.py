@@ -4,15 +4,17 @@ import click
 
 import tinyml
 from tinyml.cli import bench, demo, info
+from tinyml.cli.terminal import Program
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(tinyml.__version__, prog_name="tinyml")
 def main() -> None:
     """Exact max-pooling and max-unpooling, the same on every device.
 
     The backend is chosen by the environment variable TINYML_BACKEND, for example
-    TINYML_BACKEND=numpy; `tinyml info` lists all backends.
+    TINYML_BACKEND=numpy; `tinyml info` lists all backends. TINYML_NUM_THREADS is the number of
+    threads; by default each CPU that the process may use has one.
     """
 
 

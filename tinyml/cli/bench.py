@@ -1,7 +1,7 @@
 """``tinyml bench``."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,11 @@ def command(
 
     For example: tinyml bench --backends numpy,numba --peers torch --cases "unpool 224"
 
+    A case is named by its operation, the shape of its input (samples × channels × height × width,
+    fewer or more axes in one and three dimensions), and the window's size / stride; "3x3 to 64" is
+    a convolution with 64 filters. A plain run takes some minutes on one backend, and as long
+    again for each further library; --cases shortens it.
+
     In each case the libraries take turns, so that they run under the same conditions. A line gives
     the median and the least time of one call; the speed in GB/s, where input, output and winners
     (of a convolution, weights) count once; and that speed as a share of the speed of copying
@@ -113,12 +118,15 @@ def command(
     click.echo(title)
     click.echo(tables.header(columns))
     # with disable=None tqdm shows nothing if its output is not a terminal
-    with tqdm(total=len(table), unit="case", disable=None, leave=False) as progress:
-        for measured in run(report, table, ours, others, **options):
-            with tqdm.external_write_mode(file=sys.stdout):
-                click.echo("\n".join(tables.rows(measured, columns)))
-            progress.update()
-    for text in (*tables.means(report), *tables.disturbance(report)):
+    try:
+        with tqdm(total=len(table), unit="case", disable=None, leave=False) as progress:
+            for measured in run(report, table, ours, others, **options):
+                with tqdm.external_write_mode(file=sys.stdout):
+                    click.echo("\n".join(tables.rows(measured, columns)))
+                progress.update()
+    finally:  # also if the lines cannot be printed
+        written = list(_write(report, title, output, plot))
+    for text in (*tables.means(report), *tables.disturbance(report), *written):
         click.echo(text)
 
     code = int(bool(report.errors))
@@ -129,10 +137,6 @@ def command(
         lines, slower = tables.comparison(before, report, str(old))
         click.echo("\n".join(lines))
         code = code or int(slower)
-    if output:
-        _write(output, report.write)
-    if plot and any(measured.timings for measured in report.measured):
-        _write(plot, lambda path: chart.draw(path, report, title))
     sys.exit(code)
 
 
@@ -164,9 +168,17 @@ def _check_files(output: Path | None, plot: Path | None, old: Path | None) -> No
             raise ValueError(f"--plot and --json are both {plot}; name two files")
 
 
-def _write(path: Path, write: Callable[[Path], None]) -> None:
-    try:
-        write(path)
-    except OSError as error:  # a full disk
-        raise Failure(f"{path} cannot be written: {error}") from error
-    click.echo(f"written: {path}")
+def _write(report: Report, title: str, output: Path | None, plot: Path | None) -> Iterator[str]:
+    """Write the files, and tell which."""
+    writers: list[tuple[Path | None, Callable[[Path], None]]] = [
+        (output, report.write),
+        (plot, lambda path: chart.draw(path, report, title)),
+    ]
+    for path, write in writers:
+        if path is None or (path == plot and not any(m.timings for m in report.measured)):
+            continue
+        try:
+            write(path)
+        except OSError as error:  # a full disk
+            raise Failure(f"{path} cannot be written: {error}") from error
+        yield f"written: {path}"

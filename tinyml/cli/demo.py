@@ -5,17 +5,20 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 import tinyml
+from tinyml.cli.demo_picture import Panels, draw
 from tinyml.cli.outputs import PICTURES, Failure, check_output
 from tinyml.data import load_nuclei
-from tinyml.data.pairs import read_pair
+from tinyml.data.pairs import Pair, read_pair
 from tinyml.layers import MaxPool2D
 from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
@@ -26,6 +29,9 @@ CROP = 64
 BATCH = 8
 DEPTH = 3
 CHANNELS = 16
+#: Rows of the right half that are predicted at a time, and rows added at both ends of them.
+STRIP = 512
+MARGIN = 32
 LEARNING_RATE = 5e-3
 
 Mask = NDArray[np.bool]
@@ -51,10 +57,10 @@ class Halves(NamedTuple):
     """First column of the right half."""
 
 
-def nuclei() -> tuple[NDArray[Any], Mask]:
+def nuclei() -> Pair:
     """The packaged image (1, height, width) and its foreground (height, width)."""
     image, instances = load_nuclei()
-    return image[None], instances > 0
+    return Pair(image[None], instances > 0, ())
 
 
 def halves(image: NDArray[Any], mask: Mask) -> Halves:
@@ -121,15 +127,26 @@ def score(found: Mask, truth: Mask) -> Score:
 def threshold(image: NDArray[Any], mask: Mask, cut: int) -> Score:
     """Score, on the right half, of the grey level that is best on the left half.
 
-    The foreground is brighter than the level, or darker, whichever is better.
+    The foreground is brighter than the level, or darker, whichever is better. All levels are
+    compared at once, on the histograms of foreground and background.
     """
-    grey = image.mean(0)
+    grey = image.sum(0, dtype=np.int64)
+    left, truth = grey[:, :cut], mask[:, :cut]
     levels = np.linspace(grey.min(), grey.max(), 257)[:-1]
-    rules = [(sign, level) for sign in (1, -1) for level in levels]
-    sign, level = max(
-        rules,
-        key=lambda rule: score(rule[0] * grey[:, :cut] > rule[0] * rule[1], mask[:, :cut]).iou,
-    )
+    values = np.arange(grey.max() + 1)
+    counts = [np.bincount(left[which], minlength=len(values)) for which in (truth, ~truth)]
+    best: tuple[float, int, float] = (-1.0, 0, 0.0)
+    for sign, order in ((1, -1), (-1, 1)):
+        # how many levels lie below a value, and from these how many pixels lie beyond each level
+        beyond = np.searchsorted(levels, values, "left" if sign == 1 else "right")
+        hits, false = (
+            np.bincount(beyond, count, len(levels) + 1)[::order].cumsum()[:-1][::order]
+            for count in counts
+        )
+        iou = hits / np.maximum(1, truth.sum() + false)
+        first = int(iou.argmax())
+        best = max(best, (float(iou[first]), sign, levels[first]), key=lambda rule: rule[0])
+    _, sign, level = best
     return score(sign * grey[:, cut:] > sign * level, mask[:, cut:])
 
 
@@ -161,18 +178,27 @@ def train(learner: Learner, data: Halves, steps: int, seed: int) -> float:
 
 
 def find(learner: Learner, data: Halves, seconds: float) -> Result:
-    """Predict the right half with the trained network."""
+    """Predict the right half with the trained network, in strips of rows that fit in memory.
+
+    A strip has some rows more at both ends, further than the network looks, and begins at a
+    multiple of its poolings' product; so the whole image would give the same.
+    """
     right = data.image[None, :, :, data.cut :]
-    logits = learner.predict(right)
-    pools = [layer for layer in learner.model.walk() if isinstance(layer, MaxPool2D)]
-    switches = [pool.switches for pool in pools if pool.switches is not None]
-    return Result(
-        learner.history["loss"],
-        seconds,
-        logits[0].argmax(0) == 1,
-        sum(s.nbytes for s in switches),
-        sum(8 * s.winners.size for s in switches),
-    )
+    height = right.shape[2]
+    found = np.empty(right.shape[2:], bool)
+    # disable=None: tqdm shows nothing where its output is not a terminal
+    for top in tqdm(range(0, height, STRIP), desc="testing", unit="strip", disable=None):
+        first = max(0, top - MARGIN)
+        logits = learner.predict(right[:, :, first : top + STRIP + MARGIN])
+        classes = logits[0, :, top - first : top - first + STRIP].argmax(0)
+        found[top : top + STRIP] = classes == 1
+    windows, size = 0, right.shape[2:]
+    for pool in learner.model.walk():
+        if isinstance(pool, MaxPool2D):
+            size = pool.window.output_shape(size)
+            windows += CHANNELS * prod(size)
+            winner_bytes = pool.window.winner_dtype.itemsize
+    return Result(learner.history["loss"], seconds, found, winner_bytes * windows, 8 * windows)
 
 
 def heading(learner: Learner, data: Halves) -> str:
@@ -195,66 +221,6 @@ def report(result: Result, steps: int) -> str:
         f"switches  {result.switch_bytes:,} bytes for the right half; "
         f"int64 indices would take {result.index_bytes:,}"
     )
-
-
-def draw(output: Path, data: Halves, result: Result, ours: Score, plain: Score) -> None:
-    """Write the picture: image, truth, prediction, errors, and the training curve."""
-    from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
-    truth, found = data.mask[:, data.cut :], result.found
-    image = data.image[:, :, data.cut :]
-    low, high = np.percentile(image, (0.5, 99.5))
-    grey = np.clip((np.moveaxis(image, 0, 2) - low) / max(high - low, 1e-12), 0, 1)
-    # Okabe and Ito's colours, which can be told apart with any colour vision, and in grey
-    colours = {"background": "black", "found": "#808080", "missed": "#e69f00", "false": "#56b4e9"}
-    errors = np.where(found, np.where(truth, 1, 3), np.where(truth, 2, 0))
-
-    panels: list[tuple[str, Any, Any]] = [
-        ("the right half,\nnever seen in training", grey.squeeze(), "gray"),
-        ("truth", truth, "gray"),
-        (f"SegNet: IoU {ours.iou:.3f}\n(a plain threshold: {plain.iou:.3f})", found, "gray"),
-        (
-            f"errors, {1 - ours.accuracy:.1%} of pixels\n"
-            f"(a plain threshold: {1 - plain.accuracy:.1%})",
-            errors,
-            ListedColormap(list(colours.values())),
-        ),
-    ]
-    width = min(max(5 * truth.shape[1] / truth.shape[0], 2.2), 5)
-    figure = Figure(figsize=(4 * width + 4.5, 6.2), layout="constrained")
-    axes = figure.subplots(1, 5, width_ratios=[width] * 4 + [4.5])
-    for axis, (title, picture, colour_map) in zip(axes, panels, strict=False):
-        top = 3 if picture is errors else 1
-        axis.imshow(picture, cmap=colour_map, vmin=0, vmax=top, interpolation="nearest")
-        axis.set_title(title)
-        axis.set_axis_off()
-    labels = {"found": "found", "missed": "missed", "false": "false alarm"}
-    axes[3].legend(
-        handles=[Patch(color=colours[name], label=label) for name, label in labels.items()],
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
-        ncols=3,
-        frameon=False,
-        handlelength=1,
-        columnspacing=1,
-    )
-    curve = axes[4]
-    steps = np.arange(1, len(result.losses) + 1)
-    dots = "o" if len(steps) == 1 else ""
-    curve.semilogy(
-        steps, result.losses, color="#999999", linewidth=0.8, marker=dots, label="each step"
-    )
-    if len(steps) >= 20:
-        smooth = np.convolve(result.losses, np.full(10, 0.1), mode="valid")
-        curve.semilogy(steps[9:], smooth, color="#0072b2", label="mean of 10 steps")
-    curve.set(title="training on the left half", xlabel="step", ylabel="cross-entropy per pixel")
-    curve.yaxis.set_major_formatter("{x:g}")
-    curve.yaxis.set_minor_formatter("{x:g}")
-    curve.grid(alpha=0.3)
-    curve.legend()
-    figure.savefig(output, dpi=100)
 
 
 @click.command("demo")
@@ -303,12 +269,14 @@ def command(
     best on the left half. The picture shows the right half, the truth, the prediction, the errors
     and the training curve.
 
-    With --image and --mask it uses your own pair of files: PNG, TIFF or npz, grey or RGB, uint8 or
-    uint16, at least 64 pixels high and 128 wide.
+    With --image and --mask it uses your own pair of files: PNG, TIFF, JPEG, BMP, npy or npz, grey
+    or RGB, uint8 or uint16, at least 64 pixels high and 128 wide. A mask may hold bool or any
+    integers; it cannot be a JPEG. If it has a palette, its indices count. An orientation that a
+    file declares is applied.
 
     Ctrl-C ends the training early; what was learned is still tested and drawn.
     """
-    missing = [m for m in ("matplotlib", "tifffile", "imagecodecs") if find_spec(m) is None]
+    missing = [m for m in ("matplotlib", "PIL", "tifffile", "imagecodecs") if find_spec(m) is None]
     if missing:
         raise Failure(
             f"the demo needs {', '.join(missing)}; in the clone of tinyml run: "
@@ -319,25 +287,34 @@ def command(
             raise ValueError("--image and --mask go together; give both or neither")
         with tinyml.use_backend(backend or tinyml.current_backend()):
             check_output("output", output, (image, mask), "your image or mask", PICTURES)
-            picture, truth = read_pair(image, mask) if image and mask else nuclei()
+            picture, truth, notes = read_pair(image, mask) if image and mask else nuclei()
             data = halves(picture, truth)
             learner = build(data, seed)
-            click.echo(heading(learner, data))
+            click.echo("\n".join((heading(learner, data), *(f"note      {n}" for n in notes))))
             seconds = train(learner, data, steps, seed)
             result = find(learner, data, seconds)
             ours = score(result.found, truth[:, data.cut :])
             plain = threshold(picture, truth, data.cut)
-            click.echo(report(result, steps))
-            scores = (
-                f"IoU {ours.iou:.3f} (threshold {plain.iou:.3f}), "
-                f"pixel accuracy {ours.accuracy:.3f} (threshold {plain.accuracy:.3f})"
+            panels = Panels(
+                image.name if image else "nuclei",
+                picture[:, :, data.cut :],
+                truth[:, data.cut :],
+                result.found,
+                f"IoU {ours.iou:.3f}\n(a plain threshold: {plain.iou:.3f})",
+                f"errors, {1 - ours.accuracy:.1%} of pixels\n"
+                f"(a plain threshold: {1 - plain.accuracy:.1%})",
             )
+            lines = [
+                report(result, steps),
+                f"picture   {output}",
+                f"IoU {ours.iou:.3f} (threshold {plain.iou:.3f}), "
+                f"pixel accuracy {ours.accuracy:.3f} (threshold {plain.accuracy:.3f})",
+            ]
             try:
-                draw(output, data, result, ours, plain)
+                draw(output, panels, result.losses)
             except OSError as error:  # a full disk; the scores are not lost with the picture
-                click.echo(scores)
+                click.echo("\n".join((lines[0], lines[2])))
                 raise ValueError(f"output {output} cannot be written: {error}") from error
     except (ValueError, tinyml.BackendUnavailableError, FloatingPointError) as error:
         raise Failure(str(error)) from error
-    click.echo(f"picture   {output}")
-    click.echo(scores)
+    click.echo("\n".join(lines))

@@ -6,9 +6,10 @@ items, and its caller runs chunks of the items in threads.
 """
 
 import hashlib
+import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,11 +56,26 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
                 self.flush()
             return None
         wanted = getattr(signature, "args", signature)
-        return found if found is not None and found.signature.args == wanted else None
+        if found is not None and found.signature.args == wanted:
+            return found
+        _say_once()
+        return None
 
     def save_overload(self, signature: Any, data: Any) -> None:
         with suppress(OSError):  # a full or a read-only disk
             super().save_overload(signature, data)
+
+
+class _NoCache(caching.NullCache):  # type: ignore[misc]
+    def load_overload(self, signature: Any, context: Any) -> None:
+        _say_once()
+
+
+@cache
+def _say_once() -> None:
+    """Tell a user who waits that kernels are compiled."""
+    if sys.stderr and sys.stderr.isatty():
+        print("tinyml: Numba compiles kernels, which takes seconds", file=sys.stderr)
 
 
 def compiled(function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
@@ -69,8 +85,10 @@ def compiled(function: Callable[..., Any], **options: bool) -> Callable[..., Any
     folder: the first of these that can be written. If none can, each process compiles again.
     """
     dispatcher = njit(nogil=True, error_model="numpy", **options)(function)
-    with suppress(RuntimeError, OSError):
+    try:
         dispatcher._cache = _Cache(function)
+    except (RuntimeError, OSError):
+        dispatcher._cache = _NoCache()
     return dispatcher  # type: ignore[no-any-return]
 
 
