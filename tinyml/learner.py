@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from tinyml.core.parameter import moved
 from tinyml.graph import Graph
 from tinyml.layers.base import Layer, scope_of
 from tinyml.optims import Optimizer
+from tinyml.progress import Progress
 from tinyml_backends import owner_of, resolve
 from tinyml_backends.arrays import Array
 
@@ -115,8 +115,7 @@ class Learner:
             batches, count = _batches(train, batch_size, rng)
             label = f"epoch {epoch}/{epochs}" if epochs > 1 else "training"
             images, start = 0, time.perf_counter()
-            # disable=None: tqdm shows nothing where its output is not a terminal
-            with tqdm(total=count, desc=label, unit="step", disable=None) as progress:
+            with Progress(total=count, desc=label, unit="step") as progress:
                 for x, y in batches:
                     self.history["loss"].append(self.step(x, y))
                     images += len(x)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 import tinyml
 from tinyml.bench import plot as chart
@@ -18,6 +17,7 @@ from tinyml.bench.peers import load
 from tinyml.bench.results import Report
 from tinyml.bench.runner import run
 from tinyml.cli.outputs import PICTURES, Failure, check_output
+from tinyml.progress import Progress
 from tinyml_backends import Backend, resolve
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -78,7 +78,7 @@ def command(
 
     A case is named by its operation, the shape of its input (samples × channels × height × width,
     fewer or more axes in one and three dimensions), and the window's size / stride; "3x3 to 64" is
-    a convolution with 64 filters. A plain run takes some minutes on one backend, and as long
+    a convolution with 64 filters. A plain run takes about three minutes on one backend, and as long
     again for each further library; --cases shortens it.
 
     In each case the libraries take turns, so that they run under the same conditions. A line gives
@@ -117,11 +117,10 @@ def command(
     title = line(report.environment)
     click.echo(title)
     click.echo(tables.header(columns))
-    # with disable=None tqdm shows nothing if its output is not a terminal
     try:
-        with tqdm(total=len(table), unit="case", disable=None, leave=False) as progress:
+        with Progress(total=len(table), unit="case", leave=False) as progress:
             for measured in run(report, table, ours, others, **options):
-                with tqdm.external_write_mode(file=sys.stdout):
+                with Progress.external_write_mode(file=sys.stdout):
                     click.echo("\n".join(tables.rows(measured, columns)))
                 progress.update()
     finally:  # also if the lines cannot be printed

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 import tinyml
 from tinyml.cli.demo_picture import Panels, draw
@@ -24,6 +23,7 @@ from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
 from tinyml.models import segnet
 from tinyml.optims import Adam
+from tinyml.progress import Progress
 
 CROP = 64
 BATCH = 8
@@ -186,8 +186,7 @@ def find(learner: Learner, data: Halves, seconds: float) -> Result:
     right = data.image[None, :, :, data.cut :]
     height = right.shape[2]
     found = np.empty(right.shape[2:], bool)
-    # disable=None: tqdm shows nothing where its output is not a terminal
-    for top in tqdm(range(0, height, STRIP), desc="testing", unit="strip", disable=None):
+    for top in Progress(range(0, height, STRIP), desc="testing", unit="strip"):
         first = max(0, top - MARGIN)
         logits = learner.predict(right[:, :, first : top + STRIP + MARGIN])
         classes = logits[0, :, top - first : top - first + STRIP].argmax(0)
