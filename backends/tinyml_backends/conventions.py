@@ -18,7 +18,8 @@ from typing import Literal
 import numpy as np
 
 from tinyml_backends.arrays import Array
-from tinyml_backends.geometry import Window, pitches
+from tinyml_backends.cells import pitches
+from tinyml_backends.geometry import Window
 
 ConventionName = Literal["window", "plane", "tensor", "nhwc"]
 Duplicates = Literal["last", "sum"]

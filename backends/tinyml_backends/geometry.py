@@ -7,27 +7,19 @@ Along one axis, cell ``k`` of the window at output position ``i`` is input cell
 and everything below follows from this line. Cells of a window are numbered in row-major order.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, product
 from math import gcd, prod
-from typing import NamedTuple
 
 import numpy as np
 
+from tinyml_backends import cells as of_window
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, padding_per_axis, per_axis
 
-
-class Cell(NamedTuple):
-    """One cell of the window, and its positions in arrays of planes, whose axis 0 is the planes."""
-
-    number: int
-    """Row-major number inside the window."""
-    outputs: tuple[slice, ...]
-    """The output positions whose windows have their cell ``number`` inside the input."""
-    inputs: tuple[slice, ...]
-    """The input positions of that cell, one for each position of ``outputs``."""
+#: Every number of a cell fits in 64 bits.
+MOST_CELLS = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +82,10 @@ class Window:
         size (3, 3), stride (2, 2), padding ((1, 1), (1, 1))
         """
         sizes = per_axis("size", size, axes, minimum=1)
+        if prod(sizes) > MOST_CELLS:
+            raise ValueError(f"size is {size!r}; a window may have at most {MOST_CELLS} cells")
+        if not isinstance(ceil_mode, int | np.integer | np.bool) or ceil_mode not in (0, 1):
+            raise TypeError(f"ceil_mode is {ceil_mode!r}; it must be True or False")
         return cls(
             size=sizes,
             stride=sizes if stride is None else per_axis("stride", stride, axes, minimum=1),
@@ -137,6 +133,10 @@ class Window:
         """Smallest unsigned dtype that holds every cell number."""
         return _unsigned(self.count - 1)
 
+    def output_length(self, axis: int, length: int) -> int:
+        """As `output_shape`, along one axis."""
+        return _output_length(self, axis, length)
+
     def output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
         """Spatial shape of the output.
 
@@ -181,22 +181,48 @@ class Window:
             for n, s, e, p in zip(output_shape, self.stride, self.extent, self.padding, strict=True)
         )
 
-    def cells(self, input_shape: Sequence[int]) -> tuple[Cell, ...]:
+    def clipped(self, input_shape: Sequence[int]) -> "Window":
+        """The window without the cells beyond the padded input that ``ceil_mode`` allows.
+
+        The window itself, if it has none. Along a clipped axis there is one output, whose cells
+        keep their positions; `renumber` converts the cell numbers.
+        """
+        return _clipped(self, tuple(input_shape)) if self.ceil_mode else self
+
+    def cells(self, input_shape: Sequence[int]) -> tuple[of_window.Cell, ...]:
         """All cells of the window that lie inside the input for at least one output, ascending.
 
         Within one `Cell` no input cell occurs twice, so whole slices can be read and written.
         """
-        small = self.count <= 1024  # results for large windows would fill the cache's memory
-        return (_cells if small else _cells.__wrapped__)(self, tuple(input_shape))
+        return of_window.cells(self, tuple(input_shape))
+
+    def regions(
+        self, input_shape: Sequence[int]
+    ) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+        """Each output position, in row-major order, and the input cells of its window."""
+        along = [
+            [
+                slice(start + max(0, -(start // step)) * step, min(length, start + extent), step)
+                for start in starts
+            ]
+            for starts, length, step, extent in zip(
+                self.starts(input_shape), input_shape, self.dilation, self.extent, strict=True
+            )
+        ]
+        return zip(np.ndindex(*map(len, along)), product(*along), strict=True)
+
+    def has_few_outputs(self, input_shape: Sequence[int]) -> bool:
+        """Whether a window has more cells than there are windows, so that `regions` are fewer."""
+        return self.count > max(64, prod(self.output_shape(input_shape)))
 
     def cells_along(
         self, axis: int, input_shape: Sequence[int], *, only_first: bool = False
-    ) -> tuple[Cell, ...]:
+    ) -> tuple[of_window.Cell, ...]:
         """As `cells`, but for one axis only, with whole slices for the axes before it.
 
         With ``only_first`` each output appears only with the first of its cells inside the input.
         """
-        return _cells_along(self, axis, input_shape[axis], only_first)
+        return of_window.cells_along(self, axis, input_shape[axis], only_first)
 
     def starts(self, input_shape: Sequence[int]) -> tuple[range, ...]:
         """Input position of each window's cell 0, for each axis; negative in the padding before."""
@@ -248,11 +274,6 @@ class Window:
         )
 
 
-def pitches(shape: Sequence[int]) -> tuple[int, ...]:
-    """Flat distance between neighbours along each axis of a contiguous plane."""
-    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
 @lru_cache(maxsize=1024)
 def _unsigned(largest: int) -> "np.dtype[np.unsignedinteger]":
     return np.min_scalar_type(largest)
@@ -281,6 +302,18 @@ def _output_length(window: Window, axis: int, length: int) -> int:
             f"more than the padded input's {length + before + after}"
         )
     return n
+
+
+@lru_cache(maxsize=1024)
+def _clipped(window: Window, input_shape: tuple[int, ...]) -> Window:
+    size, padding = list(window.size), list(window.padding)
+    for axis, length in enumerate(input_shape):
+        (before, after), step = padding[axis], window.dilation[axis]
+        if window.extent[axis] > length + before + after:
+            last = (length + before + after - 1) // step
+            size[axis] = last + 1
+            padding[axis] = before, last * step + 1 - before - length
+    return replace(window, size=tuple(size), padding=tuple(padding))
 
 
 @lru_cache(maxsize=1024)
@@ -341,46 +374,3 @@ def _check_holds_input(window: Window, input_shape: tuple[int, ...]) -> None:
                     f"{window} on {input_shape[axis]} input cells the window at output position "
                     f"{i} would hold none of them"
                 )
-
-
-@lru_cache(maxsize=256)
-def _cells(window: Window, input_shape: tuple[int, ...]) -> tuple[Cell, ...]:
-    along = [window.cells_along(axis, input_shape) for axis in range(window.axes)]
-    return tuple(
-        Cell(
-            sum(c.number * pitch for c, pitch in zip(cells, pitches(window.size), strict=True)),
-            (slice(None), *(c.outputs[-1] for c in cells)),
-            (slice(None), *(c.inputs[-1] for c in cells)),
-        )
-        for cells in product(*along)
-    )
-
-
-@lru_cache(maxsize=256)
-def _cells_along(window: Window, axis: int, length: int, only_first: bool) -> tuple[Cell, ...]:
-    outputs = _output_length(window, axis, length)
-    before, stride, step = window.padding[axis][0], window.stride[axis], window.dilation[axis]
-    # only cells that lie inside the input for some output: a large window may be mostly padding
-    lowest = max(0, -(((outputs - 1) * stride - before) // step))
-    highest = min(window.size[axis] - 1, (length - 1 + before) // step)
-    found = (
-        (number, *_inside(window, axis, number, outputs, length, only_first))
-        for number in range(lowest, highest + 1)
-    )
-    lead = (slice(None),) * (axis + 1)
-    return tuple(Cell(k, (*lead, o), (*lead, i)) for k, o, i in found if o.start < o.stop)
-
-
-def _inside(
-    window: Window, axis: int, number: int, outputs: int, length: int, only_first: bool
-) -> tuple[slice, slice]:
-    """Outputs whose cell ``number`` lies inside the input, and these cells, along one axis."""
-    stride, step = window.stride[axis], window.dilation[axis]
-    offset = number * step - window.padding_before[axis]
-    first = max(0, -(offset // stride))
-    stop = min(outputs, (length - 1 - offset) // stride + 1)
-    if only_first and number > 0:  # cell number - 1 must lie before the input
-        stop = min(stop, -((offset - step) // stride))
-    return slice(first, stop), slice(
-        first * stride + offset, (stop - 1) * stride + offset + 1, stride
-    )

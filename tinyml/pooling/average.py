@@ -89,7 +89,8 @@ def _avg_pool(
     divisor = check_divisor(divisor, unsigned=x.dtype.kind == "u")
     to = out_stack(out, geometry.pooled, geometry.pooled_stack, ("x", x))
     planes = x.reshape(geometry.unpooled_stack)
-    y = backend.avg_pool(planes, geometry.window, bool(count_include_pad), divisor, out=to)
+    window = geometry.window.clipped(geometry.input_shape)
+    y = backend.avg_pool(planes, window, bool(count_include_pad), divisor, out=to)
     return y.reshape(geometry.pooled) if out is None else out
 
 
@@ -162,7 +163,7 @@ def avg_pool_gradient_windowed(
     to = out_stack(out, geometry.unpooled, geometry.unpooled_stack, ("gradient", gradient))
     planes = gradient.reshape(geometry.pooled_stack)
     result = backend.avg_pool_gradient(
-        planes, window, spatial, bool(count_include_pad), divisor, out=to
+        planes, window.clipped(spatial), spatial, bool(count_include_pad), divisor, out=to
     )
     return result.reshape(geometry.unpooled) if out is None else out
 

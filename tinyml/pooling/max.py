@@ -99,14 +99,23 @@ def max_pool_windowed(
 def _max_pool(
     backend: Backend, x: Array, geometry: Geometry, out: tuple[Array, Array] | None
 ) -> tuple[Array, Switches]:
-    planes, shape = x.reshape(geometry.unpooled_stack), geometry.pooled
+    planes, shape, window = x.reshape(geometry.unpooled_stack), geometry.pooled, geometry.window
+    fitting = window.clipped(geometry.input_shape)
     if out is None:
-        y, winners = backend.max_pool(planes, geometry.window)
+        y, winners = backend.max_pool(planes, fitting)
+        if fitting is not window:
+            winners = backend.renumber(winners, fitting, window)
         return y.reshape(shape), trusted_switches(winners.reshape(shape), geometry)
-    (y, winners), dtype, stack = out, geometry.window.winner_dtype, geometry.pooled_stack
+    (y, winners), dtype, stack = out, window.winner_dtype, geometry.pooled_stack
     check_out("out[0]", y, shape, x.dtype, ("x", x))
     check_out("out[1]", winners, shape, dtype, ("x", x), ("out[0]", y))
-    backend.max_pool(planes, geometry.window, out=(y.reshape(stack), winners.reshape(stack)))
+    if fitting.winner_dtype == dtype:
+        found = backend.max_pool(planes, fitting, out=(y.reshape(stack), winners.reshape(stack)))
+    else:
+        found = backend.max_pool(planes, fitting)
+        y.reshape(stack)[...] = found[0]
+    if fitting is not window:
+        winners.reshape(stack)[...] = backend.renumber(found[1], fitting, window)
     return y, trusted_switches(winners.view(), geometry)
 
 
@@ -160,9 +169,9 @@ def max_unpool(
              [0, 5, 6],
              [0, 8, 9]]]])
     """
-    backend, rule, planes, winners, to = _prepared("y", y, switches, duplicates, out)
+    backend, rule, planes, winners, window, to = _prepared("y", y, switches, duplicates, out)
     g = switches.geometry
-    result = backend.max_unpool(planes, winners, g.window, g.input_shape, rule, out=to)
+    result = backend.max_unpool(planes, winners, window, g.input_shape, rule, out=to)
     return result.reshape(g.unpooled) if out is None else out
 
 
@@ -198,9 +207,9 @@ def max_pool_gradient(gradient: Array, switches: Switches, *, out: Array | None 
     >>> tinyml.max_pool_gradient(np.array([[[10.0, 20.0]]]), switches)
     array([[[ 0., 30.,  0.]]])
     """
-    backend, _, planes, winners, to = _prepared("gradient", gradient, switches, "sum", out)
+    backend, _, planes, winners, window, to = _prepared("gradient", gradient, switches, "sum", out)
     g = switches.geometry
-    result = backend.max_pool_gradient(planes, winners, g.window, g.input_shape, out=to)
+    result = backend.max_pool_gradient(planes, winners, window, g.input_shape, out=to)
     return result.reshape(g.unpooled) if out is None else out
 
 
@@ -240,10 +249,10 @@ def max_unpool_gradient(
     >>> tinyml.max_unpool_gradient(np.array([[[0.5, 0.7, 0.9]]]), switches)
     array([[[0. , 0.7]]])
     """
-    backend, rule, planes, winners, to = _prepared(
+    backend, rule, planes, winners, window, to = _prepared(
         "gradient", gradient, switches, duplicates, out, is_pooled=False
     )
-    result = backend.max_unpool_gradient(planes, winners, switches.window, rule, out=to)
+    result = backend.max_unpool_gradient(planes, winners, window, rule, out=to)
     return result.reshape(switches.shape) if out is None else out
 
 
@@ -255,12 +264,12 @@ def _prepared(
     out: Array | None,
     *,
     is_pooled: bool = True,
-) -> tuple[Backend, Literal["last", "sum"], Array, Array, Array | None]:
+) -> tuple[Backend, Literal["last", "sum"], Array, Array, Window, Array | None]:
     """Check the arguments that all operations on switches share.
 
-    Returns the backend, the rule for duplicates, and ``array``, the winners and ``out`` as stacks
-    of planes. With ``is_pooled``, ``array`` has the pooled shape and ``out`` the unpooled one; else
-    the other way round.
+    Returns the backend, the rule for duplicates, ``array`` and the winners as stacks of planes, the
+    window without cells that no input reaches, and ``out`` as a stack. With ``is_pooled``,
+    ``array`` has the pooled shape and ``out`` the unpooled one; else the other way round.
     """
     if not isinstance(switches, Switches):
         raise TypeError(
@@ -280,14 +289,19 @@ def _prepared(
         allowed = ", ".join(map(repr, get_args(Duplicates)))
         raise ValueError(f"duplicates is {duplicates!r}; it must be one of {allowed}")
     winners = winners.reshape(geometry.pooled_stack)
+    window = geometry.window.clipped(geometry.input_shape)
+    if window is not geometry.window:
+        winners = backend.renumber(winners, geometry.window, window)
     if duplicates == "error":
-        _refuse_duplicates(backend, winners, geometry)
+        _refuse_duplicates(backend, winners, window, geometry)
         duplicates = "last"  # no cell was chosen twice, so that both rules give the same
-    return backend, duplicates, array.reshape(shapes[1]), winners, to
+    return backend, duplicates, array.reshape(shapes[1]), winners, window, to
 
 
-def _refuse_duplicates(backend: Backend, winners: Array, geometry: Geometry) -> None:
-    found = backend.first_duplicate(winners, geometry.window, geometry.input_shape)
+def _refuse_duplicates(
+    backend: Backend, winners: Array, window: Window, geometry: Geometry
+) -> None:
+    found = backend.first_duplicate(winners, window, geometry.input_shape)
     if found is None:
         return
     shapes = geometry.unpooled, geometry.pooled, geometry.pooled

@@ -56,3 +56,4 @@ class Pooling(Arrays):
 
     winners_from_indices = indices.winners_from_indices
     indices_from_winners = indices.indices_from_winners
+    renumber = indices.renumber

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyml_backends.arrays import Array, Arrays
+from tinyml_backends.cells import pitches
 from tinyml_backends.generic.average import quotient, wide, wide_sum
 from tinyml_backends.generic.bits import replace
-from tinyml_backends.geometry import pitches
 
 Lengths: TypeAlias = NDArray[np.int64]
 

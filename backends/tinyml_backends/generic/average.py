@@ -1,5 +1,6 @@
 """Average pooling and its gradient."""
 
+from math import prod
 from types import ModuleType
 
 import numpy as np
@@ -39,9 +40,13 @@ def avg_pool(
     for planes, rows in chunks_of(x, outputs[0], backend.chunk_bytes):
         inputs, local = window.inputs_for(rows, spatial)
         source, target = x[planes, inputs], out[planes, rows]
-        total = xp.zeros(target.shape, wide(x.dtype))
-        for cell in local.cells(source.shape[1 : window.axes + 1]):
-            total[cell.outputs] += source[cell.inputs]
+        total, shape = xp.zeros(target.shape, wide(x.dtype)), source.shape[1 : window.axes + 1]
+        if local.has_few_outputs(shape):
+            for output, region in local.regions(shape):
+                _sum_in_order(backend, source[:, *region], total[:, *output], window.axes)
+        else:
+            for cell in local.cells(shape):
+                total[cell.outputs] += source[cell.inputs]
         target[...] = quotient(total, of_rows[rows] * in_row)
     return out
 
@@ -74,11 +79,32 @@ def avg_pool_gradient(
             continue
         terms = quotient(gradient[planes, outputs].astype(dtype), of_rows[outputs] * in_row)
         target = out[planes, rows]
-        total = xp.zeros(target.shape, dtype)
-        for cell in reversed(local.cells(target.shape[1 : window.axes + 1])):
-            total[cell.inputs] += terms[cell.outputs]
+        total, shape = xp.zeros(target.shape, dtype), target.shape[1 : window.axes + 1]
+        if local.has_few_outputs(shape):
+            for output, region in local.regions(shape):
+                term = terms[:, *output]
+                total[:, *region] += term.reshape(len(term), *[1] * window.axes, *term.shape[1:])
+        else:
+            for cell in reversed(local.cells(shape)):
+                total[cell.inputs] += terms[cell.outputs]
         target[...] = total
     return out
+
+
+def _sum_in_order(backend: Arrays, cells: Array, total: Array, axes: int) -> None:
+    """Add cells (planes, …, *channels) to ``total`` (planes, *channels), one after the other.
+
+    A sum of an array library adds in another order. A cumulative one adds in this order on NumPy;
+    elsewhere only integers are summed here, in any order.
+    """
+    rows = cells.shape[1]
+    step = max(1, backend.chunk_bytes * rows // max(1, cells.size * total.dtype.itemsize))
+    for row in range(0, rows, step):
+        some = cells[:, row : row + step]
+        shape = (len(some), prod(some.shape[1 : axes + 1]), *some.shape[axes + 1 :])
+        terms = backend.xp.empty((shape[0], shape[1] + 1, *shape[2:]), total.dtype)
+        terms[:, 0], terms[:, 1:] = total, some.reshape(shape)
+        total[...] = backend.xp.cumsum(terms, axis=1, out=terms)[:, -1]
 
 
 def wide(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":

@@ -13,6 +13,9 @@ from tinyml_backends.conventions import Convention
 from tinyml_backends.generic.chunks import chunks
 from tinyml_backends.geometry import Window
 
+#: Cells of the largest window whose flat distances are kept in a table.
+LARGEST_TABLE = 1 << 12
+
 
 def winners_from_indices(
     backend: Arrays,
@@ -76,15 +79,25 @@ class Indices:
         self.spatial = shape[1 : window.axes + 1]
         pitch = convention.pitch(shape, window.axes)
         self.distances = [p * pitch for p in convention.plane_pitches(self.spatial)]
-        of_cell = xp.zeros((), np.int64)
-        steps = zip(window.size, window.dilation, self.distances, strict=True)
-        for size, step, distance in steps:
-            of_cell = of_cell[..., None] + _arange(xp, range(size)) * (step * distance)
-        self.of_cell = of_cell.reshape(-1)
+        self.steps = [s * d for s, d in zip(window.dilation, self.distances, strict=True)]
+        cells = xp.arange(window.count if window.count <= LARGEST_TABLE else 0, dtype=np.int64)
+        self.of_cell = self._distance(cells)
+
+    def _distance(self, cells: Array) -> Array:
+        """Flat distance of cells of the window from its first cell."""
+        digits = _digits(cells, self.window.size)
+        total = digits[0] * self.steps[0]
+        for digit, step in zip(digits[1:], self.steps[1:], strict=True):
+            total += digit * step
+        return total
 
     def __call__(self, winners: Array, rows: slice) -> Array:
         """Indices of the ``winners`` of some rows, counted from the first of their planes."""
-        index, axes, planes = self.of_cell[winners], self.window.axes, range(len(winners))
+        axes, planes = self.window.axes, range(len(winners))
+        if len(self.of_cell):
+            index = self.of_cell[winners]
+        else:
+            index = self._distance(winners.astype(np.int64))
         starts = _starts(self.xp, self.window, self.spatial, rows, winners.ndim)
         # sum the small arrays first, so that fewer passes go over arrays as large as the winners
         shared = sum(start * d for start, d in zip(starts, self.distances, strict=True))
@@ -95,6 +108,16 @@ class Indices:
             index += offsets
         index += shared
         return index
+
+
+def renumber(backend: Arrays, winners: Array, window: Window, to: Window) -> Array:
+    """The same cells of the windows, numbered as in another window of other sizes."""
+    if window == to:
+        return winners
+    number = backend.xp.zeros(winners.shape, np.int64)
+    for digit, size in zip(_digits(winners.astype(np.int64), window.size), to.size, strict=True):
+        number = number * size + digit
+    return number.astype(to.winner_dtype)
 
 
 def _check_inside(

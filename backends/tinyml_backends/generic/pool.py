@@ -3,9 +3,10 @@
 from types import ModuleType
 
 from tinyml_backends.arrays import Array, Arrays
+from tinyml_backends.cells import pitches
 from tinyml_backends.generic.bits import replace
 from tinyml_backends.generic.chunks import chunks_of
-from tinyml_backends.geometry import Window, pitches
+from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
 
 

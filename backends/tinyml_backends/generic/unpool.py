@@ -12,12 +12,13 @@ from math import prod
 import numpy as np
 
 from tinyml_backends.arrays import Array, Arrays
+from tinyml_backends.cells import Cell
 from tinyml_backends.conventions import IN_MEMORY, Duplicates
 from tinyml_backends.generic.average import wide_sum
 from tinyml_backends.generic.bits import keep, replace
 from tinyml_backends.generic.chunks import chunks_of
 from tinyml_backends.generic.indices import Indices
-from tinyml_backends.geometry import Cell, Window
+from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty, zeros
 
 
@@ -46,6 +47,18 @@ def max_unpool(
             values = y[planes, rows].reshape(-1)
             values = values + y.dtype.type(0) if add else values  # −0.0 becomes +0.0
             out[planes].reshape(-1)[positions(winners[planes, rows], rows).reshape(-1)] = values
+        return out
+    if window.has_few_outputs(input_shape):
+        positions = Indices(xp, IN_MEMORY, window, out.shape)
+        for planes, _ in chunks_of(y, 1, backend.chunk_bytes):
+            where, values = positions(winners[planes], slice(None)), y[planes]
+            target = out[planes].reshape(-1)
+            total = target.astype(wide_sum(y.dtype), copy=False) if add else target
+            for output in np.ndindex(*y.shape[1 : window.axes + 1]):
+                place, value = where[:, *output], values[:, *output]
+                total[place] = total[place] + value if add else value
+            if total is not target:
+                target[...] = total
         return out
     for planes, rows in chunks_of(out, input_shape[0], backend.chunk_bytes):
         outputs, cells = _cells(winners, planes, rows, window, input_shape)
@@ -94,6 +107,19 @@ def _gather_last(
 ) -> Array:
     xp, input_shape = backend.xp, gradient.shape[1 : window.axes + 1]
     out = zeros(xp, winners.shape, gradient.dtype, out)
+    if window.has_few_outputs(input_shape):
+        positions = Indices(xp, IN_MEMORY, window, gradient.shape)
+        for planes, _ in chunks_of(out, 1, backend.chunk_bytes):
+            where, source = positions(winners[planes], slice(None)), gradient[planes].reshape(-1)
+            writer = xp.zeros(source.shape, np.min_scalar_type(prod(winners.shape)))
+            every = list(np.ndindex(*winners.shape[1 : window.axes + 1]))
+            for number, output in enumerate(every):
+                writer[where[:, *output]] = number
+            for number, output in enumerate(every):
+                place = where[:, *output]
+                kept = writer[place] == number
+                out[planes][:, *output] = xp.where(kept, source[place], source.dtype.type(0))
+        return out
     for planes, outputs in chunks_of(out, out.shape[1], backend.chunk_bytes):
         rows, local = window.inputs_for(outputs, input_shape)
         source = gradient[planes, rows]

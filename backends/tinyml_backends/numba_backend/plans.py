@@ -1,12 +1,12 @@
 """The geometry of a call in the form that kernels read, computed once for each window and shape."""
 
-from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyml_backends.caches import cached
 from tinyml_backends.generic.average import is_global
 from tinyml_backends.geometry import Window
 
@@ -93,7 +93,7 @@ class Plan(NamedTuple):
     """Rows of one output."""
 
 
-@lru_cache(maxsize=1024)
+@cached(lambda plan: 2000 + plan.spans.nbytes + plan.offsets.nbytes)
 def plan_of(window: Window, shape: tuple[int, ...]) -> Plan:
     """Plan for stacked inputs of ``shape``, without the axis of planes."""
     axes = window.axes
@@ -145,7 +145,7 @@ def _three(values: tuple[int, ...], missing: int = 1) -> tuple[int, ...]:
     return (*[missing] * (3 - len(values)), *values)
 
 
-@lru_cache(maxsize=256)
+@cached(lambda of_axes: 1000 + sum(along.nbytes for along in of_axes))
 def divisors(
     window: Window, input_shape: tuple[int, ...], count_include_pad: bool, divisor: int | None
 ) -> tuple[Numbers, Numbers, Numbers]:
