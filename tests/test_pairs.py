@@ -120,6 +120,17 @@ def test_orientations_are_applied(tmp_path, pair, suffix, orientation, colours):
     assert_same_bits(got, np.ascontiguousarray(expected))
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("orientation", [0, 9])
+def test_an_orientation_without_meaning_is_left_out(tmp_path, pair, suffix, orientation):
+    got = []
+    for number in (1, orientation):
+        write_turned(tmp_path / f"image{suffix}", pair[0], number)
+        np.savez(tmp_path / "mask.npz", np.ones(pair[0].shape, bool))
+        got.append(read_pair(tmp_path / f"image{suffix}", tmp_path / "mask.npz").image)
+    assert_same_bits(*got)
+
+
 def test_a_mask_is_turned_too(tmp_path, pair):
     write_turned(tmp_path / "image.png", pair[0], 6)
     write_turned(tmp_path / "mask.png", (pair[1] > 0).astype(np.uint8), 6)

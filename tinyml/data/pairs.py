@@ -29,7 +29,7 @@ class Picture(NamedTuple):
     alpha: int = 0
     """How many of the last samples the file declares to be alpha."""
     orientation: int = 1
-    """Exif's number of the position of the first row and column."""
+    """Exif's number of the position of the first row and column; others than 1 to 8 count as 1."""
     is_indices: bool = False
     """Whether the pixels are indices of a palette."""
 
@@ -91,7 +91,7 @@ def _read(file: Path, role: str) -> tuple[Pixels, tuple[str, ...]]:
         )
     array = _checked(f"{role} {file}", array[..., :colours], role)
     notes = (f"mask {file} has a palette: index 0 is the background",) if picture.is_indices else ()
-    upright = np.moveaxis(_UPRIGHT[picture.orientation](array), 2, 0)
+    upright = np.moveaxis(_UPRIGHT.get(picture.orientation, _UPRIGHT[1])(array), 2, 0)
     return np.ascontiguousarray(upright), notes
 
 
@@ -134,7 +134,6 @@ def _pillow(file: Path, role: str) -> Picture:
 
     with Image.open(file) as image:
         orientation = image.getexif().get(0x0112, 1)
-        orientation = orientation if orientation in _UPRIGHT else 1
         if role == "mask" and image.format == "JPEG":
             raise ValueError("JPEG changes the values of a mask; save it as PNG")
         if role == "mask" and image.mode == "P":
