@@ -6,8 +6,6 @@ library and on the device of its arrays, whatever is selected.
 """
 
 import os
-import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +14,7 @@ from typing import Literal
 
 from tinyml_backends.arrays import Array
 from tinyml_backends.contract import Backend
-from tinyml_backends.errors import BackendUnavailableError, MixedBackendError
+from tinyml_backends.errors import BackendUnavailableError, MixedBackendError, warn_caller
 from tinyml_backends.registry import _default_for, _fastest, resolve
 
 VARIABLE = "TINYML_BACKEND"
@@ -196,13 +194,7 @@ def _warn_of_cpu(name: str) -> None:
     if _warned_of_cpu:
         return
     _warned_of_cpu = True
-    frame, level = sys._getframe(), 1
-    ours = "tinyml", "tinyml_backends"
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(
+    warn_caller(
         f"backend {name!r} is selected, but this operation got NumPy arrays and runs on the CPU; "
-        "make its arrays with tinyml.asarray(a)",
-        UserWarning,
-        stacklevel=level,
+        "make its arrays with tinyml.asarray(a)"
     )

@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 
 from tinyml.arrays import check_dtype, check_shape
-from tinyml.pooling.layout import axes_of, check_indices, check_rank
+from tinyml.pooling.layout import axes_of, check_indices, check_rank, warn_if_misread
 from tinyml_backends import Backend, SwitchIndexError, backend_for
 from tinyml_backends.arguments import IntPerAxis, lengths, per_axis
 from tinyml_backends.arrays import Array
@@ -39,7 +39,7 @@ def adaptive_max_pool(x: Array, output_size: IntPerAxis) -> tuple[Array, Array]:
     Examples
     --------
     >>> import numpy as np, tinyml
-    >>> tinyml.adaptive_max_pool(np.array([[[1, 5, 2, 4, 3]]]), 2)
+    >>> tinyml.adaptive_max_pool(np.array([[[1, 5, 2, 4, 3]]]), (2,))
     (array([[[5, 4]]]), array([[[1, 3]]]))
     """
     backend, outputs, shape = _prepared(x, output_size)
@@ -75,7 +75,7 @@ def adaptive_max_pool_gradient(
     Examples
     --------
     >>> import numpy as np, tinyml
-    >>> _, indices = tinyml.adaptive_max_pool(np.array([[[1.0, 5.0, 2.0]]]), 2)
+    >>> _, indices = tinyml.adaptive_max_pool(np.array([[[1.0, 5.0, 2.0]]]), (2,))
     >>> tinyml.adaptive_max_pool_gradient(np.array([[[10.0, 20.0]]]), indices, (3,))
     array([[[ 0., 30.,  0.]]])
     """
@@ -96,7 +96,7 @@ def adaptive_avg_pool(x: Array, output_size: IntPerAxis) -> Array:
     Examples
     --------
     >>> import numpy as np, tinyml
-    >>> tinyml.adaptive_avg_pool(np.array([[[1.0, 5.0, 3.0]]]), 2)
+    >>> tinyml.adaptive_avg_pool(np.array([[[1.0, 5.0, 3.0]]]), (2,))
     array([[[3., 4.]]])
     """
     backend, outputs, shape = _prepared(x, output_size)
@@ -140,6 +140,8 @@ def _prepared(
     backend = backend_for(x)
     check_dtype("x", x)
     axes = axes_of("x", tuple(x.shape), output_size, "output_size")
+    if axes == 1:
+        warn_if_misread(tuple(x.shape), output_size, "output_size")
     outputs = per_axis("output_size", output_size, axes, minimum=0)
     if 0 in x.shape[-axes:]:
         raise ValueError(f"x has shape {tuple(x.shape)}; its spatial axes must not be empty")

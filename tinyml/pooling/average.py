@@ -19,7 +19,7 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     *,
-    layout: Layout = "channels_first",
+    layout: Layout | None = None,
     out: Array | None = None,
 ) -> Array:
     """Mean of each window.
@@ -54,9 +54,9 @@ def avg_pool(
     --------
     >>> import numpy as np, tinyml
     >>> x = np.array([[[1.0, 3.0, 5.0]]])
-    >>> tinyml.avg_pool(x, size=2, stride=1)
+    >>> tinyml.avg_pool(x, size=(2,), stride=1)
     array([[[2., 4.]]])
-    >>> tinyml.avg_pool(x, size=2, padding=1, count_include_pad=False)
+    >>> tinyml.avg_pool(x, size=(2,), padding=1, count_include_pad=False)
     array([[[1., 4.]]])
     """
     backend = _backend_for("x", x, out)

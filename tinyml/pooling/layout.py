@@ -10,6 +10,7 @@ from tinyml.arrays import check_out
 from tinyml_backends import Window
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
 from tinyml_backends.arrays import Array
+from tinyml_backends.errors import warn_caller
 
 Layout = Literal["channels_first", "channels_last"]
 
@@ -88,9 +89,11 @@ def geometry_from(
     padding: PaddingPerAxis,
     dilation: IntPerAxis,
     ceil_mode: bool,
-    layout: Layout,
+    layout: Layout | None,
 ) -> Geometry:
     """Geometry of a pooling of an array of ``shape``, from the arguments of `tinyml.max_pool`.
+
+    Where ``layout`` is None, channels are first, and a shape that looks otherwise gives a warning.
 
     Results are cached: checking the arguments takes longer than pooling a small array.
 
@@ -105,10 +108,11 @@ def geometry_from(
         and (stride is None or type(stride) is int or _is_ints(stride))
         and (type(padding) is int or _is_ints(padding))
         and (type(dilation) is int or _is_ints(dilation))
-        and type(layout) is str
+        and (layout is None or type(layout) is str)
+        and type(ceil_mode) is bool
     )
     build = _from_arguments if is_key else _from_arguments.__wrapped__
-    return build(shape, layout, size, stride, padding, dilation, bool(ceil_mode))
+    return build(shape, layout, size, stride, padding, dilation, ceil_mode)
 
 
 def _is_ints(value: object) -> bool:
@@ -116,9 +120,32 @@ def _is_ints(value: object) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _from_arguments(shape: tuple[int, ...], layout: Layout, *window: Any) -> Geometry:
+def _from_arguments(shape: tuple[int, ...], layout: Layout | None, *window: Any) -> Geometry:
+    axes = axes_of("x", shape, window[0])
+    if layout is None:
+        warn_if_misread(shape, window[0])
+        layout = "channels_first"
     check_layout(layout)
-    return geometry_of(shape, Window.of(axes_of("x", shape, window[0]), *window), layout)
+    return geometry_of(shape, Window.of(axes, *window), layout)
+
+
+def warn_if_misread(shape: tuple[int, ...], size: object, argument: str = "size") -> None:
+    """Warn where an int for every spatial axis may not mean the axes that the user has in mind."""
+    if isinstance(size, Sequence):
+        return
+    if len(shape) == 3:
+        last = ", with layout= if its channels are last" if argument == "size" else ""
+        warn_caller(
+            f"x has shape {shape} and {argument} is {size}, so it is read as (samples, channels, "
+            f"length). Pass {argument}=({size}, {size}) for one image{last}; "
+            f"{argument}=({size},) keeps this and does not warn"
+        )
+    elif len(shape) == 4 and 1 <= shape[3] <= 4 and min(shape[1:3]) >= 16:
+        warn_caller(
+            f"x has shape {shape} and is read as (samples, channels, height, width). If its "
+            f'channels are last, pass layout="channels_last"; layout="channels_first" or '
+            f"{argument}=({size}, {size}) keeps this and does not warn"
+        )
 
 
 def axes_of(name: str, shape: tuple[int, ...], size: object, argument: str = "size") -> int:

@@ -27,7 +27,7 @@ def max_pool(
     dilation: IntPerAxis = 1,
     ceil_mode: bool = False,
     *,
-    layout: Layout = "channels_first",
+    layout: Layout | None = None,
     out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Switches]:
     """Maximum of each window, and the switches that `max_unpool` takes.
@@ -46,8 +46,10 @@ def max_pool(
         Input cells from one cell of a window to its next.
     ceil_mode : bool
         Round the number of windows up; a window that would start after the input is left out.
-    layout : {"channels_first", "channels_last"}
-        Position of the channels axis of ``x``.
+    layout : {"channels_first", "channels_last"}, optional
+        Position of the channels axis of ``x``; by default first. If it is not given and ``size`` is
+        an int, there is a UserWarning where this may not be what is meant: for an array of three
+        axes, which is pooled along one, and for images whose last axis has 1 to 4 entries.
     out : (values, winners) or None
         Two contiguous arrays of the result's shape to write, ``values`` of the dtype of ``x`` and
         ``winners`` of the switches' (uint8 for windows of up to 256 cells), sharing no memory with
@@ -203,7 +205,7 @@ def max_pool_gradient(gradient: Array, switches: Switches, *, out: Array | None 
     Examples
     --------
     >>> import numpy as np, tinyml
-    >>> _, switches = tinyml.max_pool(np.array([[[1.0, 3.0, 2.0]]]), size=2, stride=1)
+    >>> _, switches = tinyml.max_pool(np.array([[[1.0, 3.0, 2.0]]]), size=(2,), stride=1)
     >>> tinyml.max_pool_gradient(np.array([[[10.0, 20.0]]]), switches)
     array([[[ 0., 30.,  0.]]])
     """
@@ -245,7 +247,7 @@ def max_unpool_gradient(
     Examples
     --------
     >>> import numpy as np, tinyml
-    >>> _, switches = tinyml.max_pool(np.array([[[1.0, 3.0, 2.0]]]), size=2, stride=1)
+    >>> _, switches = tinyml.max_pool(np.array([[[1.0, 3.0, 2.0]]]), size=(2,), stride=1)
     >>> tinyml.max_unpool_gradient(np.array([[[0.5, 0.7, 0.9]]]), switches)
     array([[[0. , 0.7]]])
     """
