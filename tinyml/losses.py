@@ -7,6 +7,7 @@ import numpy as np
 from tinyml.arrays import check_shape
 from tinyml.layers.base import scope_of
 from tinyml_backends import backend_for
+from tinyml_backends.arguments import per_axis
 from tinyml_backends.arrays import Array
 
 
@@ -43,7 +44,7 @@ class SoftmaxCrossEntropy:
     """
 
     def __init__(self, ignore_index: int = -100) -> None:
-        self.ignore_index = ignore_index
+        (self.ignore_index,) = per_axis("ignore_index", ignore_index, 1, minimum=-(2**63))
         self._saved: _Saved | None = None
         self._gradient: Array | None = None
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from tinyml.arrays import zeros_like
+from tinyml.core.number import Number
 from tinyml.core.parameter import Parameter
 from tinyml_backends import backend_for
 
@@ -32,8 +33,8 @@ class SGD:
 
     Raises
     ------
-    ValueError
-        If a value lies outside its range.
+    TypeError, ValueError
+        If a value is not a number, or lies outside its range.
 
     Examples
     --------
@@ -47,9 +48,10 @@ class SGD:
     array([0.5])
     """
 
+    learning_rate = Number(more_than=0)
+    momentum = Number(at_least=0, less_than=1)
+
     def __init__(self, learning_rate: float, momentum: float = 0.0) -> None:
-        _check("learning_rate", learning_rate, learning_rate > 0, "more than 0")
-        _check("momentum", momentum, 0 <= momentum < 1, "at least 0 and less than 1")
         self.learning_rate = learning_rate
         self.momentum = momentum
 
@@ -77,8 +79,8 @@ class Adam:
 
     Raises
     ------
-    ValueError
-        If a value lies outside its range.
+    TypeError, ValueError
+        If a value is not a number, or lies outside its range.
 
     Examples
     --------
@@ -92,16 +94,16 @@ class Adam:
     array([0.75])
     """
 
+    learning_rate = Number(more_than=0)
+    betas = Number(count=2, at_least=0, less_than=1)
+    epsilon = Number(more_than=0)
+
     def __init__(
         self,
         learning_rate: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
-        _check("learning_rate", learning_rate, learning_rate > 0, "more than 0")
-        _check("epsilon", epsilon, epsilon > 0, "more than 0")
-        for beta in betas:
-            _check("betas", betas, 0 <= beta < 1, "at least 0 and less than 1")
         self.learning_rate = learning_rate
         self.betas = betas
         self.epsilon = epsilon
@@ -126,8 +128,3 @@ class Adam:
                 correction,
                 self.epsilon,
             )
-
-
-def _check(name: str, value: object, is_valid: bool, allowed: str) -> None:
-    if not is_valid:
-        raise ValueError(f"{name} is {value}; it must be {allowed}")

@@ -1,7 +1,9 @@
-"""Conversion of users' sizes, strides and shapes to plain ints, checked before any arithmetic."""
+"""Conversion of users' numbers, sizes and shapes to plain ones, checked before any arithmetic."""
 
 import operator
 from collections.abc import Sequence
+from math import inf, isfinite
+from numbers import Real
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +14,8 @@ PaddingPerAxis = int | Sequence[int] | Sequence[tuple[int, int]]
 
 def per_axis(name: str, value: IntPerAxis, axes: int, minimum: int) -> tuple[int, ...]:
     """One int for each axis, from an int or a sequence; checked to be ``minimum`` or more."""
-    listed = value if isinstance(value, Sequence | np.ndarray) else (value,) * axes
+    is_listed = isinstance(value, Sequence) or getattr(value, "ndim", 0) > 0
+    listed = value if is_listed else (value,) * axes
     return _ints(name, value, listed, (axes,), f"an int or {axes} ints", minimum)
 
 
@@ -59,3 +62,45 @@ def padding_per_axis(padding: PaddingPerAxis, axes: int) -> tuple[tuple[int, int
         return tuple((before, after) for before, after in pairs)
     plain = cast("IntPerAxis", padding)
     return tuple((p, p) for p in per_axis("padding", plain, axes, minimum=0))
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    count: int | None = None,
+    at_least: float = -inf,
+    more_than: float = -inf,
+    at_most: float = inf,
+    less_than: float = inf,
+) -> Any:
+    """Plain float from a user's finite number, or with a ``count`` a tuple of so many floats.
+
+    A NumPy scalar or an array without axes is a number too. It has a dtype, which could change that
+    of the arrays that it is used with; a float has none.
+    """
+    lower = {"at least": at_least, "more than": more_than}
+    upper = {"at most": at_most, "less than": less_than}
+    bounds = [f"{text} {bound}" for text, bound in (lower | upper).items() if isfinite(bound)]
+    allowed = " and ".join(bounds if isfinite(min(upper.values())) else [*bounds, "finite"])
+    allowed = allowed if count is None else f"{count} numbers, each {allowed}"
+    try:
+        checked = tuple(map(_float, (value,) if count is None else value))
+    except TypeError:
+        kind = "a number, " if count is None else ""
+        raise TypeError(f"{name} is {value!r}; it must be {kind}{allowed}") from None
+    if len(checked) != (count or 1) or not all(
+        isfinite(v) and at_least <= v <= at_most and more_than < v < less_than for v in checked
+    ):
+        raise ValueError(f"{name} is {value}; it must be {allowed}")
+    return checked[0] if count is None else checked
+
+
+def _float(value: Any) -> float:
+    is_scalar = getattr(value, "ndim", None) == 0 and value.dtype.kind in "iuf"
+    if isinstance(value, bool) or not (isinstance(value, Real) or is_scalar):
+        raise TypeError("only real numbers are accepted")
+    try:
+        return float(value)
+    except OverflowError:  # a large int
+        return inf

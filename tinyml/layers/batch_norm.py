@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyml.core.number import Number
 from tinyml.core.parameter import Buffer, Parameter
 from tinyml.layers.base import Dim, SpatialLayer
 from tinyml_backends import backend_for, current_backend
@@ -31,9 +32,9 @@ class BatchNorm2D(SpatialLayer):
     input_dim : (int, int, int)
         Channels, height and width.
     momentum : float
-        Weight of the newest batch in the running statistics.
+        Weight of the newest batch in the running statistics, from 0 to 1.
     epsilon : float
-        Added to the variance.
+        Added to the variance; at least 0.
 
     Attributes
     ----------
@@ -50,6 +51,8 @@ class BatchNorm2D(SpatialLayer):
     array([[[[-1.,  1.]]]])
     """
 
+    momentum = Number(at_least=0, at_most=1)
+    epsilon = Number(at_least=0)
     saved: Saved | None
 
     def __init__(
