@@ -14,6 +14,7 @@ from tinyml.layers.base import Layer, scope_of
 from tinyml.optims import Optimizer
 from tinyml.progress import Progress
 from tinyml_backends import owner_of, resolve
+from tinyml_backends.arguments import generator, integer
 from tinyml_backends.arrays import Array
 
 Batch = tuple[Array, Array]
@@ -69,6 +70,9 @@ class Learner:
     """
 
     def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
+        _check_object("model", model, ("forward", "backward", "walk"), "a layer or a network")
+        _check_object("loss", loss, ("forward", "backward"), "a loss such as SoftmaxCrossEntropy()")
+        _check_object("optimizer", optimizer, ("update",), "an optimizer such as Adam()")
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -108,8 +112,11 @@ class Learner:
             If the loss or a gradient is not finite. Weights and running statistics stay as they
             were before that step.
         """
-        _check_positive("epochs", epochs)
-        rng = np.random.default_rng(seed)
+        integer("epochs", epochs, 1)
+        rng = generator(integer("seed", seed, 0))
+        for name, data in (("train", train), ("validation", validation)):
+            if data is not None or name == "train":
+                _check_data(name, data, batch_size)
         self.history = {"loss": []}
         for epoch in range(1, epochs + 1):
             batches, count = _batches(train, batch_size, rng)
@@ -158,6 +165,8 @@ class Learner:
             parameter.zero_gradient()
         try:
             loss = self.loss.forward(model(self._on_device(x)), self._on_device(y))
+            if not math.isfinite(loss):
+                self._check_batch(x=x, y=y)
             self._check_finite("loss", loss)
             model.backward(self.loss.backward())
             # one sum for all gradients, so that the CPU waits for a GPU only once
@@ -169,6 +178,16 @@ class Learner:
             raise
         self.optimizer.update(parameters)
         return loss
+
+    def _check_batch(self, **arrays: Array) -> None:
+        """Tell data that is not finite apart from a training that diverges."""
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not bool(owner_of(array).xp.isfinite(array).all()):
+                step = len(self.history.get("loss", ())) + 1
+                raise FloatingPointError(
+                    f"{name} of step {step} holds NaN or infinity, so its loss is not finite; the "
+                    "model keeps the weights it had before that step. Remove such samples"
+                )
 
     def _check_finite(self, name: str, value: float) -> None:
         if not math.isfinite(value):
@@ -189,6 +208,7 @@ class Learner:
             "loss", the mean over all targets, and "accuracy", the fraction of targets for whose
             class the output is largest. Targets that the loss ignores do not count.
         """
+        _check_data("data", data, batch_size)
         with self.model.scope(), _eval_mode(self.model):
             return self._evaluate(data, batch_size)
 
@@ -210,7 +230,7 @@ class Learner:
 
         The model runs in eval mode; the mode of each layer is restored afterwards.
         """
-        _check_positive("batch_size", batch_size)
+        integer("batch_size", batch_size, 1)
         home = owner_of(x)
         with _eval_mode(self.model):
             outputs = [
@@ -252,9 +272,24 @@ def _moved(array: Array, place: str) -> Array:
     return moved(array, resolve(place))
 
 
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} is {value}; it must be at least 1")
+def _check_object(name: str, value: object, methods: tuple[str, ...], wanted: str) -> None:
+    if isinstance(value, type):
+        raise TypeError(f"{name} is the class {value.__name__}; it must be an object: call it")
+    if not all(callable(getattr(value, method, None)) for method in methods):
+        raise TypeError(f"{name} is {value!r}; it must be {wanted}")
+
+
+def _check_data(name: str, data: object, batch_size: int) -> None:
+    """Raise TypeError for data that is neither a pair of arrays nor an iterable of batches."""
+    integer("batch_size", batch_size, 1)
+    if hasattr(data, "shape") or isinstance(data, str) or not isinstance(data, Iterable):
+        kind = "an array" if hasattr(data, "shape") else repr(data)
+        raise TypeError(
+            f"{name} is {kind}; it must be a pair of arrays, fit((x, y)), or an iterable of "
+            "batches (x, y)"
+        )
+    if isinstance(data, tuple) and len(data) != 2 and any(hasattr(d, "shape") for d in data):
+        raise TypeError(f"{name} is a tuple of {len(data)}; it must be a pair of arrays (x, y)")
 
 
 def _batches(
@@ -275,7 +310,6 @@ def _batches(
     x, y = data
     if len(x) != len(y):
         raise ValueError(f"x has {len(x)} samples and y {len(y)}; they must have the same number")
-    _check_positive("batch_size", batch_size)
     order = np.arange(len(x)) if rng is None else rng.permutation(len(x))
     return _split(x, y, order, batch_size), -(-len(x) // batch_size)
 

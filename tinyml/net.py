@@ -21,6 +21,8 @@ class Sequential(Graph):
 
     Raises
     ------
+    TypeError
+        If ``layers`` is no list of layers.
     ValueError
         If there are no layers, two share a name, or one was built for another shape than it gets.
 
@@ -36,7 +38,12 @@ class Sequential(Graph):
     (1, 1, 4, 4)
     """
 
-    def __init__(self, layers: Iterable[Layer], *, name: str = "model") -> None:
+    def __init__(self, layers: Iterable[Layer], *others: object, name: str = "model") -> None:
+        if others or isinstance(layers, Layer) or not isinstance(layers, Iterable):
+            given = "several arguments" if others else repr(layers)
+            raise TypeError(
+                f"layers is {given}; it must be one list of layers, Sequential([first, second])"
+            )
         layers = list(layers)
         super().__init__(name, _input_dim(layers))
         if not layers:

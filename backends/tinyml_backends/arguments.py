@@ -4,7 +4,7 @@ import operator
 from collections.abc import Sequence
 from math import inf, isfinite
 from numbers import Real
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +42,35 @@ def _ints(
     return checked
 
 
+def integer(name: str, value: int, minimum: int) -> int:
+    """Plain int from a user's number of at least ``minimum``."""
+    try:
+        checked = _integer(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; it must be an int") from None
+    if checked < minimum:
+        raise ValueError(f"{name} is {checked}; it must be at least {minimum}")
+    return checked
+
+
+def boolean(name: str, value: bool) -> bool:
+    """Plain bool from a user's True, False, 1 or 0."""
+    if not isinstance(value, int | np.integer | np.bool) or value not in (0, 1):
+        raise TypeError(f"{name} is {value!r}; it must be True or False")
+    return bool(value)
+
+
+def generator(rng: "int | np.random.Generator | None", name: str = "rng") -> np.random.Generator:
+    """Random generator from a user's seed; a generator is returned itself."""
+    if rng is None or isinstance(rng, np.random.Generator):
+        return np.random.default_rng(rng)
+    try:
+        return np.random.default_rng(_integer(rng))
+    except (TypeError, ValueError):
+        allowed = "None, an int of at least 0 or a numpy.random.Generator"
+        raise TypeError(f"{name} is {rng!r}; it must be {allowed}") from None
+
+
 def _integer(value: object) -> int:
     if isinstance(value, bool | np.bool):
         raise TypeError("a bool is not accepted as an int")
@@ -50,18 +79,17 @@ def _integer(value: object) -> int:
 
 def padding_per_axis(padding: PaddingPerAxis, axes: int) -> tuple[tuple[int, int], ...]:
     """One (before, after) pair for each axis, from a user's argument."""
-    if isinstance(padding, Sequence) and any(isinstance(p, Sequence) for p in padding):
-        if len(padding) != axes or not all(
-            isinstance(p, Sequence) and len(p) == 2 for p in padding
+    allowed = f"an int, {axes} ints, or {axes} pairs of ints (before, after)"
+    entries = padding if isinstance(padding, Sequence) and not isinstance(padding, str) else ()
+    if any(isinstance(entry, Sequence) for entry in entries):
+        if len(entries) != axes or not all(
+            isinstance(e, Sequence) and len(e) == 2 for e in entries
         ):
-            raise ValueError(
-                f"padding is {padding!r}; it must be an int, one int for each of {axes} axes, "
-                f"or one (before, after) pair for each"
-            )
-        pairs = (per_axis("padding", pair, 2, minimum=0) for pair in padding)
+            raise ValueError(f"padding is {padding!r}; it must be {allowed}")
+        pairs = (_ints("padding", padding, e, (2,), allowed, 0) for e in entries)
         return tuple((before, after) for before, after in pairs)
-    plain = cast("IntPerAxis", padding)
-    return tuple((p, p) for p in per_axis("padding", plain, axes, minimum=0))
+    listed = padding if entries or getattr(padding, "ndim", 0) > 0 else (padding,) * axes
+    return tuple((p, p) for p in _ints("padding", padding, listed, (axes,), allowed, 0))
 
 
 def number(

@@ -2,6 +2,9 @@
 
 import sys
 import warnings
+from types import FrameType
+
+OURS = ("tinyml", "tinyml_backends")
 
 
 class TinymlError(Exception):
@@ -22,8 +25,24 @@ class BackendUnavailableError(TinymlError, RuntimeError):
 
 def warn_caller(message: str) -> None:
     """Warn at the line outside of tinyml that led here."""
-    frame, level = sys._getframe(), 1
-    ours = "tinyml", "tinyml_backends"
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, UserWarning, stacklevel=level)
+    warnings.warn(message, UserWarning, stacklevel=len(_our_frames()) + 1)
+
+
+def argument_of_caller(value: object) -> str:
+    """Name that the outermost function of tinyml gives to this argument, for a message; or ""."""
+    for frame in reversed(_our_frames()):
+        code = frame.f_code
+        for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
+            if frame.f_locals.get(name) is value:
+                return name
+    return ""
+
+
+def _our_frames() -> list[FrameType]:
+    """Frames of this call that belong to tinyml, the innermost first."""
+    frames: list[FrameType] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in OURS:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames

@@ -16,7 +16,13 @@ from math import gcd, prod
 import numpy as np
 
 from tinyml_backends import cells as of_window
-from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, padding_per_axis, per_axis
+from tinyml_backends.arguments import (
+    IntPerAxis,
+    PaddingPerAxis,
+    boolean,
+    padding_per_axis,
+    per_axis,
+)
 
 #: Every number of a cell fits in 64 bits.
 MOST_CELLS = 2**63
@@ -84,14 +90,12 @@ class Window:
         sizes = per_axis("size", size, axes, minimum=1)
         if prod(sizes) > MOST_CELLS:
             raise ValueError(f"size is {size!r}; a window may have at most {MOST_CELLS} cells")
-        if not isinstance(ceil_mode, int | np.integer | np.bool) or ceil_mode not in (0, 1):
-            raise TypeError(f"ceil_mode is {ceil_mode!r}; it must be True or False")
         return cls(
             size=sizes,
             stride=sizes if stride is None else per_axis("stride", stride, axes, minimum=1),
             padding=padding_per_axis(padding, axes),
             dilation=per_axis("dilation", dilation, axes, minimum=1),
-            ceil_mode=bool(ceil_mode),
+            ceil_mode=boolean("ceil_mode", ceil_mode),
         )
 
     def __str__(self) -> str:

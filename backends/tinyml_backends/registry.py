@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import cast
 
+import numpy as np
+
 from tinyml_backends.arrays import Array
 from tinyml_backends.contract import Backend
-from tinyml_backends.errors import BackendUnavailableError
+from tinyml_backends.errors import BackendUnavailableError, argument_of_caller
 
 Target = str | Callable[..., Backend]
 Loader = Callable[[], Callable[..., Backend]]
@@ -244,9 +246,13 @@ def _default_for(array: Array) -> Backend:
     for backend in _available((*_entry_points(), *_registered)):
         if backend.handles(array):
             return backend
+    name = argument_of_caller(array) or "an argument"
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it: a.filled(0)")
+    kind = f"{type(array).__module__}.{type(array).__qualname__}".removeprefix("builtins.")
     raise TypeError(
-        f"got a {type(array).__module__}.{type(array).__qualname__}, which is no array of a known "
-        "library; make one with tinyml.asarray(a, backend=None)"
+        f"{name} is a {kind}, which is no array of a known library; make one with "
+        "tinyml.asarray(a, backend=None)"
     )
 
 

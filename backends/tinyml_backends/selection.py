@@ -168,6 +168,8 @@ def owner_of(array: Array) -> Backend:
 
 
 def _of_library(selected: _Selection, arrays: tuple[Array, ...]) -> Backend:
+    if not arrays:
+        return resolve(selected)
     owners = [_default_for(array) for array in arrays]
     if len({owner.library for owner in owners}) > 1:
         raise _mixed({o.device(a) for o, a in zip(owners, arrays, strict=True)})

@@ -28,6 +28,7 @@ class ReLU(Layer):
 
     def forward(self, x: Array) -> Array:
         """Replace negative numbers by 0; NaN stays NaN."""
+        self.check_numbers("input", x)
         y, self.saved = backend_for(x).activate("relu", x)
         return y
 

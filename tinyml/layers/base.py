@@ -72,6 +72,8 @@ class Layer:
     out_dim: Dim
 
     def __init__(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"{type(self).__name__}: name is {name!r}; it must be a str")
         self.name = name
         self.type = type(self).__name__
         self.training = True
@@ -223,7 +225,10 @@ class Layer:
         memo[id(self)] = twin
         for name, value in vars(self).items():
             leave_out = name == "saved" and _REPLICA in memo
-            vars(twin)[name] = None if leave_out else copy.deepcopy(value, memo)
+            try:
+                vars(twin)[name] = None if leave_out else copy.deepcopy(value, memo)
+            except TypeError as error:
+                raise TypeError(f"{self!r}: {name} cannot be copied: {error}") from error
         return twin
 
     # -- for subclasses ----------------------------------------------------------------------
@@ -234,11 +239,21 @@ class Layer:
             raise RuntimeError(f"{self!r}: backward needs a forward pass before it")
         return self.saved
 
+    def check_numbers(self, name: str, array: Array) -> None:
+        """Raise TypeError for an array that holds no floats or integers."""
+        owner_of(array)  # its error names the argument
+        if array.dtype.kind not in "fiu":
+            raise TypeError(
+                f"{self!r}: {name} has dtype {array.dtype}; it must hold floats or integers"
+            )
+
     def check(self, name: str, array: Array, shape: tuple[int | str, ...]) -> None:
         """Raise an error for an array of another shape, or on another device than the parameters.
 
-        A str in ``shape`` stands for any length. The errors are ValueError and MixedBackendError.
+        A str in ``shape`` stands for any length. The errors are ValueError and MixedBackendError,
+        and TypeError for an array that does not hold real numbers.
         """
+        self.check_numbers(name, array)
         place = owner_of(array).device(array)
         for buffer in vars(self).values():
             if isinstance(buffer, Buffer):

@@ -8,7 +8,13 @@ from tinyml.core.parameter import Parameter
 from tinyml.layers.base import Dim, SpatialLayer
 from tinyml.layers.im2col import col2im_indices, get_im2col_indices, im2col_indices
 from tinyml_backends import Window, backend_for, current_backend
-from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths
+from tinyml_backends.arguments import (
+    IntPerAxis,
+    PaddingPerAxis,
+    generator,
+    integer,
+    lengths,
+)
 from tinyml_backends.arrays import Array
 
 __all__ = ["Conv2D", "col2im_indices", "get_im2col_indices", "im2col_indices"]
@@ -75,7 +81,9 @@ class Conv2D(SpatialLayer):
     ) -> None:
         super().__init__(name)
         channels = lengths("input_dim", input_dim, self.axes + 1)[0]
-        if n_filters < 1 or groups < 1 or channels % groups or n_filters % groups:
+        n_filters = integer(f"{self!r}: n_filters", n_filters, 1)
+        groups = integer(f"{self!r}: groups", groups, 1)
+        if channels % groups or n_filters % groups:
             raise ValueError(
                 f"{self!r}: groups is {groups}; it must divide the {channels} input channels and "
                 f"the {n_filters} filters"
@@ -88,7 +96,7 @@ class Conv2D(SpatialLayer):
         self.set_dims(input_dim)
         shape = (n_filters, channels // groups, *self.window.size)
         deviation = (2 / prod(shape[1:])) ** 0.5
-        weight = np.random.default_rng(rng).standard_normal(shape, np.float32) * deviation
+        weight = generator(rng).standard_normal(shape, np.float32) * deviation
         asarray = current_backend().asarray
         self.weight = Parameter(asarray(weight))
         self.bias = Parameter(asarray(np.zeros(n_filters, np.float32))) if bias else None

@@ -4,6 +4,7 @@ import numpy as np
 
 from tinyml.layers import BatchNorm2D, Conv2D, Layer, MaxPool2D, MaxUnpool2D, ReLU
 from tinyml.net import Sequential
+from tinyml_backends.arguments import generator, integer, lengths
 
 
 def segnet(
@@ -57,16 +58,15 @@ def segnet(
     (1, 2, 21, 30)
     """
     for name, value in (("n_classes", n_classes), ("depth", depth), ("channels", channels)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
-    if size < 1 or size % 2 == 0:
+        integer(name, value, 1)
+    if integer("size", size, 1) % 2 == 0:
         raise ValueError(f"size is {size}; it must be odd, so that a convolution keeps the shape")
-    if min(input_dim[1:]) < 2**depth:
+    if min(lengths("input_dim", input_dim, 3)[1:]) < 2**depth:
         raise ValueError(
             f"input_dim is {input_dim}; {depth} poolings need a height and width of at least "
             f"{2**depth}"
         )
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
 
     def convolution(name: str, dim: tuple[int, ...]) -> list[Layer]:
         conv = Conv2D(f"conv_{name}", dim, channels, size, padding=size // 2, bias=False, rng=rng)

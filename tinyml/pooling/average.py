@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tinyml.arrays import check_dtype, check_shape
 from tinyml.pooling.layout import Geometry, Layout, axes_of, geometry_for, geometry_from, out_stack
 from tinyml_backends import Backend, Window, backend_for
-from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, lengths, per_axis
+from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, boolean, lengths, per_axis
 from tinyml_backends.arrays import Array
 
 
@@ -90,7 +90,9 @@ def _avg_pool(
     to = out_stack(out, geometry.pooled, geometry.pooled_stack, ("x", x))
     planes = x.reshape(geometry.unpooled_stack)
     window = geometry.window.clipped(geometry.input_shape)
-    y = backend.avg_pool(planes, window, bool(count_include_pad), divisor, out=to)
+    y = backend.avg_pool(
+        planes, window, boolean("count_include_pad", count_include_pad), divisor, out=to
+    )
     return y.reshape(geometry.pooled) if out is None else out
 
 
@@ -163,7 +165,12 @@ def avg_pool_gradient_windowed(
     to = out_stack(out, geometry.unpooled, geometry.unpooled_stack, ("gradient", gradient))
     planes = gradient.reshape(geometry.pooled_stack)
     result = backend.avg_pool_gradient(
-        planes, window.clipped(spatial), spatial, bool(count_include_pad), divisor, out=to
+        planes,
+        window.clipped(spatial),
+        spatial,
+        boolean("count_include_pad", count_include_pad),
+        divisor,
+        out=to,
     )
     return result.reshape(geometry.unpooled) if out is None else out
 
