@@ -41,6 +41,7 @@ class Learner:
         A network, or any layer.
     loss : object with ``forward(output, target)`` and ``backward()``
     optimizer : object with ``update(parameters)`` and ``learning_rate``
+        A new optimizer starts afresh, also on a model that another one has trained.
 
     Attributes
     ----------
@@ -84,6 +85,9 @@ class Learner:
         seed: int = 0,
     ) -> dict[str, list[Any]]:
         """Train, with a progress bar where the output is a terminal.
+
+        A second call goes on with the weights of the model and with the state of the optimizer, and
+        begins a new `history`; what an earlier call returned does not change.
 
         Parameters
         ----------
