@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinyml.core.parameter import moved
+from tinyml.core.parameter import Parameter, moved
 from tinyml.graph import Graph
 from tinyml.layers.base import Layer, scope_of
 from tinyml.optims import Optimizer
 from tinyml.progress import Progress
 from tinyml_backends import owner_of, resolve
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, quiet
 
 Batch = tuple[Array, Array]
 Data = Batch | Iterable[Batch]
@@ -164,8 +164,7 @@ class Learner:
             loss = self.loss.forward(model(self._on_device(x)), self._on_device(y))
             self._check_finite("loss", loss)
             model.backward(self.loss.backward())
-            # one sum for all gradients, so that the CPU waits for a GPU only once
-            self._check_finite("gradient", float(sum(p.gradient.sum() for p in parameters)))
+            self._check_finite("gradient", _total(parameters))
         except BaseException:
             for buffer, tensor in buffers:
                 buffer.tensor = tensor
@@ -247,6 +246,12 @@ def _check_owner(model: Layer) -> None:
     for layer in model.walk():
         if isinstance(layer, Graph):
             layer.check_owner()
+
+
+@quiet
+def _total(parameters: list[Parameter]) -> float:
+    """Sum of all gradients; one number, so that the CPU waits for a GPU only once."""
+    return float(sum(p.gradient.sum() for p in parameters))
 
 
 def _moved(array: Array, place: str) -> Array:

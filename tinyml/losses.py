@@ -9,7 +9,7 @@ from tinyml.arrays import check_shape
 from tinyml.layers.base import scope_of
 from tinyml_backends import backend_for
 from tinyml_backends.arguments import per_axis
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, quiet
 
 
 class _Saved(NamedTuple):
@@ -50,6 +50,7 @@ class SoftmaxCrossEntropy:
         self._saved: _Saved | None = None
         self._gradient: Array | None = None
 
+    @quiet
     def forward(self, logits: Array, target: Array) -> float:
         """Mean loss; 0 where no target is counted, with a `UserWarning` the first time.
 
@@ -96,7 +97,7 @@ class SoftmaxCrossEntropy:
                 f"every target is {self.ignore_index}, the ignore_index of {type(self).__name__}, "
                 "so that the loss and its gradient are 0; leave such batches out, or give another "
                 "ignore_index",
-                stacklevel=3,
+                stacklevel=4,
             )
         count = max(1, count)
         index = xp.expand_dims(xp.where(counted, target, 0), 1)
@@ -109,6 +110,7 @@ class SoftmaxCrossEntropy:
         self._saved, self._gradient = _Saved(exponentials, total, index, counted, count), None
         return float(losses.sum()) / count
 
+    @quiet
     def backward(self) -> Array:
         """Gradient of the last forward pass with respect to the logits.
 
