@@ -1,5 +1,8 @@
 """Learner: fit, evaluate, predict."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -212,3 +215,66 @@ def test_bad_arguments(backend):
     with pytest.raises(TypeError, match="x is a list; data must be"):
         ours.fit((x.tolist(), y.tolist()))
     assert len(ours.fit([x, y])["loss"]) == 1  # a list of two arrays is a pair too
+
+
+@pytest.mark.parametrize("first", [lambda: Adam(0.01), lambda: SGD(0.1, 0.9), lambda: SGD(0.1)])
+@pytest.mark.parametrize("second", [lambda: Adam(0.01), lambda: SGD(0.1, 0.9)])
+def test_a_new_optimizer_starts_afresh(backend, first, second):
+    """As on a model with the same weights whose parameters no optimizer has updated."""
+    data = ink(backend, 16)
+    ours, fresh = learner(first()), learner()
+    ours.fit(data, epochs=2)
+    for mine, theirs in zip(
+        (*ours.model.parameters, *ours.model.buffers),
+        (*fresh.model.parameters, *fresh.model.buffers),
+        strict=True,
+    ):
+        theirs.tensor = mine.tensor.copy()
+    for of in (ours, fresh):
+        of.optimizer = second()
+        of.fit(data, epochs=2)
+    for one, two in zip(weights(backend, ours), weights(backend, fresh), strict=True):
+        assert_same_bits(one, two)
+
+
+@pytest.mark.parametrize("optimizer", [lambda: Adam(0.01), lambda: SGD(0.1, 0.9)])
+@pytest.mark.parametrize("pause", ["fit again", "pickle", "deepcopy the model", "move"])
+def test_the_same_optimizer_goes_on(backend, optimizer, pause):
+    x, y = ink(backend, 16)
+    ours, other = learner(optimizer()), learner(optimizer())
+    first = ours.fit((x, y), epochs=2, seed=1)
+    kept = {key: list(values) for key, values in first.items()}
+    if pause == "pickle":
+        ours.model, ours.optimizer = (
+            pickle.loads(pickle.dumps(part)) for part in (ours.model, ours.optimizer)
+        )
+    elif pause == "deepcopy the model":
+        ours.model = copy.deepcopy(ours.model)
+    elif pause == "move":
+        ours.model.to(backend)
+    second = ours.fit((x, y), epochs=1, seed=2)
+    assert first == kept  # the history of the first call is not changed
+    assert second is ours.history
+    assert len(second["loss"]) == 1
+    other.fit((x, y), epochs=2, seed=1)
+    other.fit((x, y), epochs=1, seed=2)
+    for one, two in zip(weights(backend, ours), weights(backend, other), strict=True):
+        assert_same_bits(one, two)
+
+
+def test_targets_that_are_all_ignored_warn_once(backend):
+    x, y = ink(backend, 16)
+    ours = Learner(learner().model, SoftmaxCrossEntropy(255), SGD(0.1))
+    nothing = (x, y * 0 + 255)
+    before = [backend.to_numpy(p.tensor).copy() for p in ours.model.parameters]
+    message = (
+        "every target is 255, the ignore_index of SoftmaxCrossEntropy, so that the loss and its "
+        "gradient are 0; leave such batches out, or give another ignore_index"
+    )
+    with pytest.warns(UserWarning, match="^every target is 255") as caught:
+        history = ours.fit([nothing, nothing, (x, y), nothing])
+    assert [str(warning.message) for warning in caught] == [message]
+    assert history["loss"][0] == history["loss"][1] == history["loss"][3] == 0
+    after = [backend.to_numpy(p.tensor) for p in ours.model.parameters]
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+    ours.fit([nothing])  # no second warning: it would be an error here

@@ -82,8 +82,13 @@ def test_large_logits_stay_finite(backend):
 def test_nothing_counted(backend):
     loss = SoftmaxCrossEntropy(ignore_index=9)
     logits = backend.asarray(np.ones((2, 3), np.float32))
-    assert loss.forward(logits, backend.asarray(np.array([9, 9], np.uint8))) == 0
+    with pytest.warns(
+        UserWarning, match=r"^every target is 9, the ignore_index .*; leave such"
+    ) as caught:
+        assert loss.forward(logits, backend.asarray(np.array([9, 9], np.uint8))) == 0
+    assert caught[0].filename == __file__
     assert not backend.to_numpy(loss.backward()).any()
+    assert SoftmaxCrossEntropy().forward(logits[:0], backend.asarray(np.zeros(0, int))) == 0
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])

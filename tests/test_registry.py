@@ -281,7 +281,9 @@ class TestArraysInAndOut:
         masked = np.ma.array([1.0, 2.0], mask=[False, True])
         with pytest.raises(TypeError, match=r"a masked array would lose its mask"):
             tinyml.asarray(masked)
-        with pytest.raises(TypeError, match=r"x is a masked array, whose mask would be lost; fill it: a\.filled"):
+        with pytest.raises(
+            TypeError, match=r"x is a masked array, whose mask would be lost; fill it: a\.filled"
+        ):
             tinyml.max_pool(masked.reshape(1, 1, 2), 2)
 
     def test_byte_order(self):

@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinyml.core.parameter import moved
+from tinyml.core.parameter import Parameter, moved
 from tinyml.graph import Graph
 from tinyml.layers.base import Layer, scope_of
 from tinyml.optims import Optimizer
 from tinyml.progress import Progress
 from tinyml_backends import owner_of, resolve
 from tinyml_backends.arguments import generator, integer
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, quiet
 
 Batch = tuple[Array, Array]
 Data = Batch | Iterable[Batch]
@@ -42,6 +42,7 @@ class Learner:
         A network, or any layer.
     loss : object with ``forward(output, target)`` and ``backward()``
     optimizer : object with ``update(parameters)`` and ``learning_rate``
+        A new optimizer starts afresh, also on a model that another one has trained.
 
     Attributes
     ----------
@@ -88,6 +89,9 @@ class Learner:
         seed: int = 0,
     ) -> dict[str, list[Any]]:
         """Train, with a progress bar where the output is a terminal.
+
+        A second call goes on with the weights of the model and with the state of the optimizer, and
+        begins a new `history`; what an earlier call returned does not change.
 
         Parameters
         ----------
@@ -169,8 +173,7 @@ class Learner:
                 self._check_batch(x=x, y=y)
             self._check_finite("loss", loss)
             model.backward(self.loss.backward())
-            # one sum for all gradients, so that the CPU waits for a GPU only once
-            self._check_finite("gradient", float(sum(p.gradient.sum() for p in parameters)))
+            self._check_finite("gradient", _total(parameters))
         except BaseException:
             for buffer, tensor in buffers:
                 buffer.tensor = tensor
@@ -263,6 +266,12 @@ def _check_owner(model: Layer) -> None:
     for layer in model.walk():
         if isinstance(layer, Graph):
             layer.check_owner()
+
+
+@quiet
+def _total(parameters: list[Parameter]) -> float:
+    """Sum of all gradients; one number, so that the CPU waits for a GPU only once."""
+    return float(sum(p.gradient.sum() for p in parameters))
 
 
 def _moved(array: Array, place: str) -> Array:

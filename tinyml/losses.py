@@ -1,5 +1,6 @@
 """Losses. The derivation is on the page docs/cross_entropy.md."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from tinyml.arrays import check_shape
 from tinyml.layers.base import scope_of
 from tinyml_backends import backend_for
 from tinyml_backends.arguments import per_axis
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, quiet
 
 
 class _Saved(NamedTuple):
@@ -45,11 +46,13 @@ class SoftmaxCrossEntropy:
 
     def __init__(self, ignore_index: int = -100) -> None:
         (self.ignore_index,) = per_axis("ignore_index", ignore_index, 1, minimum=-(2**63))
+        self._has_warned = False
         self._saved: _Saved | None = None
         self._gradient: Array | None = None
 
+    @quiet
     def forward(self, logits: Array, target: Array) -> float:
-        """Mean loss; 0 where no target is counted.
+        """Mean loss; 0 where no target is counted, with a `UserWarning` the first time.
 
         Parameters
         ----------
@@ -87,7 +90,16 @@ class SoftmaxCrossEntropy:
                 f"target holds {int(first)}; it must be a class from 0 to {classes - 1}, or "
                 f"{self.ignore_index}, which is not counted"
             )
-        count = max(1, int(counted.sum()))
+        count = int(counted.sum())
+        if count == 0 and target.size and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"every target is {self.ignore_index}, the ignore_index of {type(self).__name__}, "
+                "so that the loss and its gradient are 0; leave such batches out, or give another "
+                "ignore_index",
+                stacklevel=4,
+            )
+        count = max(1, count)
         index = xp.expand_dims(xp.where(counted, target, 0), 1)
 
         shifted = logits - logits.max(1, keepdims=True)
@@ -98,6 +110,7 @@ class SoftmaxCrossEntropy:
         self._saved, self._gradient = _Saved(exponentials, total, index, counted, count), None
         return float(losses.sum()) / count
 
+    @quiet
     def backward(self) -> Array:
         """Gradient of the last forward pass with respect to the logits.
 

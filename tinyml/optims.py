@@ -1,7 +1,13 @@
-"""Optimizers: how gradients change parameters."""
+"""Optimizers: how gradients change parameters.
+
+What an optimizer keeps for a parameter, such as its velocity, is in ``parameter.state``, so that it
+moves with the parameter. It is dropped when another optimizer updates the parameter: a new
+optimizer starts afresh, also on a trained model. The same optimizer goes on where it stopped.
+"""
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
+from uuid import uuid4
 
 from tinyml.arrays import zeros_like
 from tinyml.core.number import Number
@@ -18,7 +24,21 @@ class Optimizer(Protocol):
         """Take one step."""
 
 
-class SGD:
+class _Optimizer:
+    """What the optimizers share: the state of each parameter is that of one optimizer."""
+
+    def __init__(self) -> None:
+        #: Marks the state as this optimizer's; copies of the optimizer and of the model keep it.
+        self._mark = uuid4().hex
+
+    def _state(self, parameter: Parameter) -> dict[str, Any]:
+        """State of a parameter; a new one if its last step was another optimizer's."""
+        if parameter.state.get("optimizer") != self._mark:
+            parameter.state = {"optimizer": self._mark}
+        return parameter.state
+
+
+class SGD(_Optimizer):
     """Stochastic gradient descent with momentum.
 
     ``velocity = momentum · velocity + gradient``, ``tensor −= learning_rate · velocity``
@@ -52,20 +72,22 @@ class SGD:
     momentum = Number(at_least=0, less_than=1)
 
     def __init__(self, learning_rate: float, momentum: float = 0.0) -> None:
+        super().__init__()
         self.learning_rate = learning_rate
         self.momentum = momentum
 
     def update(self, parameters: Iterable[Parameter]) -> None:
         """Take one step."""
         for p in parameters:
-            if self.momentum and "velocity" not in p.state:
-                p.state["velocity"] = zeros_like(p.tensor)
-            velocity = p.state["velocity"] if self.momentum else None
+            state = self._state(p)
+            if self.momentum and "velocity" not in state:
+                state["velocity"] = zeros_like(p.tensor)
+            velocity = state["velocity"] if self.momentum else None
             backend = backend_for(p.tensor, p.gradient)
             backend.sgd_step(p.tensor, p.gradient, velocity, self.learning_rate, self.momentum)
 
 
-class Adam:
+class Adam(_Optimizer):
     """Adam: steps scaled by running moments of the gradient (Kingma and Ba, ICLR 2015).
 
     Parameters
@@ -104,6 +126,7 @@ class Adam:
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
+        super().__init__()
         self.learning_rate = learning_rate
         self.betas = betas
         self.epsilon = epsilon
@@ -112,17 +135,18 @@ class Adam:
         """Take one step."""
         first_decay, second_decay = self.betas
         for p in parameters:
-            if "steps" not in p.state:
-                p.state.update(steps=0, first=zeros_like(p.tensor), second=zeros_like(p.tensor))
-            p.state["steps"] += 1
+            state = self._state(p)
+            if "steps" not in state:
+                state.update(steps=0, first=zeros_like(p.tensor), second=zeros_like(p.tensor))
+            state["steps"] += 1
             # The moments start at zero; dividing by 1 - decay**steps corrects that bias.
-            rate = self.learning_rate / (1 - first_decay ** p.state["steps"])
-            correction = 1 - second_decay ** p.state["steps"]
+            rate = self.learning_rate / (1 - first_decay ** state["steps"])
+            correction = 1 - second_decay ** state["steps"]
             backend_for(p.tensor, p.gradient).adam_step(
                 p.tensor,
                 p.gradient,
-                p.state["first"],
-                p.state["second"],
+                state["first"],
+                state["second"],
                 self.betas,
                 rate,
                 correction,

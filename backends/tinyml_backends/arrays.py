@@ -10,6 +10,11 @@ import numpy as np
 #: static type, so mypy checks nothing here; the backends check their arguments at run time.
 Array: TypeAlias = Any
 
+#: Decorator of functions in which NumPy neither warns of underflow, overflow and NaN nor raises,
+#: whatever `numpy.seterr` says: underflow is harmless, and the result shows the others, as it does
+#: with other libraries. A layer, loss or optimizer needs it for arithmetic outside of kernels.
+quiet = np.errstate(all="ignore")
+
 
 class Arrays:
     """Names, arrays and devices of a backend.

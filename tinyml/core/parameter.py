@@ -36,7 +36,7 @@ class Parameter(Buffer):
     gradient : array
         Sum of the gradients since `zero_gradient`, shaped like ``tensor``.
     state : dict
-        What the optimizer keeps for this parameter, such as its velocity.
+        What the optimizer that last updated this parameter keeps for it, such as its velocity.
 
     Examples
     --------

@@ -8,7 +8,7 @@ from tinyml.core.number import Number
 from tinyml.core.parameter import Buffer, Parameter
 from tinyml.layers.base import Dim, SpatialLayer
 from tinyml_backends import backend_for, current_backend
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, quiet
 
 
 class Saved(NamedTuple):
@@ -73,6 +73,7 @@ class BatchNorm2D(SpatialLayer):
         self.running_mean = Buffer(asarray(np.zeros(channels, np.float32)))
         self.running_variance = Buffer(asarray(np.ones(channels, np.float32)))
 
+    @quiet
     def forward(self, x: Array) -> Array:
         """Normalise ``x`` (samples, channels, height, width); float16 gives float32."""
         self.check_input(x)
@@ -94,6 +95,7 @@ class BatchNorm2D(SpatialLayer):
         self.num_of_entries = len(x)
         return y
 
+    @quiet
     def backward(self, in_gradient: Array) -> Array:
         """Gradient with respect to the input; in training mode also through mean and variance."""
         normalized, inverse_deviation, of_batch = self.saved_by_forward()

@@ -15,7 +15,7 @@ from tinyml_backends.arguments import (
     integer,
     lengths,
 )
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, quiet
 
 __all__ = ["Conv2D", "col2im_indices", "get_im2col_indices", "im2col_indices"]
 
@@ -114,6 +114,7 @@ class Conv2D(SpatialLayer):
         self.num_of_entries = len(input)
         return y
 
+    @quiet
     def backward(self, in_gradient: Array) -> Array:
         """Gradient with respect to the input; adds to the gradients of weight and bias."""
         x = self.saved_by_forward()

@@ -1,30 +1,30 @@
 """CPU arrays through NumPy: the default backend."""
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 
 from tinyml_backends import threads
-from tinyml_backends.arrays import Array
-from tinyml_backends.contract import Backend
+from tinyml_backends.arrays import Array, quiet
+from tinyml_backends.contract import Backend, Convolution, Pooling, Training
 from tinyml_backends.numpy_backend import activation, pool, unpool
 
-F = TypeVar("F", bound=Callable[..., Any])
+B = TypeVar("B", bound=type[Backend])
+
+#: Methods that compute nothing: kernels that compare and copy raise no floating-point errors.
+EXACT = ("max_pool", "max_unpool_gradient", "workspace")
 
 
-def _quiet(kernel: F) -> F:
-    """The kernel without NumPy's warnings of overflow and NaN, which the result itself shows."""
-
-    @wraps(kernel)
-    def call(*args: Any, **options: Any) -> Any:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return kernel(*args, **options)
-
-    return cast("F", call)
+def _quiet_kernels(backend: B) -> B:
+    """Make all kernels of the contract `quiet` that compute."""
+    for family in (Pooling, Convolution, Training):
+        for name, kernel in vars(family).items():
+            if callable(kernel) and name not in EXACT and name[0] != "_":
+                setattr(backend, name, quiet(getattr(backend, name)))
+    return backend
 
 
+@_quiet_kernels
 class NumpyBackend(Backend):
     """NumPy on the CPU: the generic kernels, some in threads, and faster ones for 2×2 tiles."""
 
@@ -65,12 +65,7 @@ class NumpyBackend(Backend):
         return np.asarray(array)
 
     max_pool = pool.max_pool
-    max_unpool = _quiet(unpool.max_unpool)
+    max_unpool = unpool.max_unpool
     max_unpool_gradient = unpool.max_unpool_gradient
-    avg_pool = _quiet(Backend.avg_pool)
-    avg_pool_gradient = _quiet(Backend.avg_pool_gradient)
-    adaptive_max_pool_gradient = _quiet(Backend.adaptive_max_pool_gradient)
-    adaptive_avg_pool = _quiet(Backend.adaptive_avg_pool)
-    adaptive_avg_pool_gradient = _quiet(Backend.adaptive_avg_pool_gradient)
     activate_gradient = activation.activate_gradient
     run_in_order = staticmethod(threads.run_in_order)
