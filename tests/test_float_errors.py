@@ -202,7 +202,7 @@ def test_a_loss_that_is_not_finite_is_the_learners_error(backend, value):
         learner = Learner(layer, SoftmaxCrossEntropy(), SGD(0.1))
         with (
             np.errstate(all="raise"),
-            pytest.raises(FloatingPointError, match="of step 1 holds NaN"),
+            pytest.raises(FloatingPointError, match=r"(at|of) step 1 "),
         ):
             learner.step(x, y)
 

@@ -17,6 +17,7 @@ from tinyml_backends.numpy_backend import NumpyBackend
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("clean_registry")]
 
+NUMPY = NumpyBackend()
 FASTEST = "numba" if find_spec("numba") else "numpy"
 
 
@@ -30,6 +31,32 @@ class TestNames:
             tinyml.set_backend("nunpy")
         assert "'numpy', 'numba', 'cupy', 'auto'" in str(caught.value)
         assert str(caught.value).endswith("did you mean 'numpy'?")
+
+    @pytest.mark.parametrize(
+        ("which", "meant"),
+        [("NumPy", "numpy"), ("CUPY", "cupy"), ("Auto", "auto"), ("Numbaa", "numba")],
+    )
+    def test_hints_do_not_depend_on_case(self, which, meant):
+        with pytest.raises(ValueError, match=f"did you mean {meant!r}"):
+            tinyml.set_backend(which)
+        tinyml.register_backend("Mixed", Second)
+        with pytest.raises(ValueError, match="did you mean 'Mixed'"):
+            tinyml.set_backend("mixed")
+
+    @pytest.mark.parametrize("left_out", registry.REQUIRED)
+    def test_a_backend_that_lacks_something_is_not_available(self, left_out):
+        given = {n: getattr(NUMPY, n) for n in registry.REQUIRED[:3]}
+        given |= {n: vars(NumpyBackend)[n] for n in registry.REQUIRED[3:]}
+        del given[left_out]
+        tinyml.register_backend("lacking", type("Lacking", (Backend,), given))
+        with pytest.raises(
+            tinyml.BackendUnavailableError,
+            match=f"'lacking' cannot run: Lacking does not define {left_out}$",
+        ):
+            resolve("lacking")
+        (status,) = (status for status in tinyml.backends() if status.name == "lacking")
+        assert not status.available
+        assert left_out in status.reason
 
     def test_no_name(self):
         with pytest.raises(TypeError, match="a backend is named by a str or is a Backend; got int"):

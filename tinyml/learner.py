@@ -79,6 +79,9 @@ class Learner:
         self.optimizer = optimizer
         self.history: dict[str, list[Any]] = {}
 
+    def __repr__(self) -> str:
+        return f"Learner({self.model!r}, {self.loss!r}, {self.optimizer!r})"
+
     def fit(
         self,
         train: Data,

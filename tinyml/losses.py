@@ -50,6 +50,9 @@ class SoftmaxCrossEntropy:
         self._saved: _Saved | None = None
         self._gradient: Array | None = None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(ignore_index={self.ignore_index})"
+
     @quiet
     def forward(self, logits: Array, target: Array) -> float:
         """Mean loss; 0 where no target is counted, with a `UserWarning` the first time.

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from tinyml.arrays import zeros_like
-from tinyml.core.number import Number
+from tinyml.core.number import Number, described
 from tinyml.core.parameter import Parameter
 from tinyml_backends import backend_for
 
@@ -30,6 +30,9 @@ class _Optimizer:
     def __init__(self) -> None:
         #: Marks the state as this optimizer's; copies of the optimizer and of the model keep it.
         self._mark = uuid4().hex
+
+    def __repr__(self) -> str:
+        return described(self)
 
     def _state(self, parameter: Parameter) -> dict[str, Any]:
         """State of a parameter; a new one if its last step was another optimizer's."""

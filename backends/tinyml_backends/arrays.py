@@ -40,6 +40,9 @@ class Arrays:
     has_devices: ClassVar[bool] = False
     chunk_bytes: ClassVar[int] = 1 << 19
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
     @property
     def array_module(self) -> ModuleType:
         """Like ``xp``, but its functions make arrays on this backend's device ("cupy:1")."""

@@ -31,6 +31,8 @@ def _attribute(target: str) -> Callable[..., Backend]:
     return cast("Callable[..., Backend]", getattr(importlib.import_module(module), attribute))
 
 
+#: What every backend must define itself.
+REQUIRED = ("name", "library", "xp", "handles", "device", "asarray", "to_numpy")
 _BUILT_IN: dict[str, Loader] = {
     "numpy": partial(_attribute, "tinyml_backends.numpy_backend:NumpyBackend"),
     "numba": partial(_attribute, "tinyml_backends.numba_backend:load"),
@@ -176,8 +178,9 @@ def _entry_points() -> dict[str, Loader]:
 
 
 def _unknown(which: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(which, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(which.lower(), lower, n=1, cutoff=0.5)
+    hint = f"; did you mean {lower[close[0]]!r}?" if close else ""
     return f"unknown backend {which!r}; known are {', '.join(map(repr, known))}{hint}"
 
 
@@ -205,6 +208,15 @@ def _make(which: str, load: Loader, device: int | None) -> Backend:
     if not isinstance(backend, Backend):
         made = type(backend).__name__
         raise _unavailable(which, f"its target made a {made}, which is no Backend")
+    missing = [
+        name
+        for name in REQUIRED
+        if not hasattr(backend, name)
+        or getattr(type(backend), name, None) is getattr(Backend, name, backend)
+    ]
+    if missing:
+        made = type(backend).__name__
+        raise _unavailable(which, f"{made} does not define {', '.join(missing)}")
     return backend
 
 

@@ -5,6 +5,17 @@ from typing import Any
 from tinyml_backends.arguments import number
 
 
+def described(thing: object) -> str:
+    """Class of an object and the numbers that it declares, as in ``SGD(learning_rate=0.1)``."""
+    kind = type(thing)
+    numbers = [
+        f"{name}={getattr(thing, name)!r}"
+        for name, value in vars(kind).items()
+        if isinstance(value, Number)
+    ]
+    return f"{kind.__name__}({', '.join(numbers)})"
+
+
 class Number:
     """Attribute that is a finite float; every value assigned to it is checked and converted.
 

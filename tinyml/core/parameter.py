@@ -21,6 +21,10 @@ class Buffer:
     def __init__(self, tensor: Array) -> None:
         self.tensor = tensor
 
+    def __repr__(self) -> str:
+        place = owner_of(self.tensor).device(self.tensor)
+        return f"{type(self).__name__}({tuple(self.tensor.shape)}, {self.tensor.dtype}, {place!r})"
+
     def to(self, backend: Backend) -> None:
         """Move to a backend's library; do nothing if the array is there already."""
         self.tensor = moved(self.tensor, backend)
