@@ -17,7 +17,7 @@ class CUDARuntimeError(RuntimeError):
     pass
 
 
-def cupy(version="14.2.0", devices=1, error=None, broken=None):
+def cupy(version="14.2.0", devices=1, error=None, broken=None, **of_runtime):
     """The attributes of CuPy that are used before anything runs."""
 
     def count():
@@ -28,7 +28,7 @@ def cupy(version="14.2.0", devices=1, error=None, broken=None):
     def zeros(shape, dtype):
         raise broken
 
-    runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError)
+    runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError, **of_runtime)
     cuda = SimpleNamespace(runtime=runtime, Device=lambda number: nullcontext())
     return SimpleNamespace(__version__=version, cuda=cuda, zeros=zeros)
 
@@ -44,6 +44,10 @@ def cupy(version="14.2.0", devices=1, error=None, broken=None):
         (
             cupy(error="cudaErrorNoDevice: no CUDA-capable device is detected"),
             r"CuPy finds no NVIDIA GPU; run where there is one .* 'numpy', which runs every",
+        ),
+        (
+            cupy(is_hip=True),
+            "this CuPy is for ROCm, and the kernels are for NVIDIA GPUs; pip install",
         ),
         (cupy(devices=0), "CuPy finds no NVIDIA GPU; run where"),
         (

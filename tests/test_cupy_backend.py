@@ -177,7 +177,7 @@ class TestDevices:
         first = tinyml.asarray(images(2, 3))
         cupy.synchronisations = 0
         second = tinyml.asarray(first, f"{NAME}:1")
-        assert cupy.synchronisations == 1  # the other device's stream may still be writing it
+        assert cupy.synchronisations == 2  # before the copy and after it
         assert (first.device.id, second.device.id) == (0, 1)
         np.testing.assert_array_equal(tinyml.to_numpy(second), tinyml.to_numpy(first))
         assert tinyml.asarray(second, f"{NAME}:1") is second
@@ -243,62 +243,6 @@ def tinyml_device(array):
     from tinyml_backends import owner_of
 
     return owner_of(array).device(array)
-
-
-class TestArraysFromOutside:
-    def test_cuda_array_interface_shares_memory(self):
-        class Foreign:
-            def __init__(self, array):
-                self.__cuda_array_interface__ = array.__cuda_array_interface__
-                self.kept = array
-
-        array = tinyml.asarray(images(2, 3))
-        assert tinyml.asarray(Foreign(array)).data.ptr == array.data.ptr
-
-    def test_memory_of_another_device_stays_there(self):
-        class Foreign:
-            def __init__(self, array):
-                self.__cuda_array_interface__ = array.__cuda_array_interface__
-                self.kept = array
-
-        array = tinyml.asarray(images(2, 3), f"{NAME}:1")
-        assert tinyml.asarray(Foreign(array)).device.id == 1
-        assert tinyml.asarray(Foreign(array), f"{NAME}:0").device.id == 0
-
-    def test_dlpack_on_the_device_shares_memory(self, monkeypatch):
-        """An object on a GPU is passed to CuPy, which copies nothing."""
-        array = tinyml.asarray(images(2, 3))
-
-        class Foreign:
-            def __dlpack_device__(self):
-                return 2, 0  # CUDA
-
-        given = []
-        monkeypatch.setattr(cupy, "from_dlpack", lambda a: given.append(a) or array)
-        foreign = Foreign()
-        assert tinyml.asarray(foreign) is array
-        assert given == [foreign]
-
-    def test_dlpack_on_the_host_is_copied(self):
-        host = images(2, 3)
-
-        class Foreign:
-            def __dlpack__(self, **kwargs):
-                return host.__dlpack__(**kwargs)
-
-            def __dlpack_device__(self):
-                return host.__dlpack_device__()
-
-        np.testing.assert_array_equal(tinyml.to_numpy(tinyml.asarray(Foreign())), host)
-
-    def test_a_masked_array_would_lose_its_mask(self):
-        with pytest.raises(TypeError, match="masked"):
-            tinyml.asarray(np.ma.masked_array([1.0, 2.0], [True, False]))
-
-    def test_numpy_arrays_are_not_copied_silently(self):
-        y, switches = tinyml.max_pool(tinyml.asarray(images(1, 1, 4, 4)), 2)
-        with pytest.raises(tinyml.MixedBackendError):
-            tinyml.max_unpool(tinyml.to_numpy(y), switches)
 
 
 def test_streams_are_cupys():

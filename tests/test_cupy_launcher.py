@@ -168,6 +168,10 @@ class TestCubins:
         assert len({Path(path).parent for path in paths}) == 1
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.fixture(autouse=True)
+    def keeps_kernels(self, monkeypatch):
+        monkeypatch.setenv("CUPY_CACHE_IN_MEMORY", "0")
+
     def test_which_folder(self, tmp_path, monkeypatch):
         monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path))
         assert cupy_folder() == tmp_path
@@ -180,6 +184,34 @@ class TestCubins:
         monkeypatch.delenv("CUPY_CACHE_DIR", raising=False)
         monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])  # KeyError, as for an unknown user
         assert cupy_folder() is None
+        assert os.environ["CUPY_CACHE_IN_MEMORY"] == "1"  # else CuPy's own kernels would fail
+
+    @pytest.mark.parametrize("folder", ["/proc/nowhere", "file", "file/below"])
+    def test_a_cache_that_cannot_be_written_is_not_used(self, tmp_path, monkeypatch, folder):
+        (tmp_path / "file").write_text("not a folder")
+        monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / folder))
+        assert cupy_folder() is None
+        assert os.environ["CUPY_CACHE_IN_MEMORY"] == "1"
+
+    @pytest.mark.parametrize(("value", "is_used"), [("1", False), ("2", False), ("", True)])
+    def test_a_cache_in_memory(self, tmp_path, monkeypatch, value, is_used):
+        monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "cache"))
+        monkeypatch.setenv("CUPY_CACHE_IN_MEMORY", value)
+        assert (cupy_folder() is not None) == is_used
+        assert (tmp_path / "cache").exists() == is_used
+
+    def test_a_full_disk_leaves_no_part_of_a_file(self, tmp_path, monkeypatch):
+        write = Path.write_bytes
+
+        def fail(path, data):
+            if path.parent == tmp_path:
+                write(path, data[:1])
+                raise OSError(28, "No space left on device")
+            return write(path, data)
+
+        monkeypatch.setattr(Path, "write_bytes", fail)
+        assert self.compiled(Cubins(tmp_path))
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_where_64_bit_indices_begin():

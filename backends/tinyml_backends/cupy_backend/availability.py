@@ -55,6 +55,10 @@ def check(cupy: Any, device: int | None) -> None:
             f"{_INSTALL}"
         )
     runtime = cupy.cuda.runtime
+    if getattr(runtime, "is_hip", False):
+        raise BackendUnavailableError(
+            f"this CuPy is for ROCm, and the kernels are for NVIDIA GPUs; {_INSTALL}"
+        )
     try:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:

@@ -16,13 +16,20 @@ Compiled = tuple[str, bytes]
 
 
 def cupy_folder() -> Path | None:
-    """Return CuPy's cache of kernels, or None where the user has no home directory."""
-    configured = os.environ.get("CUPY_CACHE_DIR")
-    if configured:
-        return Path(configured)
+    """Return CuPy's folder of kernels; None where it keeps none, or none can be written.
+
+    Where the user has no home directory, or the folder cannot be written, CuPy could not compile
+    its own kernels either. It is then told by ``CUPY_CACHE_IN_MEMORY`` to keep them in memory.
+    """
+    if os.environ.get("CUPY_CACHE_IN_MEMORY", "0").strip() not in ("", "0"):
+        return None
     try:
-        return Path.home() / ".cupy/kernel_cache"
-    except RuntimeError:
+        folder = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy/kernel_cache")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError):
+        os.environ["CUPY_CACHE_IN_MEMORY"] = "1"
         return None
 
 
@@ -75,8 +82,11 @@ def _written(path: Path, name: str, cubin: bytes) -> tuple[Path, str]:
     for target, data in ((path, cubin), (path.with_suffix(".name"), text)):
         # Renaming is atomic: other threads and processes see a whole file or none.
         unfinished = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
-        unfinished.write_bytes(data)
-        unfinished.replace(target)
+        try:
+            unfinished.write_bytes(data)
+            unfinished.replace(target)
+        finally:  # on a full disk a part may have been written
+            unfinished.unlink(missing_ok=True)
     return path, name
 
 

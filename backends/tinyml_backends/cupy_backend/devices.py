@@ -132,7 +132,10 @@ class CupyArrays(Backend):
         with cupy.cuda.Device(self._device):
             if array is not None:
                 array.device.synchronize()  # the array may still be written on its device's stream
-                return array.copy()  # on the current device
+                copy = array.copy()  # on the current device
+                # only then may the caller free the array, whose memory its device would reuse
+                cupy.cuda.get_current_stream().synchronize()
+                return copy
             if isinstance(array_like, np.ndarray):
                 array_like = array_like.astype(array_like.dtype.newbyteorder("="), copy=False)
             elif hasattr(array_like, "__dlpack__"):
@@ -146,17 +149,24 @@ class CupyArrays(Backend):
             return array_like
         if isinstance(array_like, np.ndarray):
             return None
-        if hasattr(array_like, "__cuda_array_interface__"):
-            pointer = array_like.__cuda_array_interface__["data"][0]
-            runtime = cupy.cuda.runtime
-            device = runtime.pointerGetAttributes(pointer).device if pointer else None
-            with cupy.cuda.Device(device):
-                return cupy.asarray(array_like)
         if hasattr(array_like, "__dlpack_device__"):
             kind, device = map(int, array_like.__dlpack_device__())
-            if kind not in _DLPACK_HOST:
+            if kind in _DLPACK_HOST:
+                return None
+            try:
+                # DLPack first: CuPy names its stream, and the producer lets it wait for its own
                 with cupy.cuda.Device(device):
                     return cupy.from_dlpack(array_like)
+            except BufferError:  # DLPack lacks the dtype or the memory layout
+                if not hasattr(array_like, "__cuda_array_interface__"):
+                    raise
+        if hasattr(
+            array_like, "__cuda_array_interface__"
+        ):  # CuPy waits for the stream that the interface names
+            pointer = array_like.__cuda_array_interface__["data"][0]
+            attributes = cupy.cuda.runtime.pointerGetAttributes
+            with cupy.cuda.Device(attributes(pointer).device if pointer else None):
+                return cupy.asarray(array_like)
         return None
 
     def to_numpy(self, array: Array) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
