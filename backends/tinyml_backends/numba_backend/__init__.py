@@ -31,6 +31,10 @@ def load() -> Backend:
         ) from error
     if numba.version_info[:2] < OLDEST:
         raise BackendUnavailableError(f"Numba {numba.__version__} is too old; {remedy}")
+    if numba.config.DISABLE_JIT:
+        raise BackendUnavailableError(
+            "NUMBA_DISABLE_JIT is set, so that Numba compiles nothing; unset it, or use 'numpy'"
+        )
     from tinyml_backends.numba_backend.backend import NumbaBackend
 
     return NumbaBackend()

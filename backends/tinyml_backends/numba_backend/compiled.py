@@ -34,6 +34,10 @@ class _Implementation(caching.CompileResultCacheImpl):  # type: ignore[misc]
         super().__init__(function)
         self._locator.get_source_stamp = lambda: _STAMP
 
+    def check_cachable(self, result: Any) -> bool:
+        """Whether a kernel can be saved; no warning if ``NUMBA_OPT=0`` forbids it."""
+        return not (result.lifted or result.library.has_dynamic_globals)
+
 
 class _Cache(caching.FunctionCache):  # type: ignore[misc]
     """Numba's disk cache, except that a file that cannot be read or written is not an error.
