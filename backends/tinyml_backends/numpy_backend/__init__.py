@@ -11,8 +11,8 @@ from tinyml_backends.numpy_backend import activation, pool, unpool
 
 B = TypeVar("B", bound=type[Backend])
 
-#: Methods that compute nothing: kernels that compare and copy raise no floating-point errors.
-EXACT = ("max_pool", "max_unpool_gradient", "workspace")
+#: Methods that compute nothing themselves: comparing and copying raise no floating-point errors.
+EXACT = ("max_pool", "max_pool_gradient", "max_unpool_gradient", "renumber", "workspace")
 
 
 def _quiet_kernels(backend: B) -> B:
