@@ -1,6 +1,18 @@
 """Layers: one module for each family."""
 
-from tinyml.layers.activation import ReLU
+from tinyml.layers.activation import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    LogSoftmax,
+    PReLU,
+    ReLU,
+    ReLu,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
 from tinyml.layers.base import Layer
 from tinyml.layers.batch_norm import BatchNorm2D
 from tinyml.layers.convolution import Conv2D
@@ -17,6 +29,8 @@ from tinyml.layers.pooling import (
 from tinyml.layers.unpooling import MaxUnpool1D, MaxUnpool2D, MaxUnpool3D
 
 __all__ = [
+    "ELU",
+    "GELU",
     "Add",
     "AvgPool1D",
     "AvgPool2D",
@@ -26,11 +40,19 @@ __all__ = [
     "Conv2D",
     "GlobalAvgPool2D",
     "Layer",
+    "LeakyReLU",
+    "LogSoftmax",
     "MaxPool1D",
     "MaxPool2D",
     "MaxPool3D",
     "MaxUnpool1D",
     "MaxUnpool2D",
     "MaxUnpool3D",
+    "PReLU",
     "ReLU",
+    "ReLu",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
 ]

@@ -72,5 +72,6 @@ class NumpyBackend(Backend):
     adaptive_max_pool_gradient = _quiet(Backend.adaptive_max_pool_gradient)
     adaptive_avg_pool = _quiet(Backend.adaptive_avg_pool)
     adaptive_avg_pool_gradient = _quiet(Backend.adaptive_avg_pool_gradient)
+    activate = activation.activate
     activate_gradient = activation.activate_gradient
     run_in_order = staticmethod(threads.run_in_order)
