@@ -13,7 +13,7 @@ from tinyml_backends.generic.bits import as_bits, mask
 from tinyml_backends.memory import empty
 
 #: Elements of a chunk: few enough that the temporaries stay in the cache.
-CHUNK = 1 << 16
+CHUNK = 1 << 15
 
 
 def activate(backend: Arrays, kind: str, x: Array, **options: Any) -> tuple[Array, Array]:
