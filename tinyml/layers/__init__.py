@@ -16,6 +16,7 @@ from tinyml.layers.activation import (
 from tinyml.layers.base import Layer
 from tinyml.layers.batch_norm import BatchNorm2D
 from tinyml.layers.convolution import Conv2D
+from tinyml.layers.dropout import Dropout, Dropout2D
 from tinyml.layers.join import Add, Concat
 from tinyml.layers.pooling import (
     AvgPool1D,
@@ -38,6 +39,8 @@ __all__ = [
     "BatchNorm2D",
     "Concat",
     "Conv2D",
+    "Dropout",
+    "Dropout2D",
     "GlobalAvgPool2D",
     "Layer",
     "LeakyReLU",

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from tinyml_backends.arrays import Array, Arrays
+from tinyml_backends.arrays import Array, Arrays, as_floats
 from tinyml_backends.generic import normal
 from tinyml_backends.generic.norm import by_channel
 
@@ -76,13 +76,6 @@ def formula_of(kind: str, options: Options) -> tuple[Formula, dict[str, Any]]:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
-
-
-def as_floats(x: Array) -> Array:
-    """``x``, or float32 of integers and truth values."""
-    if x.dtype.kind == "c":
-        raise TypeError(f"input has dtype {x.dtype}; it must hold real numbers")
-    return x if x.dtype.kind == "f" else x.astype(np.float32)
 
 
 def widened(x: Array) -> Array:

@@ -200,14 +200,13 @@ class NumbaBackend(NumpyBackend):
         if fits and kind == "relu":
             out = empty(np, gradient.shape, gradient.dtype)
             size = 2 * out.nbytes + saved.nbytes
-            arguments = (_bits(gradient), saved.ravel().view(np.uint8), _bits(out))
-            run(activation.relu_gradient, arguments, out.size, size)
+            flat = _bits(gradient), saved.ravel().view(np.uint8), _bits(out)
+            run(activation.relu_gradient, flat, out.size, size)
         elif fits and kind in activation.KERNELS and gradient.dtype == saved.dtype:
             out = empty(np, gradient.shape, gradient.dtype)
             _, kernel, cost = activation.KERNELS[kind]
             flat = gradient.ravel(), saved.ravel(), out.ravel()
-            arguments = (*flat, *_numbers(out.dtype, options))
-            run(kernel, arguments, out.size, cost * 3 * out.nbytes)
+            run(kernel, (*flat, *_numbers(out.dtype, options)), out.size, cost * 3 * out.nbytes)
         else:
             return super().activate_gradient(kind, gradient, saved, **options)
         return out
