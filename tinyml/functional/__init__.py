@@ -1,4 +1,4 @@
-"""PyTorch's functions on NumPy and CuPy arrays, and gradients of activations.
+"""PyTorch's functions on NumPy and CuPy arrays, and gradients of some.
 
 Names, argument order, keywords, defaults and values are those of ``torch.nn.functional``; indices
 are int64 and count the cells of a plane. PyTorch is not imported. Where its result is undefined,
@@ -39,6 +39,12 @@ from tinyml.functional.activation import (
     tanh,
     tanh_gradient,
 )
+from tinyml.functional.loss import (
+    cross_entropy,
+    cross_entropy_gradient,
+    mse_loss,
+    mse_loss_gradient,
+)
 from tinyml.functional.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -76,6 +82,8 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "cross_entropy",
+    "cross_entropy_gradient",
     "elu",
     "elu_gradient",
     "gelu",
@@ -93,6 +101,8 @@ __all__ = [
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
+    "mse_loss",
+    "mse_loss_gradient",
     "prelu",
     "prelu_gradient",
     "relu",
