@@ -168,6 +168,27 @@ def test_the_normal_distribution(backend, dtype):
     np.testing.assert_allclose(y, expected, rtol=80 * eps, atol=0)  # the error of x² / 2 is 18 eps
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_small_numbers_keep_their_digits(backend, dtype):
+    from math import expm1, tanh
+
+    x = np.concatenate([s * np.logspace(-9, 0.5, 1000) for s in (-1, 1)]).astype(dtype)
+    for layer, exact in (
+        (layers.Tanh("tanh"), tanh),
+        (ELU("elu"), lambda v: v if v > 0 else expm1(v)),
+    ):
+        y = backend.to_numpy(layer(backend.asarray(x)))
+        expected = np.array([exact(v) for v in x.astype(float)])
+        np.testing.assert_allclose(y, expected, rtol=4 * np.finfo(dtype).eps, atol=0)
+
+
+def test_numpy_scalars_compute_as_floats_do(backend):
+    x = backend.asarray(np.random.default_rng(0).standard_normal(1000).astype(np.float32))
+    for make in (LeakyReLU, ELU):
+        ours, theirs = (backend.to_numpy(make("layer", of(0.7))(x)) for of in (np.float64, float))
+        assert_same_bits(ours, theirs)
+
+
 def test_large_arrays_in_any_layout(backend):
     """Arrays of several chunks, whose last one is smaller."""
     rng = np.random.default_rng(0)

@@ -41,9 +41,9 @@ class Dropout(Layer):
     >>> from tinyml.layers import Dropout
     >>> dropout = Dropout("dropout", 0.5, rng=0)
     >>> dropout(np.ones((1, 6)))
-    array([[2., 0., 0., 0., 2., 2.]])
+    array([[2., 2., 2., 0., 0., 0.]])
     >>> dropout.backward(np.ones((1, 6)))
-    array([[2., 0., 0., 0., 2., 2.]])
+    array([[2., 2., 2., 0., 0., 0.]])
     >>> dropout.eval()(np.ones((1, 6)))
     array([[1., 1., 1., 1., 1., 1.]])
     """
@@ -115,7 +115,7 @@ class Dropout2D(Dropout):
     --------
     >>> import numpy as np
     >>> from tinyml.layers import Dropout2D
-    >>> Dropout2D("dropout", 0.5, rng=0)(np.ones((1, 2, 1, 3)))
+    >>> Dropout2D("dropout", 0.5, rng=2)(np.ones((1, 2, 1, 3)))
     array([[[[2., 2., 2.]],
     <BLANKLINE>
             [[0., 0., 0.]]]])

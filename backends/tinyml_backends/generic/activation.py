@@ -117,11 +117,11 @@ def _prelu_gradient(xp: ModuleType, gradient: Array, x: Array, slope: Array) -> 
 
 
 def _elu(xp: ModuleType, x: Array, alpha: float) -> Array:
-    return xp.where(x > 0, x, xp.expm1(xp.minimum(x, 0)) * alpha)
+    return xp.where(x > 0, x, xp.expm1(x) * alpha)
 
 
 def _elu_gradient(xp: ModuleType, gradient: Array, x: Array, alpha: float) -> Array:
-    return xp.where(x > 0, gradient, gradient * xp.exp(xp.minimum(x, 0)) * alpha)
+    return xp.where(x > 0, gradient, gradient * xp.exp(x) * alpha)
 
 
 def _sigmoid(xp: ModuleType, x: Array) -> Array:
