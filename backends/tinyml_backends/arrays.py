@@ -67,3 +67,10 @@ class Arrays:
     def scope(self, array: Array) -> AbstractContextManager[Any]:
         """Context manager in which new arrays are made on the device of ``array``."""
         return nullcontext()
+
+
+def as_floats(x: Array) -> Array:
+    """``x``, or float32 of integers and truth values."""
+    if x.dtype.kind == "c":
+        raise TypeError(f"input has dtype {x.dtype}; it must hold real numbers")
+    return x if x.dtype.kind == "f" else x.astype(np.float32)

@@ -1,4 +1,4 @@
-"""PyTorch's pooling functions on NumPy and CuPy arrays, forward only.
+"""PyTorch's functions on NumPy and CuPy arrays, and gradients of some.
 
 Names, argument order, keywords, defaults and values are those of ``torch.nn.functional``; indices
 are int64 and count the cells of a plane. PyTorch is not imported. Where its result is undefined,
@@ -17,6 +17,34 @@ array([[[[0, 0, 0],
          [0, 8, 9]]]])
 """
 
+from tinyml.functional.activation import (
+    elu,
+    elu_gradient,
+    gelu,
+    gelu_gradient,
+    leaky_relu,
+    leaky_relu_gradient,
+    log_softmax,
+    log_softmax_gradient,
+    prelu,
+    prelu_gradient,
+    relu,
+    relu_gradient,
+    sigmoid,
+    sigmoid_gradient,
+    silu,
+    silu_gradient,
+    softmax,
+    softmax_gradient,
+    tanh,
+    tanh_gradient,
+)
+from tinyml.functional.loss import (
+    cross_entropy,
+    cross_entropy_gradient,
+    mse_loss,
+    mse_loss_gradient,
+)
 from tinyml.functional.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -54,6 +82,16 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "cross_entropy",
+    "cross_entropy_gradient",
+    "elu",
+    "elu_gradient",
+    "gelu",
+    "gelu_gradient",
+    "leaky_relu",
+    "leaky_relu_gradient",
+    "log_softmax",
+    "log_softmax_gradient",
     "max_pool1d",
     "max_pool1d_with_indices",
     "max_pool2d",
@@ -63,4 +101,18 @@ __all__ = [
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
+    "mse_loss",
+    "mse_loss_gradient",
+    "prelu",
+    "prelu_gradient",
+    "relu",
+    "relu_gradient",
+    "sigmoid",
+    "sigmoid_gradient",
+    "silu",
+    "silu_gradient",
+    "softmax",
+    "softmax_gradient",
+    "tanh",
+    "tanh_gradient",
 ]

@@ -1,9 +1,22 @@
 """Layers: one module for each family."""
 
-from tinyml.layers.activation import ReLU
+from tinyml.layers.activation import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    LogSoftmax,
+    PReLU,
+    ReLU,
+    ReLu,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
 from tinyml.layers.base import Layer
 from tinyml.layers.batch_norm import BatchNorm2D
 from tinyml.layers.convolution import Conv2D
+from tinyml.layers.dropout import Dropout, Dropout2D
 from tinyml.layers.join import Add, Concat
 from tinyml.layers.pooling import (
     AvgPool1D,
@@ -17,6 +30,8 @@ from tinyml.layers.pooling import (
 from tinyml.layers.unpooling import MaxUnpool1D, MaxUnpool2D, MaxUnpool3D
 
 __all__ = [
+    "ELU",
+    "GELU",
     "Add",
     "AvgPool1D",
     "AvgPool2D",
@@ -24,13 +39,23 @@ __all__ = [
     "BatchNorm2D",
     "Concat",
     "Conv2D",
+    "Dropout",
+    "Dropout2D",
     "GlobalAvgPool2D",
     "Layer",
+    "LeakyReLU",
+    "LogSoftmax",
     "MaxPool1D",
     "MaxPool2D",
     "MaxPool3D",
     "MaxUnpool1D",
     "MaxUnpool2D",
     "MaxUnpool3D",
+    "PReLU",
     "ReLU",
+    "ReLu",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
 ]

@@ -8,9 +8,10 @@ import numpy as np
 from tinyml_backends.arrays import Array
 from tinyml_backends.contract import DTYPES
 from tinyml_backends.conventions import Duplicates
+from tinyml_backends.generic.activation import formula_of
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numba_backend import average, pool, tiles_2x2, unpool
+from tinyml_backends.numba_backend import activation, average, pool, tiles_2x2, unpool
 from tinyml_backends.numba_backend.plans import Fixed, divisors, plan_of
 from tinyml_backends.numba_backend.scheduling import run
 from tinyml_backends.numba_backend.vectors import STREAM_ALIGNMENT
@@ -176,6 +177,40 @@ class NumbaBackend(NumpyBackend):
             run(average.avg_pool_gradient, (*flat, plan.spans, along), items, size)
         return out
 
+    def activate(self, kind: str, x: Array, **options: Any) -> tuple[Array, Array]:
+        """As `Backend.activate`."""
+        formula, options = formula_of(kind, options)
+        if x.dtype not in _FLOATS or not (kind == "relu" or kind in activation.KERNELS):
+            return super().activate(kind, x, **options)
+        y = empty(np, x.shape, x.dtype)
+        source, target = x.ravel(), y.ravel()
+        if kind == "relu":
+            positive = empty(np, x.shape, np.dtype(bool))
+            size = x.nbytes + y.nbytes + positive.nbytes
+            run(activation.relu, (source, target, positive.ravel().view(np.uint8)), x.size, size)
+            return y, positive
+        kernel, _, cost = activation.KERNELS[kind]
+        run(kernel, (source, target, *_numbers(x.dtype, options)), x.size, cost * 2 * x.nbytes)
+        return y, x if formula.saves == "input" else y
+
+    def activate_gradient(self, kind: str, gradient: Array, saved: Array, **options: Any) -> Array:
+        """As `Backend.activate_gradient`."""
+        _, options = formula_of(kind, options)
+        fits = gradient.dtype in _FLOATS and gradient.shape == saved.shape
+        if fits and kind == "relu":
+            out = empty(np, gradient.shape, gradient.dtype)
+            size = 2 * out.nbytes + saved.nbytes
+            flat = _bits(gradient), saved.ravel().view(np.uint8), _bits(out)
+            run(activation.relu_gradient, flat, out.size, size)
+        elif fits and kind in activation.KERNELS and gradient.dtype == saved.dtype:
+            out = empty(np, gradient.shape, gradient.dtype)
+            _, kernel, cost = activation.KERNELS[kind]
+            flat = gradient.ravel(), saved.ravel(), out.ravel()
+            run(kernel, (*flat, *_numbers(out.dtype, options)), out.size, cost * 3 * out.nbytes)
+        else:
+            return super().activate_gradient(kind, gradient, saved, **options)
+        return out
+
 
 #: For kernels that are compiled without a known size of the window.
 _ANY = Fixed((), (), (0,))
@@ -189,6 +224,11 @@ _ZERO: dict[tuple[Any, bool], Any] = {
     for dtype, bits in _UNSIGNED.items()
     for added in (False, True)
 }
+
+
+def _numbers(dtype: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    """The last arguments of a kernel of an activation."""
+    return activation.TERMS[dtype], dtype.type(next(iter(options.values()), 0))
 
 
 def _can_stream(out: Array, window: Window) -> bool:

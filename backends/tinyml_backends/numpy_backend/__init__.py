@@ -67,5 +67,6 @@ class NumpyBackend(Backend):
     max_pool = pool.max_pool
     max_unpool = unpool.max_unpool
     max_unpool_gradient = unpool.max_unpool_gradient
+    activate = activation.activate
     activate_gradient = activation.activate_gradient
     run_in_order = staticmethod(threads.run_in_order)
