@@ -8,7 +8,7 @@ import pytest
 
 import tinyml
 from support.bench import SMALL, Planted, bench, plant, quick, refused  # noqa: F401
-from tinyml.bench import cases, measure, results
+from tinyml.bench import cases, measure, plot, results
 from tinyml.bench.results import Measured, Report, Timing
 from tinyml.cli import bench as bench_command
 from tinyml_backends.numpy_backend import NumpyBackend
@@ -44,6 +44,25 @@ class TestFiles:
         result = bench("--cases", "8x6", "--plot", file)
         assert result.exit_code == 0, result.output
         assert file.stat().st_size > 5000
+
+    def test_the_chart_names_the_form_of_a_peer_and_carries_the_warning(self, tmp_path):
+        matplotlib = pytest.importorskip("matplotlib")
+        seconds = [0.002] * 7
+        report = Report({"CPU": "a CPU"})
+        for case, slower in (("a", ""), ("b", " channels_last")):
+            timings = [Timing("numpy", "backend", "numpy", "cpu", [0.001] * 7)]
+            for form in ("", " channels_last"):
+                times = [0.004] * 7 if form == slower else seconds
+                timings.append(Timing(f"torch{form}", "peer", "torch", "cpu", times))
+            timings.append(Timing("onnxruntime", "peer", "onnxruntime", "cpu", seconds))
+            report.measured.append(Measured(case, "pool", 1, timings=timings, others=0.5))
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            plot.draw(tmp_path / "x.svg", report, "the machine")
+        text = (tmp_path / "x.svg").read_text()
+        assert text.count(">2 ms, channels_last<") == text.count(">2 ms, contiguous<") == 1
+        assert text.count(">2 ms<") == 2
+        assert "WARNING in 2 of 2 cases other programs used up to 50%" in text
+        assert "the machine" in text
 
     def test_nothing_right_is_nothing_to_plot(self, tmp_path, monkeypatch):
         pytest.importorskip("matplotlib")

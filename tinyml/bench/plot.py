@@ -66,7 +66,7 @@ def _draw_column(axes: Any, groups: list[Group], colours: dict[str, str], rows: 
         for bar in bars:
             speed = fastest / bar.median
             axes.barh(y, speed, height=0.86, color=colours[_name(bar)])
-            axes.text(speed + 0.008, y, _label(bar, fastest), va="center", fontsize=8)
+            axes.text(speed + 0.008, y, _label(measured, bar, fastest), va="center", fontsize=8)
             y += 1
         y += 1
     axes.set_yticks([tick for tick, _ in ticks], [label for _, label in ticks], fontsize=9)
@@ -91,9 +91,13 @@ def _name(timing: Timing) -> str:
     return timing.name if timing.kind == BACKEND else timing.library
 
 
-def _label(timing: Timing, fastest: float) -> str:
-    form = timing.name.removeprefix(timing.library).strip() if timing.kind == PEER else ""
-    return f"{_time(timing.median, fastest)} {form}".strip()
+def _label(measured: Measured, timing: Timing, fastest: float) -> str:
+    """Median time, and which form of a peer it is, such as PyTorch's memory format."""
+    text = _time(timing.median, fastest)
+    forms = [t for t in measured.timings if t.kind == PEER and t.library == timing.library]
+    if len(forms) < 2:
+        return text
+    return f"{text}, {timing.name.removeprefix(timing.library).strip() or 'contiguous'}"
 
 
 def _time(seconds: float, fastest: float) -> str:
