@@ -269,9 +269,9 @@ def command(
     and the training curve.
 
     With --image and --mask it uses your own pair of files: PNG, TIFF, JPEG, BMP, npy or npz, grey
-    or RGB, uint8 or uint16, at least 64 pixels high and 128 wide. A mask may hold bool or any
-    integers; it cannot be a JPEG. If it has a palette, its indices count. An orientation that a
-    file declares is applied.
+    or RGB, uint8 or uint16, at least 64 pixels high and 128 wide. A mask may hold bool, any
+    integers or whole floats; it cannot be a JPEG. If it has a palette, its indices count. An
+    orientation that a file declares is applied.
 
     Ctrl-C ends the training early; what was learned is still tested and drawn.
     """

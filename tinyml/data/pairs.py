@@ -101,11 +101,11 @@ def _checked(name: str, array: Pixels, role: str) -> Pixels:
     if kind == "b":
         return array.astype(np.uint8)
     if role == "mask" and kind in "iuf":
-        parts = array[array != np.trunc(array)] if kind == "f" else array[:0]
-        if parts.size:
+        whole = np.isfinite(array) & (array == np.trunc(array)) if kind == "f" else True
+        if not np.all(whole):
             raise ValueError(
-                f"{name} holds {parts.flat[0]}; it must hold whole numbers, 0 in the background, "
-                "so save for example mask > 0.5"
+                f"{name} holds {array[~whole].flat[0]}; it must hold whole numbers, 0 in the "
+                "background, so save for example mask > 0.5"
             )
         return array
     if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
