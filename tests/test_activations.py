@@ -212,9 +212,8 @@ def test_large_arrays_in_any_layout(backend):
 
 
 @pytest.mark.host
-def test_signatures():
-    import torch.nn.functional as theirs
-
+def test_signatures(torch):
+    theirs = torch.nn.functional
     for name in ("relu", "leaky_relu", "elu", "silu", "sigmoid", "tanh"):
         ours, wanted = (inspect.signature(getattr(f, name)) for f in (F, theirs))
         assert [(p.name, p.default) for p in ours.parameters.values()] == [
