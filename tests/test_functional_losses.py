@@ -62,6 +62,15 @@ def test_cross_entropy(backend, torch, data):
     check(backend, torch, "cross_entropy", 2 * rng.standard_normal(shape), others, options, rng)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_nothing_counts(backend, torch, smoothing):
+    """The mean is NaN, and the gradient 0, without a warning."""
+    others = {"target": np.full((2, 3), 1)}
+    options = {"ignore_index": 1, "label_smoothing": smoothing}
+    rng = np.random.default_rng(0)
+    check(backend, torch, "cross_entropy", np.zeros((2, 4, 3)), others, options, rng)
+
+
 @given(data=st.data())
 def test_mse_loss(backend, torch, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))

@@ -49,7 +49,7 @@ def cross_entropy(
         If a shape or an option does not fit, or a target is not a class.
     """
     backend = backend_for(input, target)
-    with backend.scope(input):
+    with backend.scope(input), np.errstate(invalid="ignore"):  # 0 / 0: none counts
         wanted = _wanted(backend, input, target, weight, ignore_index, reduction, label_smoothing)
         logarithms, _ = backend.activate("log_softmax", wanted.logits, axis=wanted.axis)
         losses = -(wanted.shares * logarithms).sum(wanted.axis)
@@ -70,16 +70,17 @@ def cross_entropy_gradient(
     """Gradient of `cross_entropy` with respect to ``input``, ``softmax · Σ shares − shares``."""
     backend = backend_for(input, target)
     xp = backend.xp
-    with backend.scope(input):
+    with backend.scope(input), np.errstate(invalid="ignore"):  # 0 / 0: none counts
         wanted = _wanted(backend, input, target, weight, ignore_index, reduction, label_smoothing)
         axis, shares = wanted.axis, wanted.shares
         result, _ = backend.activate("softmax", wanted.logits, axis=axis)
-        result = result * shares.sum(axis, keepdims=True) - shares
+        total = shares.sum(axis, keepdims=True)
+        result = result * total - shares
         if reduction == "none" and input.ndim > 1:  # else it is a single loss
             gradient = xp.expand_dims(gradient, axis)
         result *= gradient
         if reduction == "mean":
-            result /= wanted.divisor
+            result = xp.where(total == 0, result.dtype.type(0), result / wanted.divisor)
         return result.astype(as_floats(input).dtype, copy=False)
 
 

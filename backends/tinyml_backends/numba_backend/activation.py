@@ -5,6 +5,7 @@ The formulas are those of `tinyml_backends.generic.activation`. ``terms`` are th
 dtype, and ``option`` is the formula's number, if it has one.
 """
 
+from functools import partial
 from math import factorial, log
 from typing import Any, NamedTuple
 
@@ -13,7 +14,11 @@ from llvmlite import ir
 
 from tinyml_backends.generic import normal
 from tinyml_backends.generic.activation import CUBIC, SLOPE, TANH_FAR
-from tinyml_backends.numba_backend.compiled import Code, at, compiled, inlined, instruction, put
+from tinyml_backends.numba_backend.compiled import Code, at, compiled, instruction, put
+
+#: A multiplication and an addition may become one instruction, which rounds once.
+fused = partial(compiled, fastmath={"contract"})
+fused_inlined = partial(compiled, forceinline=True, fastmath={"contract"})
 
 
 class Terms(NamedTuple):
@@ -65,7 +70,7 @@ def range_of(code: Code, like: Any) -> Any:
     return like.type(1.0 if isinstance(like.type, ir.FloatType) else 8.0)
 
 
-@inlined
+@fused_inlined
 def polynomial(x: Any, coefficients: Any) -> Any:
     """Horner's scheme."""
     value = coefficients[0]
@@ -74,7 +79,7 @@ def polynomial(x: Any, coefficients: Any) -> Any:
     return value
 
 
-@inlined
+@fused_inlined
 def _parts(x: Any, terms: Any) -> Any:
     """``expm1(r)`` and two powers of two, where ``exp(x)`` is ``exp(r)`` times both."""
     limit = range_of(x)
@@ -88,14 +93,14 @@ def _parts(x: Any, terms: Any) -> Any:
     return small, power_of_two(half), power_of_two(whole - half)
 
 
-@inlined
+@fused_inlined
 def exp(x: Any, terms: Any) -> Any:
     """``exp(x)``; the power of two is a product of two because of subnormal numbers."""
     small, first, second = _parts(x, terms)
     return (number(1.0, x) + small) * first * second
 
 
-@inlined
+@fused_inlined
 def expm1(x: Any, terms: Any) -> Any:
     """``exp(x) − 1`` for ``x ≤ 0``."""
     small, first, second = _parts(x, terms)
@@ -103,25 +108,27 @@ def expm1(x: Any, terms: Any) -> Any:
     return power * small + (power - number(1.0, x))
 
 
-@inlined
+@fused_inlined
 def sigmoid_of(x: Any, terms: Any) -> Any:
     """``1 / (1 + exp(−x))``."""
     one = number(1.0, x)
     return one / (one + exp(-x, terms))
 
 
-@inlined
+@fused_inlined
 def tail_of(x: Any, terms: Any) -> Any:
     """``1 − Φ(|x|)`` and ``exp(−x² / 2)``, as in `normal.cdf`."""
     one, far, centre = number(1.0, x), number(FAR, x), number(CENTRE, x)
     z = abs(x) * number(ROOT_HALF, x)
     z = far if z > far else z
     exponential = exp(-z * z, terms)
-    ratio = polynomial((z - centre) / (z + centre), terms.tail)
-    return ratio * exponential / (number(4.0, x) * z + one + one), exponential
+    shifted, scaled = z + centre, number(4.0, x) * z + one + one
+    inverse = one / (shifted * scaled)  # one division for both quotients
+    ratio = polynomial((z - centre) * scaled * inverse, terms.tail)
+    return ratio * exponential * (shifted * inverse), exponential
 
 
-@compiled
+@fused
 def relu(x: Any, out: Any, positive: Any, start: int, stop: int) -> None:
     """Also writes ``x > 0``, as 0 or 1."""
     for i in range(start, stop):
@@ -132,7 +139,7 @@ def relu(x: Any, out: Any, positive: Any, start: int, stop: int) -> None:
         put(out, i, value if is_positive or value != value else zero)
 
 
-@compiled
+@fused
 def relu_gradient(gradient: Any, positive: Any, out: Any, start: int, stop: int) -> None:
     """Of elements as unsigned integers."""
     zero = out.dtype.type(0)
@@ -140,7 +147,7 @@ def relu_gradient(gradient: Any, positive: Any, out: Any, start: int, stop: int)
         put(out, i, at(gradient, i) if at(positive, i) != 0 else zero)
 
 
-@compiled
+@fused
 def elu(x: Any, out: Any, terms: Any, option: Any, start: int, stop: int) -> None:
     """Exponential linear unit."""
     for i in range(start, stop):
@@ -150,7 +157,7 @@ def elu(x: Any, out: Any, terms: Any, option: Any, start: int, stop: int) -> Non
         put(out, i, value if value > zero else other)
 
 
-@compiled
+@fused
 def elu_gradient(
     gradient: Any, x: Any, out: Any, terms: Any, option: Any, start: int, stop: int
 ) -> None:
@@ -162,14 +169,14 @@ def elu_gradient(
         put(out, i, at(gradient, i) * (number(1.0, value) if value > zero else slope))
 
 
-@compiled
+@fused
 def sigmoid(x: Any, out: Any, terms: Any, option: Any, start: int, stop: int) -> None:
     """Logistic function."""
     for i in range(start, stop):
         put(out, i, sigmoid_of(at(x, i), terms))
 
 
-@compiled
+@fused
 def sigmoid_gradient(
     gradient: Any, y: Any, out: Any, terms: Any, option: Any, start: int, stop: int
 ) -> None:
@@ -179,7 +186,7 @@ def sigmoid_gradient(
         put(out, i, at(gradient, i) * ((number(1.0, value) - value) * value))
 
 
-@compiled
+@fused
 def tanh(x: Any, out: Any, terms: Any, option: Any, start: int, stop: int) -> None:
     """``−e / (e + 2)`` with ``e = exp(−2|x|) − 1``, and the sign of ``x``."""
     for i in range(start, stop):
@@ -190,7 +197,7 @@ def tanh(x: Any, out: Any, terms: Any, option: Any, start: int, stop: int) -> No
         put(out, i, -positive if value < zero else (value if value == zero else positive))
 
 
-@compiled
+@fused
 def tanh_gradient(
     gradient: Any, y: Any, out: Any, terms: Any, option: Any, start: int, stop: int
 ) -> None:
@@ -200,7 +207,7 @@ def tanh_gradient(
         put(out, i, at(gradient, i) * (number(1.0, value) - value * value))
 
 
-@compiled
+@fused
 def silu(x: Any, out: Any, terms: Any, option: Any, start: int, stop: int) -> None:
     """Sigmoid linear unit."""
     for i in range(start, stop):
@@ -208,7 +215,7 @@ def silu(x: Any, out: Any, terms: Any, option: Any, start: int, stop: int) -> No
         put(out, i, value / (number(1.0, value) + exp(-value, terms)))
 
 
-@compiled
+@fused
 def silu_gradient(
     gradient: Any, x: Any, out: Any, terms: Any, option: Any, start: int, stop: int
 ) -> None:
@@ -219,7 +226,7 @@ def silu_gradient(
         put(out, i, at(gradient, i) * (s * (one + value * (one - s))))
 
 
-@compiled
+@fused
 def gelu(x: Any, out: Any, terms: Any, option: Any, start: int, stop: int) -> None:
     """``x · Φ(x)``."""
     for i in range(start, stop):
@@ -229,7 +236,7 @@ def gelu(x: Any, out: Any, terms: Any, option: Any, start: int, stop: int) -> No
         put(out, i, value * phi)
 
 
-@compiled
+@fused
 def gelu_gradient(
     gradient: Any, x: Any, out: Any, terms: Any, option: Any, start: int, stop: int
 ) -> None:
@@ -242,7 +249,7 @@ def gelu_gradient(
         put(out, i, at(gradient, i) * slope)
 
 
-@compiled
+@fused
 def gelu_tanh(x: Any, out: Any, terms: Any, option: Any, start: int, stop: int) -> None:
     """Approximation of `gelu`."""
     for i in range(start, stop):
@@ -252,7 +259,7 @@ def gelu_tanh(x: Any, out: Any, terms: Any, option: Any, start: int, stop: int) 
         put(out, i, value * sigmoid_of(u, terms))
 
 
-@compiled
+@fused
 def gelu_tanh_gradient(
     gradient: Any, x: Any, out: Any, terms: Any, option: Any, start: int, stop: int
 ) -> None:

@@ -82,7 +82,7 @@ def _say_once() -> None:
         print("tinyml: Numba compiles kernels, which takes seconds", file=sys.stderr)
 
 
-def compiled(function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compile ``function`` for each combination of argument types when first called with it.
 
     The machine code is cached in ``NUMBA_CACHE_DIR``, beside the source, or in the user's cache
