@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,6 +166,17 @@ def second(clean_registry: None) -> Backend:
     """Another backend of NumPy arrays, registered as "second"."""
     tinyml.register_backend("second", Second)
     return resolve("second")
+
+
+@pytest.fixture
+def no_cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """CuPy cannot be imported, and its backend has not been made."""
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    made = {key: backend for key, backend in registry._made.items() if key[0] != "cupy"}
+    monkeypatch.setattr(registry, "_made", made)
+    registry._for_new_arrays.cache_clear()
+    yield
+    registry._for_new_arrays.cache_clear()
 
 
 @pytest.fixture

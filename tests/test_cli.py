@@ -38,7 +38,7 @@ def test_help_names_the_variable_and_the_commands():
 
 
 def test_info_lists_every_backend_with_its_reason():
-    result = run("info")
+    result = run("info", CUDA_VISIBLE_DEVICES="")
     assert result.returncode == 0
     assert f"tinyml {tinyml.__version__}" in result.stdout
     assert "  numpy    available\n" in result.stdout
@@ -58,7 +58,7 @@ def test_info_says_what_the_variables_choose():
 
 @pytest.mark.parametrize("which", ["cupy", "nonsense"])
 def test_info_with_a_backend_that_cannot_be_had(which):
-    result = run("info", TINYML_BACKEND=which)
+    result = run("info", TINYML_BACKEND=which, CUDA_VISIBLE_DEVICES="")
     assert result.returncode == 2
     assert "  numpy    available\n" in result.stdout
     assert result.stderr.startswith(f"Error: TINYML_BACKEND={which}: ")

@@ -194,7 +194,7 @@ class TestWhereAModelLives:
         model = small()
         y = model(images(backend))
         with pytest.raises(tinyml.BackendUnavailableError):
-            model.to("cupy")
+            model.to("cupy:99")
         model.backward(y)
 
     def test_input_from_elsewhere_is_named(self, backend, monkeypatch):

@@ -30,7 +30,7 @@ def numba():
     return peer("numba")
 
 
-def test_without_compilation_there_is_no_backend(monkeypatch, numba, clean_registry):
+def test_without_compilation_there_is_no_backend(monkeypatch, numba, clean_registry, no_cupy):
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     from tinyml_backends import registry, selection
 

@@ -235,7 +235,7 @@ class TestArraysDecide:
         with pytest.raises(TypeError, match="list, which is no array of a known library"):
             owner_of([1.0])
 
-    def test_cupy_arrays_are_known_without_cupy(self):
+    def test_cupy_arrays_are_known_without_cupy(self, no_cupy):
         array = type("ndarray", (), {"__module__": "cupy"})()
         with pytest.raises(tinyml.BackendUnavailableError, match="backend 'cupy' cannot run"):
             backend_for(array)
@@ -274,7 +274,7 @@ class TestArraysDecide:
 
 
 class TestArraysInAndOut:
-    def test_asarray(self, second):
+    def test_asarray(self, second, no_cupy):
         x = np.arange(3.0)
         assert tinyml.asarray(x) is x
         assert tinyml.asarray(x, "second") is x

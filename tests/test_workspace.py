@@ -13,7 +13,7 @@ from conftest import peer
 from support.compare import assert_same_bits
 from tinyml.layers import AvgPool2D, BatchNorm2D, Conv2D, MaxPool2D, MaxUnpool2D, ReLU
 from tinyml.net import Sequential
-from tinyml_backends import memory
+from tinyml_backends import memory, threads
 from tinyml_backends.memory import Workspace
 
 
@@ -38,10 +38,11 @@ def images(*shape, seed=0):
 
 @pytest.mark.host
 @pytest.mark.parametrize("name", ["numpy", "numba"])
-def test_a_second_step_allocates_no_large_buffer(name):
+def test_a_second_step_allocates_no_large_buffer(monkeypatch, name):
     """Except for the columns of convolution, which have a fixed size and are released at once."""
     if name == "numba":
         peer("numba")
+    monkeypatch.setattr(threads, "thread_count", lambda: 2)
     with tinyml.use_backend(name):
         model, x = network(), images(32, 3, 64, 64)
         smallest = 32 * 16 * 32 * 32  # bytes of the winners; every float array is larger

@@ -226,7 +226,10 @@ class ndarray:
             return self
         check_device(self._memory)
         with np.errstate(all="ignore"):
-            return new(self._host.astype(dtype, order, casting=casting or "unsafe"), order)
+            result = self._host.astype(dtype, order, casting=casting or "unsafe")
+        if result.dtype == np.float16 != self.dtype:  # on a GPU every NaN becomes this one
+            result.view(np.uint16)[np.isnan(result)] = 0x7FFF
+        return new(result, order)
 
     def argsort(self, axis: int | None = -1, kind: str | None = None) -> "ndarray":
         return call(np.argsort, (self, axis), {"kind": stable(kind)})

@@ -25,6 +25,12 @@ class Formula(NamedTuple):
     options: tuple[str, ...] = ()
     is_elementwise: bool = True
     """Whether an element of the result depends on one element of ``x`` and on numbers only."""
+    chooses: bool = False
+    """Whether it only chooses elements: float16 is not widened, and a NaN keeps its bits."""
+
+    def operand(self, x: Array) -> Array:
+        """``x`` in the dtype in which it is computed."""
+        return x if self.chooses else widened(x)
 
 
 def activate(backend: Arrays, kind: str, x: Array, **options: Any) -> tuple[Array, Array]:
@@ -41,7 +47,7 @@ def activate(backend: Arrays, kind: str, x: Array, **options: Any) -> tuple[Arra
     """
     formula, options = formula_of(kind, options)
     x = as_floats(x)
-    y = formula.value(backend.xp, widened(x), **options).astype(x.dtype, copy=False)
+    y = formula.value(backend.xp, formula.operand(x), **options).astype(x.dtype, copy=False)
     return y, {"input": x, "output": y}[formula.saves] if formula.saves != "positive" else x > 0
 
 
@@ -53,7 +59,8 @@ def activate_gradient(
     It has the dtype of ``saved`` or, if that holds truth values, of ``gradient``.
     """
     formula, options = formula_of(kind, options)
-    result = formula.gradient(backend.xp, widened(as_floats(gradient)), widened(saved), **options)
+    operands = formula.operand(as_floats(gradient)), formula.operand(saved)
+    result = formula.gradient(backend.xp, *operands, **options)
     return result.astype(gradient_dtype(gradient, saved), copy=False)
 
 
@@ -202,7 +209,7 @@ def _max(x: Array, axis: int) -> Array:
 
 
 FORMULAS: dict[str, Formula] = {
-    "relu": Formula(_relu, _relu_gradient, "positive"),
+    "relu": Formula(_relu, _relu_gradient, "positive", chooses=True),
     "leaky_relu": Formula(_leaky_relu, _leaky_relu_gradient, "positive", ("slope",)),
     "prelu": Formula(_prelu, _prelu_gradient, "input", ("slope",), is_elementwise=False),
     "elu": Formula(_elu, _elu_gradient, "input", ("alpha",)),
