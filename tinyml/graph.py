@@ -166,12 +166,17 @@ class Graph(Layer):
                 f"layers of {self!r} are named {[*names, layer.name]}; each must have its own name"
             )
         dims = tuple(self._nodes[number].dim for number in numbers)
-        _check_dims(layer, dims)
+        _check_dims(layer, dims, [self._source(number) for number in numbers])
         node = Node(len(self._nodes), _output_dim(layer, dims))
         self._nodes.append(node)
         self._steps.append(_Step(layer, numbers))
         self._changed()
         return node
+
+    def _source(self, number: int) -> str:
+        """What gives the value of a node, for messages."""
+        step = number - len(self.inputs)
+        return f"input {number}" if step < 0 else repr(self._steps[step].layer)
 
     def _changed(self) -> None:
         self._plan = None
@@ -319,7 +324,7 @@ def _output_dim(layer: Layer, dims: tuple[Dim | None, ...]) -> Dim | None:
     return dim
 
 
-def _check_dims(layer: Layer, dims: tuple[Dim | None, ...]) -> None:
+def _check_dims(layer: Layer, dims: tuple[Dim | None, ...], sources: list[str]) -> None:
     """Raise ValueError if a layer was built for other shapes than it gets."""
     wanted: tuple[Dim | None, ...] = (getattr(layer, "input_dim", None),)
     if isinstance(layer, Graph):
@@ -331,10 +336,11 @@ def _check_dims(layer: Layer, dims: tuple[Dim | None, ...]) -> None:
             inspect.signature(layer.forward).bind(*dims)
         except TypeError as error:
             raise ValueError(f"{layer!r} got {len(dims)} nodes; its forward has {error}") from None
-    for built_for, given in zip(wanted, dims, strict=False):
+    for built_for, given, source in zip(wanted, dims, sources, strict=False):
         if built_for is not None and given is not None and tuple(built_for) != given:
             raise ValueError(
-                f"{layer!r} takes input_dim {tuple(built_for)}; the layer before it gives {given}"
+                f"{layer!r} takes input_dim {tuple(built_for)}; {source} before it gives {given}"
+                f"{'; put Flatten between them' if len(built_for) == 1 < len(given) else ''}"
             )
 
 

@@ -74,3 +74,8 @@ def as_floats(x: Array) -> Array:
     if x.dtype.kind == "c":
         raise TypeError(f"input has dtype {x.dtype}; it must hold real numbers")
     return x if x.dtype.kind == "f" else x.astype(np.float32)
+
+
+def widened(x: Array) -> Array:
+    """``x``, or float32 of float16, in which sums would lose digits or overflow."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x

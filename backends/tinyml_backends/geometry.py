@@ -178,6 +178,25 @@ class Window:
             )
         return shape
 
+    def transposed_shape(
+        self, output_shape: Sequence[int], output_padding: Sequence[int]
+    ) -> tuple[int, ...]:
+        """Spatial shape of a transposed convolution's result.
+
+        Raises
+        ------
+        ValueError
+            If the padding is so large that a length would be less than 1.
+        """
+        lengths = self.unpooled_lengths(output_shape)
+        shape = tuple(n + more for n, more in zip(lengths, output_padding, strict=True))
+        if min(shape) < 1:
+            raise ValueError(
+                f"padding {self.padding} leaves an output of shape {shape}: every length must be "
+                "at least 1"
+            )
+        return shape
+
     def unpooled_lengths(self, output_shape: Sequence[int]) -> tuple[int, ...]:
         """As `unpooled_shape`, but not checked: large padding can make a length less than 1."""
         return tuple(

@@ -15,9 +15,18 @@ from tinyml.layers.activation import (
 )
 from tinyml.layers.base import Layer
 from tinyml.layers.batch_norm import BatchNorm2D
-from tinyml.layers.convolution import Conv2D
+from tinyml.layers.convolution import (
+    Conv1D,
+    Conv2D,
+    Conv3D,
+    ConvTranspose1D,
+    ConvTranspose2D,
+    ConvTranspose3D,
+    Deconv2D,
+)
 from tinyml.layers.dropout import Dropout, Dropout2D
 from tinyml.layers.join import Add, Concat
+from tinyml.layers.linear import Linear
 from tinyml.layers.pooling import (
     AvgPool1D,
     AvgPool2D,
@@ -27,6 +36,7 @@ from tinyml.layers.pooling import (
     MaxPool2D,
     MaxPool3D,
 )
+from tinyml.layers.shape import Flatten, Reshape
 from tinyml.layers.unpooling import MaxUnpool1D, MaxUnpool2D, MaxUnpool3D
 
 __all__ = [
@@ -38,12 +48,20 @@ __all__ = [
     "AvgPool3D",
     "BatchNorm2D",
     "Concat",
+    "Conv1D",
     "Conv2D",
+    "Conv3D",
+    "ConvTranspose1D",
+    "ConvTranspose2D",
+    "ConvTranspose3D",
+    "Deconv2D",
     "Dropout",
     "Dropout2D",
+    "Flatten",
     "GlobalAvgPool2D",
     "Layer",
     "LeakyReLU",
+    "Linear",
     "LogSoftmax",
     "MaxPool1D",
     "MaxPool2D",
@@ -54,6 +72,7 @@ __all__ = [
     "PReLU",
     "ReLU",
     "ReLu",
+    "Reshape",
     "SiLU",
     "Sigmoid",
     "Softmax",

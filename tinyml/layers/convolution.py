@@ -1,4 +1,7 @@
-"""Convolution. The derivation is on the page docs/convolution.md."""
+"""Convolution, and its transpose. Derivations: docs/convolution.md, docs/transposed_convolution.md.
+
+One class serves every number of spatial axes, since the kernels do.
+"""
 
 from math import prod
 
@@ -7,20 +10,117 @@ import numpy as np
 from tinyml.core.parameter import Parameter
 from tinyml.layers.base import Dim, SpatialLayer
 from tinyml.layers.im2col import col2im_indices, get_im2col_indices, im2col_indices
-from tinyml_backends import Window, backend_for, current_backend
+from tinyml_backends import backend_for, current_backend
 from tinyml_backends.arguments import (
     IntPerAxis,
     PaddingPerAxis,
     generator,
     integer,
     lengths,
+    per_axis,
 )
-from tinyml_backends.arrays import Array, quiet
+from tinyml_backends.arrays import Array, as_floats, quiet
+from tinyml_backends.convolutions import check_output_padding, window_of
 
-__all__ = ["Conv2D", "col2im_indices", "get_im2col_indices", "im2col_indices"]
+__all__ = [
+    "Conv1D",
+    "Conv2D",
+    "Conv3D",
+    "ConvTranspose1D",
+    "ConvTranspose2D",
+    "ConvTranspose3D",
+    "Deconv2D",
+    "col2im_indices",
+    "get_im2col_indices",
+    "im2col_indices",
+]
 
 
-class Conv2D(SpatialLayer):
+class Convolution(SpatialLayer):
+    """What convolution and its transpose share: filters, groups, weight, bias and window."""
+
+    def __init__(
+        self,
+        name: str,
+        input_dim: Dim,
+        n_filters: int,
+        size: IntPerAxis,
+        stride: IntPerAxis = 1,
+        padding: PaddingPerAxis | str = 0,
+        *,
+        dilation: IntPerAxis = 1,
+        groups: int = 1,
+        bias: bool = True,
+        rng: int | np.random.Generator | None = None,
+    ) -> None:
+        super().__init__(name)
+        channels = lengths("input_dim", input_dim, self.axes + 1)[0]
+        n_filters = integer(f"{self!r}: n_filters", n_filters, 1)
+        groups = integer(f"{self!r}: groups", groups, 1)
+        if channels % groups or n_filters % groups:
+            raise ValueError(
+                f"{self!r}: groups is {groups}; it must divide the {channels} input channels and "
+                f"the {n_filters} filters"
+            )
+        self.n_filters = n_filters
+        self.size = size
+        self.stride = stride
+        self.groups = groups
+        self.window = window_of(self.axes, size, stride, padding, dilation)
+        self.set_dims(input_dim)
+        shape, terms = self._weight_shape(channels)
+        weight = generator(rng).standard_normal(shape, np.float32) * (2 / terms) ** 0.5
+        asarray = current_backend().asarray
+        self.weight = Parameter(asarray(weight))
+        self.bias = Parameter(asarray(np.zeros(n_filters, np.float32))) if bias else None
+
+    def _weight_shape(self, channels: int) -> tuple[tuple[int, ...], float]:
+        """Shape of the weight, and the number of terms in the sum of an output."""
+        raise NotImplementedError
+
+    def _save(self, input: Array) -> None:
+        self.saved = input
+        self.num_of_entries = len(input)
+
+    def _checked(self, in_gradient: Array) -> Array:
+        """What forward saved; the gradient's shape is checked."""
+        x = self.saved_by_forward()
+        self.check("gradient", in_gradient, (len(x), *self.output_dim(tuple(x.shape[1:]))))
+        return x
+
+
+class _Conv(Convolution):
+    def _weight_shape(self, channels: int) -> tuple[tuple[int, ...], float]:
+        shape = self.n_filters, channels // self.groups, *self.window.size
+        return shape, prod(shape[1:])
+
+    def output_of(self, dim: Dim) -> Dim:
+        """Filters and spatial lengths of the output."""
+        return self.n_filters, *self.window.output_shape(dim[1:])
+
+    def forward(self, input: Array) -> Array:
+        """Convolve ``input`` (samples, channels, …)."""
+        self.check_input(input)
+        bias = None if self.bias is None else self.bias.tensor
+        y = backend_for(input).conv(input, self.weight.tensor, bias, self.window, self.groups)
+        self._save(input)
+        return y
+
+    @quiet
+    def backward(self, in_gradient: Array) -> Array:
+        """Gradient with respect to the input; adds to the gradients of weight and bias."""
+        x = self._checked(in_gradient)
+        backend = backend_for(in_gradient, x)
+        gradient, weight_gradient = backend.conv_gradient(
+            in_gradient, x, self.weight.tensor, self.window, self.groups
+        )
+        self.weight.gradient += weight_gradient
+        if self.bias is not None:
+            self.bias.gradient += backend.sum_channels(in_gradient)
+        return gradient
+
+
+class Conv2D(_Conv):
     """Two-dimensional convolution (cross-correlation, as everywhere in deep learning).
 
     Parameters
@@ -32,8 +132,9 @@ class Conv2D(SpatialLayer):
         Channels of the output.
     size, stride, dilation : int or (int, int)
         Of the kernel.
-    padding : int, (int, int), or a (before, after) pair for each axis
-        Zeros around the input.
+    padding : int, (int, int), a (before, after) pair for each axis, or "same"
+        Zeros around the input. "same" keeps the input's shape, and needs stride 1; where the zeros
+        are odd in number, there is one more after the input than before it.
     groups : int
         Number of groups of channels; the filters of a group read only its input channels. It must
         divide the channels and ``n_filters``.
@@ -65,6 +166,80 @@ class Conv2D(SpatialLayer):
              [20., 24.]]]], dtype=float32)
     """
 
+
+class Conv1D(_Conv):
+    """As `Conv2D`, for (channels, length).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.layers import Conv1D
+    >>> conv = Conv1D("conv", (1, 4), 1, 2, rng=0)
+    >>> conv.weight.tensor[:] = 1
+    >>> conv(np.arange(4, dtype=np.float32).reshape(1, 1, 4))
+    array([[[1., 3., 5.]]], dtype=float32)
+    """
+
+    axes = 1
+
+
+class Conv3D(_Conv):
+    """As `Conv2D`, for (channels, depth, height, width).
+
+    Examples
+    --------
+    >>> from tinyml.layers import Conv3D
+    >>> Conv3D("conv", (1, 8, 9, 10), 4, 3, padding="same").out_dim
+    (4, 8, 9, 10)
+    """
+
+    axes = 3
+
+
+class ConvTranspose2D(Convolution):
+    """Transposed convolution: the adjoint of `Conv2D`, which enlarges where that one shrinks.
+
+    Its forward pass is the input gradient of a convolution with the same window. Dumoulin and
+    Visin, "A guide to convolution arithmetic for deep learning", 2016.
+
+    Parameters
+    ----------
+    name : str
+    input_dim : (int, int, int)
+        Channels, height and width of the input.
+    n_filters : int
+        Channels of the output.
+    size, stride, dilation : int or (int, int)
+        Of the kernel.
+    padding : int, (int, int), or a (before, after) pair for each axis
+        Cells that are cut off around the output.
+    output_padding : int or (int, int)
+        Cells that the output is longer at its end. Below the stride.
+    groups, bias, rng
+        As of `Conv2D`. The variance of the weights is 2 over the mean number of terms of an output.
+
+    Attributes
+    ----------
+    weight : Parameter, (channels, n_filters / groups, kernel height, kernel width)
+    bias : Parameter, (n_filters,), or None
+
+    Raises
+    ------
+    ValueError
+        If the padding leaves no output, ``output_padding`` is not below the stride, or ``groups``
+        does not divide the channels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.layers import ConvTranspose2D
+    >>> conv = ConvTranspose2D("up", (1, 1, 2), 1, 2, stride=2, rng=0)
+    >>> conv.weight.tensor[:] = [[1, 2], [3, 4]]
+    >>> conv(np.array([[[[1, 10]]]], np.float32))
+    array([[[[ 1.,  2., 10., 20.],
+             [ 3.,  4., 30., 40.]]]], dtype=float32)
+    """
+
     def __init__(
         self,
         name: str,
@@ -74,56 +249,72 @@ class Conv2D(SpatialLayer):
         stride: IntPerAxis = 1,
         padding: PaddingPerAxis = 0,
         *,
-        dilation: IntPerAxis = 1,
-        groups: int = 1,
-        bias: bool = True,
-        rng: int | np.random.Generator | None = None,
+        output_padding: IntPerAxis = 0,
+        **options: object,
     ) -> None:
-        super().__init__(name)
-        channels = lengths("input_dim", input_dim, self.axes + 1)[0]
-        n_filters = integer(f"{self!r}: n_filters", n_filters, 1)
-        groups = integer(f"{self!r}: groups", groups, 1)
-        if channels % groups or n_filters % groups:
-            raise ValueError(
-                f"{self!r}: groups is {groups}; it must divide the {channels} input channels and "
-                f"the {n_filters} filters"
-            )
-        self.n_filters = n_filters
-        self.size = size
-        self.stride = stride
-        self.groups = groups
-        self.window = Window.of(self.axes, size, stride, padding, dilation)
-        self.set_dims(input_dim)
-        shape = (n_filters, channels // groups, *self.window.size)
-        deviation = (2 / prod(shape[1:])) ** 0.5
-        weight = generator(rng).standard_normal(shape, np.float32) * deviation
-        asarray = current_backend().asarray
-        self.weight = Parameter(asarray(weight))
-        self.bias = Parameter(asarray(np.zeros(n_filters, np.float32))) if bias else None
+        self.output_padding = per_axis("output_padding", output_padding, self.axes, 0)
+        super().__init__(name, input_dim, n_filters, size, stride, padding, **options)  # type: ignore[arg-type]
+        check_output_padding(f"{self!r}: output_padding", self.output_padding, self.window)
+
+    def _weight_shape(self, channels: int) -> tuple[tuple[int, ...], float]:
+        shape = channels, self.n_filters // self.groups, *self.window.size
+        cells = channels // self.groups * self.window.count
+        return shape, max(1.0, cells / prod(self.window.stride))
 
     def output_of(self, dim: Dim) -> Dim:
-        """Filters, height and width of the output."""
-        return self.n_filters, *self.window.output_shape(dim[1:])
+        """Filters and spatial lengths of the output."""
+        return self.n_filters, *self.window.transposed_shape(dim[1:], self.output_padding)
 
+    @quiet
     def forward(self, input: Array) -> Array:
-        """Convolve ``input`` (samples, channels, height, width)."""
+        """Spread every value of ``input`` (samples, channels, …) over a window of the output."""
         self.check_input(input)
-        bias = None if self.bias is None else self.bias.tensor
-        y = backend_for(input).conv(input, self.weight.tensor, bias, self.window, self.groups)
-        self.saved = input
-        self.num_of_entries = len(input)
+        spatial = self.output_of(tuple(input.shape[1:]))[1:]
+        backend, weight = backend_for(input), self.weight.tensor
+        y = backend.conv_input(input, weight, spatial, self.window, self.groups)
+        if self.bias is not None:
+            y += self.bias.tensor.reshape(-1, *(1,) * self.axes).astype(y.dtype, copy=False)
+        self._save(input)
         return y
 
     @quiet
     def backward(self, in_gradient: Array) -> Array:
         """Gradient with respect to the input; adds to the gradients of weight and bias."""
-        x = self.saved_by_forward()
-        self.check("gradient", in_gradient, (len(x), *self.output_dim(tuple(x.shape[1:]))))
-        backend = backend_for(in_gradient, x)
-        gradient, weight_gradient = backend.conv_gradient(
-            in_gradient, x, self.weight.tensor, self.window, self.groups
+        x = self._checked(in_gradient)
+        backend, weight = backend_for(in_gradient, x), self.weight.tensor
+        self.weight.gradient += backend.conv_weight(
+            x, in_gradient, weight.shape, self.window, self.groups
         )
-        self.weight.gradient += weight_gradient
         if self.bias is not None:
             self.bias.gradient += backend.sum_channels(in_gradient)
-        return gradient
+        gradient = backend.conv(in_gradient, weight, None, self.window, self.groups)
+        return gradient.astype(as_floats(x).dtype, copy=False)
+
+
+class ConvTranspose1D(ConvTranspose2D):
+    """As `ConvTranspose2D`, for (channels, length).
+
+    Examples
+    --------
+    >>> from tinyml.layers import ConvTranspose1D
+    >>> ConvTranspose1D("up", (8, 5), 4, 3, stride=2, padding=1, output_padding=1).out_dim
+    (4, 10)
+    """
+
+    axes = 1
+
+
+class ConvTranspose3D(ConvTranspose2D):
+    """As `ConvTranspose2D`, for (channels, depth, height, width).
+
+    Examples
+    --------
+    >>> from tinyml.layers import ConvTranspose3D
+    >>> ConvTranspose3D("up", (8, 2, 3, 4), 4, 2, stride=2).out_dim
+    (4, 4, 6, 8)
+    """
+
+    axes = 3
+
+
+Deconv2D = ConvTranspose2D

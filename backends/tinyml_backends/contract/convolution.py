@@ -8,5 +8,7 @@ class Convolution(convolution.Steps):
 
     conv = convolution.conv
     conv_gradient = convolution.conv_gradient
+    conv_input = convolution.conv_input
+    conv_weight = convolution.conv_weight
     im2col = convolution.im2col
     col2im = convolution.col2im

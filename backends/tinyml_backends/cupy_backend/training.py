@@ -23,6 +23,8 @@ class CupyTraining(CupyArrays):
     column_bytes = CupyArrays.chunk_bytes
     conv = on_device(Backend.conv)
     conv_gradient = on_device(Backend.conv_gradient)
+    conv_input = on_device(Backend.conv_input)
+    conv_weight = on_device(Backend.conv_weight)
 
     @on_device
     def im2col(self, x: Array, window: Window) -> Array:

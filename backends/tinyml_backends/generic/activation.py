@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from tinyml_backends.arrays import Array, Arrays, as_floats
+from tinyml_backends.arrays import Array, Arrays, as_floats, widened
 from tinyml_backends.generic import normal
 from tinyml_backends.generic.norm import by_channel
 
@@ -83,11 +83,6 @@ def formula_of(kind: str, options: Options) -> tuple[Formula, dict[str, Any]]:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
-
-
-def widened(x: Array) -> Array:
-    """``x``, or float32 of float16."""
-    return x.astype(np.float32) if x.dtype == np.float16 else x
 
 
 def gradient_dtype(gradient: Array, saved: Array) -> "np.dtype[Any]":

@@ -10,7 +10,7 @@ from itertools import groupby
 from math import prod
 from typing import ClassVar, NamedTuple, TypeVar
 
-from tinyml_backends.arrays import Array, Arrays
+from tinyml_backends.arrays import Array, Arrays, as_floats, widened
 from tinyml_backends.generic.chunks import chunks
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty, zeros
@@ -63,8 +63,13 @@ class Steps(Arrays):
 def conv(
     backend: Steps, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
 ) -> Array:
-    """Cross-correlation of ``x`` (N, C, …) and ``weight`` (F, C / groups, …), plus ``bias``."""
+    """Cross-correlation of ``x`` (N, C, …) and ``weight`` (F, C / groups, …), plus ``bias``.
+
+    The result has the dtype of ``x`` or, for integers, float32; float16 is computed in float32.
+    """
     xp = backend.xp
+    dtype = as_floats(x).dtype
+    x = widened(as_floats(x))
     matrix = weight.reshape(groups, len(weight) // groups, -1)
     outputs = window.output_shape(x.shape[2:])
     out = empty(xp, (len(x), len(weight), *outputs), xp.result_type(x, weight))
@@ -81,43 +86,118 @@ def conv(
             target[...] = product.reshape(target.shape)
 
     backend.run_in_order(run, _chunks(backend, x, window), lambda _: None)
-    return out
+    return out.astype(dtype, copy=False)
 
 
 def conv_gradient(
     backend: Steps, gradient: Array, x: Array, weight: Array, window: Window, groups: int
 ) -> tuple[Array, Array]:
-    """Gradients of `conv` with respect to ``x`` and ``weight``."""
-    xp = backend.xp
-    matrix = weight.reshape(groups, len(weight) // groups, -1)
-    transposed = xp.ascontiguousarray(matrix.swapaxes(1, 2))
-    x_gradient = zeros(xp, x.shape, xp.result_type(gradient, weight))
+    """Gradients of `conv` with respect to ``x``, in its dtype, and ``weight``, float32 at least."""
+    dtype, x, gradient = as_floats(x).dtype, widened(as_floats(x)), widened(as_floats(gradient))
+    of_input = _OfInput(backend, weight, gradient, x.shape, groups)
+    total = _OfWeight(backend, weight.shape, gradient, x, groups)
 
-    def run(of_sample: list[_Chunk]) -> Array:
-        total = xp.zeros(matrix.shape, xp.result_type(gradient, x))
+    def run(chunk: _Chunk, terms: Array) -> Array:
+        of_weight = total.term(chunk, terms)
+        of_input.add(chunk, terms)
+        return of_weight
+
+    total.run(window, run)
+    return of_input.out.astype(dtype, copy=False), total.sum.reshape(weight.shape)
+
+
+def conv_input(
+    backend: Steps,
+    gradient: Array,
+    weight: Array,
+    spatial: tuple[int, ...],
+    window: Window,
+    groups: int,
+) -> Array:
+    """Gradient of `conv` with respect to an input of the spatial shape, in the gradient's dtype.
+
+    It is the adjoint of `conv`, and so the forward pass of a transposed convolution.
+    """
+    dtype, gradient = as_floats(gradient).dtype, widened(as_floats(gradient))
+    shape = len(gradient), groups * weight.shape[1], *spatial
+    of_input = _OfInput(backend, weight, gradient, shape, groups)
+
+    def run(of_sample: list[_Chunk]) -> None:
         for chunk in of_sample:
-            terms = gradient[chunk.samples, :, chunk.outputs]
-            terms = terms.reshape(len(terms), groups, matrix.shape[1], -1)
-            cols = _columns(backend, x, chunk, groups)
-            total += xp.matmul(terms, cols.swapaxes(2, 3)).sum(0)
-            del cols  # so that the product below can reuse their memory
-            target = x_gradient[chunk.samples, :, chunk.rows]
-            shape = (*target.shape[:2], window.count, *chunk.window.output_shape(target.shape[2:]))
-            cols = xp.matmul(transposed, terms).reshape(shape)
-            backend.add_patches(cols, target, chunk.window)
-        return total
+            of_input.add(chunk, _terms(gradient, chunk, groups))
 
-    # Neighbouring chunks of a sample add to the same rows of the gradient, so one thread works on a
-    # whole sample. The samples' sums are added in the order of the samples, so that the result does
-    # not depend on which thread finishes first.
-    weight_gradient = xp.zeros(matrix.shape, xp.result_type(gradient, x))
-    of_samples = groupby(_chunks(backend, x, window), key=lambda chunk: chunk.samples.start)
-    backend.run_in_order(
-        run,
-        [list(of_sample) for _, of_sample in of_samples],
-        lambda total: xp.add(weight_gradient, total, out=weight_gradient),
-    )
-    return x_gradient, weight_gradient.reshape(weight.shape)
+    backend.run_in_order(run, _by_sample(backend, of_input.out, window), lambda _: None)
+    return of_input.out.astype(dtype, copy=False)
+
+
+def conv_weight(
+    backend: Steps,
+    gradient: Array,
+    x: Array,
+    shape: tuple[int, ...],
+    window: Window,
+    groups: int,
+) -> Array:
+    """Gradient of `conv` with respect to a weight of this shape; float32 at least."""
+    total = _OfWeight(backend, shape, widened(as_floats(gradient)), widened(as_floats(x)), groups)
+    total.run(window, total.term)
+    return total.sum.reshape(shape)
+
+
+class _OfInput:
+    """Sum of the gradient with respect to the input, chunk by chunk, in ``out``."""
+
+    def __init__(
+        self, backend: Steps, weight: Array, gradient: Array, shape: tuple[int, ...], groups: int
+    ) -> None:
+        xp = backend.xp
+        matrix = weight.reshape(groups, len(weight) // groups, -1)
+        self.backend = backend
+        self.transposed = xp.ascontiguousarray(matrix.swapaxes(1, 2))
+        self.out = zeros(xp, shape, xp.result_type(gradient, weight))
+
+    def add(self, chunk: "_Chunk", terms: Array) -> None:
+        target = self.out[chunk.samples, :, chunk.rows]
+        outputs = chunk.window.output_shape(target.shape[2:])
+        cols = self.backend.xp.matmul(self.transposed, terms)
+        cols = cols.reshape(*target.shape[:2], chunk.window.count, *outputs)
+        self.backend.add_patches(cols, target, chunk.window)
+
+
+class _OfWeight:
+    """Sum of the gradient with respect to the weight, chunk by chunk, in ``sum``."""
+
+    def __init__(
+        self, backend: Steps, shape: tuple[int, ...], gradient: Array, x: Array, groups: int
+    ) -> None:
+        self.backend, self.gradient, self.x, self.groups = backend, gradient, x, groups
+        matrix = groups, shape[0] // groups, prod(shape[1:])
+        self.sum = backend.xp.zeros(matrix, backend.xp.result_type(gradient, x))
+
+    def term(self, chunk: "_Chunk", terms: Array) -> Array:
+        cols = _columns(self.backend, self.x, chunk, self.groups)
+        return self.backend.xp.matmul(terms, cols.swapaxes(2, 3)).sum(0)
+
+    def run(self, window: Window, term: "Callable[[_Chunk, Array], Array]") -> None:
+        """Add what ``term`` returns for each chunk.
+
+        Neighbouring chunks of a sample add to the same rows of the input's gradient, so one thread
+        works on a whole sample. The samples' sums are added in the order of the samples, so that
+        the result does not depend on which thread finishes first.
+        """
+        xp = self.backend.xp
+
+        def of_sample(chunks: list[_Chunk]) -> Array:
+            total = xp.zeros_like(self.sum)
+            for chunk in chunks:
+                total += term(chunk, _terms(self.gradient, chunk, self.groups))
+            return total
+
+        self.backend.run_in_order(
+            of_sample,
+            _by_sample(self.backend, self.x, window),
+            lambda total: xp.add(self.sum, total, out=self.sum),
+        )
 
 
 class _Chunk(NamedTuple):
@@ -137,6 +217,18 @@ def _chunks(backend: Steps, x: Array, window: Window) -> Iterator[_Chunk]:
     row_bytes = channels * window.count * prod(others) * x.dtype.itemsize
     for some, outputs in chunks(samples, height, row_bytes, backend.column_bytes):
         yield _Chunk(some, outputs, *window.inputs_for(outputs, x.shape[2:]))
+
+
+def _by_sample(backend: Steps, x: Array, window: Window) -> "list[list[_Chunk]]":
+    """The chunks, in one list for each start of samples."""
+    of_samples = groupby(_chunks(backend, x, window), key=lambda chunk: chunk.samples.start)
+    return [list(of_sample) for _, of_sample in of_samples]
+
+
+def _terms(gradient: Array, chunk: _Chunk, groups: int) -> Array:
+    """The output gradient of a chunk, (n, groups, F / groups, outputs)."""
+    terms = gradient[chunk.samples, :, chunk.outputs]
+    return terms.reshape(len(terms), groups, terms.shape[1] // groups, prod(terms.shape[2:]))
 
 
 def _columns(backend: Steps, x: Array, chunk: _Chunk, groups: int) -> Array:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from tinyml_backends import threads
-from tinyml_backends.arrays import Array, Arrays, as_floats
+from tinyml_backends.arrays import Array, Arrays, as_floats, widened
 from tinyml_backends.generic import activation
-from tinyml_backends.generic.activation import formula_of, gradient_dtype, widened
+from tinyml_backends.generic.activation import formula_of, gradient_dtype
 from tinyml_backends.generic.bits import as_bits, mask
 from tinyml_backends.memory import empty
 

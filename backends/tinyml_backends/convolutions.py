@@ -1,0 +1,35 @@
+"""The windows of convolutions, from users' arguments."""
+
+from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
+from tinyml_backends.geometry import Window
+
+
+def window_of(
+    axes: int,
+    size: IntPerAxis,
+    stride: IntPerAxis,
+    padding: PaddingPerAxis | str,
+    dilation: IntPerAxis,
+) -> Window:
+    """As `Window.of`; ``padding`` may also be "valid", which is 0, or "same".
+
+    "same" keeps the input's shape. Where its zeros are odd in number, there is one more after the
+    input, as in PyTorch.
+    """
+    if not isinstance(padding, str):
+        return Window.of(axes, size, stride, padding, dilation)
+    window = Window.of(axes, size, stride, 0, dilation)
+    if padding == "valid":
+        return window
+    if padding != "same":
+        raise ValueError(f"padding is {padding!r}; as a str it must be 'same' or 'valid'")
+    if max(window.stride) > 1:
+        raise ValueError(f"stride is {stride!r}; padding='same' needs stride 1")
+    pairs = [((e - 1) // 2, e // 2) for e in window.extent]
+    return Window.of(axes, size, stride, pairs, dilation)
+
+
+def check_output_padding(name: str, lengths: tuple[int, ...], window: Window) -> None:
+    """Raise ValueError unless a transposed convolution's output padding is below the stride."""
+    if any(more >= s for more, s in zip(lengths, window.stride, strict=True)):
+        raise ValueError(f"{name} is {lengths}; it must be below the stride, {window.stride}")

@@ -1,0 +1,97 @@
+"""The linear layer. The derivation is on the page docs/linear.md."""
+
+import numpy as np
+
+from tinyml.core.parameter import Parameter
+from tinyml.layers.base import Dim, Layer
+from tinyml_backends import backend_for, current_backend
+from tinyml_backends.arguments import generator, integer, lengths
+from tinyml_backends.arrays import Array, as_floats, quiet, widened
+
+
+class Linear(Layer):
+    """Fully connected layer: ``x Wᵀ + b``.
+
+    Parameters
+    ----------
+    name : str
+    input_dim : int or (int,)
+        Number of inputs.
+    output_dim : int
+        Number of outputs; kept as ``out_dim``, since `output_dim` is a method of layers.
+    bias : bool
+        Whether to add a learned number to each output.
+    rng : int, numpy.random.Generator or None
+        Source of the initial weights, as of `Conv2D`: normal with variance 2 / ``input_dim``.
+
+    Attributes
+    ----------
+    weight : Parameter, (outputs, inputs)
+    bias : Parameter, (outputs,), or None
+
+    Raises
+    ------
+    ValueError
+        If ``input_dim`` or ``output_dim`` is below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.layers import Linear
+    >>> linear = Linear("linear", 2, 3, rng=0)
+    >>> linear.weight.tensor[:] = [[1, 0], [0, 1], [1, 1]]
+    >>> linear(np.array([[2, 5]], np.float32))
+    array([[2., 5., 7.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        input_dim: int | Dim,
+        output_dim: int,
+        *,
+        bias: bool = True,
+        rng: int | np.random.Generator | None = None,
+    ) -> None:
+        super().__init__(name)
+        is_dim = isinstance(input_dim, tuple | list)
+        dim = lengths("input_dim", input_dim, 1) if is_dim else ()  # type: ignore[arg-type]
+        self.input_dim = dim or (integer(f"{self!r}: input_dim", input_dim, 1),)  # type: ignore[arg-type]
+        self.out_dim = (integer(f"{self!r}: output_dim", output_dim, 1),)
+        weight = generator(rng).standard_normal(self.out_dim + self.input_dim, np.float32)
+        asarray = current_backend().asarray
+        self.weight = Parameter(asarray(weight * (2 / self.input_dim[0]) ** 0.5))
+        self.bias = Parameter(asarray(np.zeros(self.out_dim, np.float32))) if bias else None
+
+    def output_dim(self, *dims: Dim) -> Dim:
+        """``(outputs,)``; ValueError for an input of another dim than ``input_dim``."""
+        if dims != (self.input_dim,):
+            hint = "; Flatten makes it one axis" if len(dims) == 1 and len(dims[0]) > 1 else ""
+            got = dims[0] if len(dims) == 1 else f"of {len(dims)} inputs"
+            raise ValueError(
+                f"{self!r}: the input's dim is {got}; it must be {self.input_dim}{hint}"
+            )
+        return self.out_dim
+
+    @quiet
+    def forward(self, input: Array) -> Array:
+        """Outputs (samples, outputs) for ``input`` (samples, inputs)."""
+        self.check("input", input, ("samples", *self.input_dim))
+        x = as_floats(input)
+        y = backend_for(x).xp.matmul(widened(x), self.weight.tensor.T)
+        if self.bias is not None:
+            y += self.bias.tensor
+        self.saved = x
+        return y.astype(x.dtype, copy=False)
+
+    @quiet
+    def backward(self, in_gradient: Array) -> Array:
+        """Gradient with respect to the input; adds to the gradients of weight and bias."""
+        x = self.saved_by_forward()
+        self.check("gradient", in_gradient, (len(x), *self.out_dim))
+        xp = backend_for(in_gradient, x).xp
+        gradient = widened(as_floats(in_gradient))
+        self.weight.gradient += xp.matmul(gradient.T, widened(x))
+        if self.bias is not None:
+            self.bias.gradient += gradient.sum(0)
+        return xp.matmul(gradient, self.weight.tensor).astype(x.dtype, copy=False)
