@@ -75,6 +75,7 @@ def as_layer(kind, axes, x, weight, bias, options, backend):
 
 
 @given(data=st.data())
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("transposed", [False, True], ids=["conv", "transposed"])
 def test_equals_pytorch(backend, torch, transposed, data):
     axes, x, weight, bias, options = data.draw(convolutions(transposed))

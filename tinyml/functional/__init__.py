@@ -60,6 +60,14 @@ from tinyml.functional.loss import (
     mse_loss,
     mse_loss_gradient,
 )
+from tinyml.functional.normalisation import (
+    batch_norm,
+    batch_norm_gradient,
+    group_norm,
+    group_norm_gradient,
+    layer_norm,
+    layer_norm_gradient,
+)
 from tinyml.functional.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -97,6 +105,8 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "batch_norm",
+    "batch_norm_gradient",
     "conv1d",
     "conv1d_input",
     "conv1d_weight",
@@ -115,6 +125,10 @@ __all__ = [
     "elu_gradient",
     "gelu",
     "gelu_gradient",
+    "group_norm",
+    "group_norm_gradient",
+    "layer_norm",
+    "layer_norm_gradient",
     "leaky_relu",
     "leaky_relu_gradient",
     "linear",

@@ -14,7 +14,7 @@ from tinyml.layers.activation import (
     Tanh,
 )
 from tinyml.layers.base import Layer
-from tinyml.layers.batch_norm import BatchNorm2D
+from tinyml.layers.batch_norm import BatchNorm1D, BatchNorm2D, BatchNorm3D
 from tinyml.layers.convolution import (
     Conv1D,
     Conv2D,
@@ -26,6 +26,7 @@ from tinyml.layers.convolution import (
 )
 from tinyml.layers.dropout import Dropout, Dropout2D
 from tinyml.layers.join import Add, Concat
+from tinyml.layers.layer_norm import GroupNorm, LayerNorm
 from tinyml.layers.linear import Linear
 from tinyml.layers.pooling import (
     AvgPool1D,
@@ -46,7 +47,9 @@ __all__ = [
     "AvgPool1D",
     "AvgPool2D",
     "AvgPool3D",
+    "BatchNorm1D",
     "BatchNorm2D",
+    "BatchNorm3D",
     "Concat",
     "Conv1D",
     "Conv2D",
@@ -59,7 +62,9 @@ __all__ = [
     "Dropout2D",
     "Flatten",
     "GlobalAvgPool2D",
+    "GroupNorm",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",

@@ -321,7 +321,12 @@ def scope_of(array: object) -> AbstractContextManager[Any]:
 
 
 #: Names of the spatial axes in messages and attributes, by their number.
-AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+AXIS_NAMES: dict[int, tuple[str, ...]] = {
+    0: (),
+    1: ("length",),
+    2: ("height", "width"),
+    3: ("depth", "height", "width"),
+}
 
 
 class SpatialLayer(Layer):

@@ -1,6 +1,6 @@
-"""Batch normalisation. The derivation is on the page docs/batch_norm.md."""
+"""Batch normalisation. The derivation is on the page docs/normalisation.md."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from tinyml.core.number import Number
 from tinyml.core.parameter import Buffer, Parameter
 from tinyml.layers.base import Dim, SpatialLayer
 from tinyml_backends import backend_for, current_backend
-from tinyml_backends.arrays import Array, quiet
+from tinyml_backends.arrays import Array, as_floats, quiet, widened
 
 
 class Saved(NamedTuple):
@@ -18,9 +18,88 @@ class Saved(NamedTuple):
     inverse_deviation: Array
     of_batch: bool
     """Whether mean and variance were those of the batch, not the running ones."""
+    dtype: "np.dtype[Any]"
+    """Dtype of the input, if that is floating."""
 
 
-class BatchNorm2D(SpatialLayer):
+class BatchNorm(SpatialLayer):
+    """Batch normalisation of any number of spatial axes."""
+
+    momentum = Number(at_least=0, at_most=1)
+    epsilon = Number(at_least=0)
+    saved: Saved | None
+
+    def __init__(
+        self,
+        name: str,
+        input_dim: Dim,
+        *,
+        momentum: float = 0.1,
+        epsilon: float = 1e-5,
+    ) -> None:
+        super().__init__(name)
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.set_dims(input_dim)
+        asarray, channels = current_backend().asarray, self.input_channel
+        self.scale = Parameter(asarray(np.ones(channels, np.float32)))
+        self.shift = Parameter(asarray(np.zeros(channels, np.float32)))
+        self.running_mean = Buffer(asarray(np.zeros(channels, np.float32)))
+        self.running_variance = Buffer(asarray(np.ones(channels, np.float32)))
+
+    @quiet
+    def forward(self, x: Array) -> Array:
+        """Normalise ``x`` (samples, channels, …); the result has its floating dtype."""
+        self.check_input(x)
+        if self.training and x.size <= x.shape[1]:
+            found = "one value for each channel; a single value has no variance"
+            if x.size == 0:
+                found = "no samples; an empty batch has no mean"
+            raise ValueError(
+                f"{self!r}: input has {found}: give more, or call eval() for the running statistics"
+            )
+        backend = backend_for(x)
+        dtype, x = as_floats(x).dtype, widened(as_floats(x))  # squares of float16 overflow
+        count = x.size // x.shape[1]
+        if self.training:
+            mean, variance = backend.moments(x)
+            self._update_running(mean, variance, count)
+        else:
+            mean, variance = self.running_mean.tensor, self.running_variance.tensor
+        inverse_deviation = 1 / (variance + self.epsilon) ** 0.5
+        y, normalized = backend.normalize(
+            x, mean, inverse_deviation, self.scale.tensor, self.shift.tensor
+        )
+        self.saved = Saved(normalized, inverse_deviation, self.training, dtype)
+        self.num_of_entries = len(x)
+        return y.astype(dtype, copy=False)
+
+    @quiet
+    def backward(self, in_gradient: Array) -> Array:
+        """Gradient with respect to the input; in training mode also through mean and variance."""
+        normalized, inverse_deviation, of_batch, dtype = self.saved_by_forward()
+        self.check("gradient", in_gradient, normalized.shape)
+        backend = backend_for(in_gradient, normalized)
+        in_gradient = widened(as_floats(in_gradient))
+        shift_gradient, scale_gradient = backend.normalize_sums(in_gradient, normalized)
+        self.shift.gradient += shift_gradient
+        self.scale.gradient += scale_gradient
+        slope = self.scale.tensor * inverse_deviation
+        if not of_batch:  # the statistics were constants
+            return backend.scale_channels(in_gradient, slope).astype(dtype, copy=False)
+        count = in_gradient.size // in_gradient.shape[1]
+        mean, share = shift_gradient / count, scale_gradient / count
+        result = backend.normalize_gradient(in_gradient, normalized, mean, share, slope)
+        return result.astype(dtype, copy=False)
+
+    def _update_running(self, mean: Array, variance: Array, count: int) -> None:
+        unbiased = variance * (count / (count - 1))
+        for buffer, newest in ((self.running_mean, mean), (self.running_variance, unbiased)):
+            buffer.tensor *= 1 - self.momentum
+            buffer.tensor += self.momentum * newest
+
+
+class BatchNorm2D(BatchNorm):
     """Normalise each channel to mean 0, variance 1 over the batch; then a learned scale and shift.
 
     Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
@@ -51,68 +130,36 @@ class BatchNorm2D(SpatialLayer):
     array([[[[-1.,  1.]]]])
     """
 
-    momentum = Number(at_least=0, at_most=1)
-    epsilon = Number(at_least=0)
-    saved: Saved | None
+
+class BatchNorm1D(BatchNorm):
+    """As `BatchNorm2D`, for (channels, length), or for (channels,) after `Linear`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.layers import BatchNorm1D
+    >>> BatchNorm1D("norm", (2,))(np.array([[1.0, 5.0], [3.0, 9.0]])).round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    """
+
+    axes = 1
 
     def __init__(
-        self,
-        name: str,
-        input_dim: Dim,
-        *,
-        momentum: float = 0.1,
-        epsilon: float = 1e-5,
+        self, name: str, input_dim: Dim, *, momentum: float = 0.1, epsilon: float = 1e-5
     ) -> None:
-        super().__init__(name)
-        self.momentum = momentum
-        self.epsilon = epsilon
-        self.set_dims(input_dim)
-        asarray, channels = current_backend().asarray, self.input_channel
-        self.scale = Parameter(asarray(np.ones(channels, np.float32)))
-        self.shift = Parameter(asarray(np.zeros(channels, np.float32)))
-        self.running_mean = Buffer(asarray(np.zeros(channels, np.float32)))
-        self.running_variance = Buffer(asarray(np.ones(channels, np.float32)))
+        self.axes = 0 if len(input_dim) == 1 else 1  # type: ignore[misc]
+        super().__init__(name, input_dim, momentum=momentum, epsilon=epsilon)
 
-    @quiet
-    def forward(self, x: Array) -> Array:
-        """Normalise ``x`` (samples, channels, height, width); float16 gives float32."""
-        self.check_input(x)
-        if self.training and x.size == 0:
-            raise ValueError(f"{self!r}: input has no samples; an empty batch has no mean")
-        backend = backend_for(x)
-        # squares of float16 overflow
-        x = x.astype(backend.xp.result_type(x, np.float32), copy=False)
-        if self.training:
-            mean, variance = backend.moments(x)
-            self._update_running(mean, variance, x.size // x.shape[1])
-        else:
-            mean, variance = self.running_mean.tensor, self.running_variance.tensor
-        inverse_deviation = 1 / (variance + self.epsilon) ** 0.5
-        y, normalized = backend.normalize(
-            x, mean, inverse_deviation, self.scale.tensor, self.shift.tensor
-        )
-        self.saved = Saved(normalized, inverse_deviation, self.training)
-        self.num_of_entries = len(x)
-        return y
 
-    @quiet
-    def backward(self, in_gradient: Array) -> Array:
-        """Gradient with respect to the input; in training mode also through mean and variance."""
-        normalized, inverse_deviation, of_batch = self.saved_by_forward()
-        self.check("gradient", in_gradient, normalized.shape)
-        backend = backend_for(in_gradient, normalized)
-        shift_gradient, scale_gradient = backend.normalize_sums(in_gradient, normalized)
-        self.shift.gradient += shift_gradient
-        self.scale.gradient += scale_gradient
-        slope = self.scale.tensor * inverse_deviation
-        if not of_batch:  # the statistics were constants
-            return backend.scale_channels(in_gradient, slope)
-        count = in_gradient.size // in_gradient.shape[1]
-        mean, share = shift_gradient / count, scale_gradient / count
-        return backend.normalize_gradient(in_gradient, normalized, mean, share, slope)
+class BatchNorm3D(BatchNorm):
+    """As `BatchNorm2D`, for (channels, depth, height, width).
 
-    def _update_running(self, mean: Array, variance: Array, count: int) -> None:
-        unbiased = variance * (count / max(1, count - 1))
-        for buffer, newest in ((self.running_mean, mean), (self.running_variance, unbiased)):
-            buffer.tensor *= 1 - self.momentum
-            buffer.tensor += self.momentum * newest
+    Examples
+    --------
+    >>> from tinyml.layers import BatchNorm3D
+    >>> BatchNorm3D("norm", (4, 8, 8, 8)).out_dim
+    (4, 8, 8, 8)
+    """
+
+    axes = 3
