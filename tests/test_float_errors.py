@@ -31,7 +31,7 @@ from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
 from tinyml.models import segnet
 from tinyml.net import Sequential
-from tinyml.optims import SGD, Adam
+from tinyml.optims import SGD, Adagrad, Adam, AdamW, RMSprop
 
 FLOATS = ("float16", "float32", "float64")
 
@@ -110,7 +110,10 @@ def test_all_layers_losses_and_optimizers_are_here():
     """A new one gets its line in this file."""
     names = {name for name in layers.__all__ if getattr(layers, name).__name__ == name}
     assert {*LAYERS, "Layer"} == names
-    for module, known in ((losses, {"SoftmaxCrossEntropy"}), (optims, {"SGD", "Adam"})):
+    for module, known in (
+        (losses, {"SoftmaxCrossEntropy"}),
+        (optims, {"SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "ParameterGroups"}),
+    ):
         public = {
             name
             for name, found in vars(module).items()
@@ -189,7 +192,18 @@ def test_losses(backend, dtype, kind):
 
 @pytest.mark.parametrize("kind", ["tiny", "huge", "special"])
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("make", [lambda: SGD(0.01), lambda: SGD(0.01, 0.9), lambda: Adam(0.01)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SGD(0.01),
+        lambda: SGD(0.01, 0.9),
+        lambda: SGD(0.01, 0.9, nesterov=True, weight_decay=0.1),
+        lambda: Adam(0.01),
+        lambda: AdamW(0.01),
+        lambda: RMSprop(0.01, momentum=0.9, weight_decay=0.1),
+        lambda: Adagrad(0.01),
+    ],
+)
 def test_optimizers(backend, make, dtype, kind):
     def call():
         parameter, optimizer = Parameter(backend.asarray(values(dtype, kind, (40,)))), make()

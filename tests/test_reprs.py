@@ -14,7 +14,9 @@ from tinyml.optims import SGD, Adam
 
 def test_reprs(backend):
     adam = Adam(np.float32(0.5), epsilon=1e-6)
-    assert repr(adam) == "Adam(learning_rate=0.5, betas=(0.9, 0.999), epsilon=1e-06)"
+    assert (
+        repr(adam) == "Adam(learning_rate=0.5, weight_decay=0.0, betas=(0.9, 0.999), epsilon=1e-06)"
+    )
     assert repr(SGD(0.1)) == "SGD(learning_rate=0.1, momentum=0.0)"
     loss = SoftmaxCrossEntropy()
     assert repr(loss) == "SoftmaxCrossEntropy(ignore_index=-100)"

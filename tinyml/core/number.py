@@ -10,7 +10,8 @@ def described(thing: object) -> str:
     kind = type(thing)
     numbers = [
         f"{name}={getattr(thing, name)!r}"
-        for name, value in vars(kind).items()
+        for of in kind.__mro__[::-1]
+        for name, value in vars(of).items()
         if isinstance(value, Number)
     ]
     return f"{kind.__name__}({', '.join(numbers)})"
