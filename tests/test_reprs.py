@@ -17,13 +17,13 @@ def test_reprs(backend):
     assert (
         repr(adam) == "Adam(learning_rate=0.5, weight_decay=0.0, betas=(0.9, 0.999), epsilon=1e-06)"
     )
-    assert repr(SGD(0.1)) == "SGD(learning_rate=0.1, momentum=0.0)"
+    assert repr(SGD(0.1)) == "SGD(learning_rate=0.1, weight_decay=0.0, momentum=0.0)"
     loss = SoftmaxCrossEntropy()
     assert repr(loss) == "SoftmaxCrossEntropy(ignore_index=-100)"
     learner = Learner(Sequential([ReLU("r")], name="net"), loss, SGD(0.1))
     assert repr(learner) == (
         "Learner(Sequential('net'), SoftmaxCrossEntropy(ignore_index=-100), "
-        "SGD(learning_rate=0.1, momentum=0.0))"
+        "SGD(learning_rate=0.1, weight_decay=0.0, momentum=0.0))"
     )
     array = backend.asarray(np.zeros((2, 3), np.float32))
     place = backend.device(array)

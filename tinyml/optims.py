@@ -83,8 +83,7 @@ class _Optimizer:
         """The gradient, with that of half the squared weights times ``weight_decay``."""
         if not self.weight_decay:
             return p.gradient
-        total = p.gradient + self.weight_decay * p.tensor
-        return total.reshape(p.tensor.shape)  # NumPy makes a scalar of an array without axes
+        return _array(p.gradient + self.weight_decay * p.tensor)
 
     def _state(self, parameter: Parameter) -> dict[str, Any]:
         """State of a parameter; a new one if its last step was another optimizer's."""
@@ -161,7 +160,7 @@ class SGD(_Optimizer):
         if self.nesterov:
             velocity *= momentum
             velocity += gradient
-            gradient = (gradient + momentum * velocity).reshape(p.tensor.shape)
+            gradient = _array(gradient + momentum * velocity)
             velocity, momentum = None, 0.0
         backend_for(p.tensor, gradient).sgd_step(p.tensor, gradient, velocity, rate, momentum)
 
@@ -430,6 +429,11 @@ class ParameterGroups:
         optimizers = [*(optimizer for _, optimizer in self.groups), self.others]
         for some, optimizer in zip(chosen, optimizers, strict=True):
             optimizer.update(some)
+
+
+def _array(result: Array) -> Array:
+    """``result``, of which NumPy makes a scalar if it has no axes."""
+    return np.asarray(result) if isinstance(result, np.generic) else result
 
 
 def _wide_zeros(tensor: Array) -> Array:

@@ -53,12 +53,21 @@ from tinyml.functional.convolution import (
     conv_transpose2d,
     conv_transpose3d,
 )
+from tinyml.functional.elementwise_loss import (
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_gradient,
+    huber_loss,
+    huber_loss_gradient,
+    l1_loss,
+    l1_loss_gradient,
+    mse_loss,
+    mse_loss_gradient,
+)
+from tinyml.functional.interpolation import interpolate, interpolate_gradient
 from tinyml.functional.linear import linear, linear_gradient
 from tinyml.functional.loss import (
     cross_entropy,
     cross_entropy_gradient,
-    mse_loss,
-    mse_loss_gradient,
 )
 from tinyml.functional.normalisation import (
     batch_norm,
@@ -107,6 +116,8 @@ __all__ = [
     "avg_pool3d",
     "batch_norm",
     "batch_norm_gradient",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_gradient",
     "conv1d",
     "conv1d_input",
     "conv1d_weight",
@@ -127,6 +138,12 @@ __all__ = [
     "gelu_gradient",
     "group_norm",
     "group_norm_gradient",
+    "huber_loss",
+    "huber_loss_gradient",
+    "interpolate",
+    "interpolate_gradient",
+    "l1_loss",
+    "l1_loss_gradient",
     "layer_norm",
     "layer_norm_gradient",
     "leaky_relu",

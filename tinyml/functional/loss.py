@@ -2,7 +2,7 @@
 
 ``NAME_gradient(gradient, input, …)`` is the gradient with respect to ``input``; ``gradient`` is
 that with respect to the loss: a number or, for ``reduction="none"``, an array. The derivation is on
-the page docs/cross_entropy.md.
+the page docs/losses.md.
 """
 
 from typing import Any, NamedTuple
@@ -53,7 +53,7 @@ def cross_entropy(
         wanted = _wanted(backend, input, target, weight, ignore_index, reduction, label_smoothing)
         logarithms, _ = backend.activate("log_softmax", wanted.logits, axis=wanted.axis)
         losses = -(wanted.shares * logarithms).sum(wanted.axis)
-        return _reduced(losses, reduction, wanted.divisor).astype(as_floats(input).dtype)
+        return reduced(losses, reduction, wanted.divisor).astype(as_floats(input).dtype)
 
 
 @quiet
@@ -84,39 +84,6 @@ def cross_entropy_gradient(
         return result.astype(as_floats(input).dtype, copy=False)
 
 
-@quiet
-def mse_loss(
-    input: Array, target: Array, *, reduction: str = "mean", weight: Array | None = None
-) -> Array:
-    """As ``torch.nn.functional.mse_loss``; ``target`` and ``weight`` have the input's shape."""
-    backend = backend_for(input, target)
-    with backend.scope(input):
-        difference, factor = _difference(input, target, reduction, weight)
-        losses = difference * difference * factor
-        divisor = difference.size if weight is None else factor.sum()
-        return _reduced(losses, reduction, divisor).astype(as_floats(input).dtype)
-
-
-@quiet
-def mse_loss_gradient(
-    gradient: Array | float,
-    input: Array,
-    target: Array,
-    *,
-    reduction: str = "mean",
-    weight: Array | None = None,
-) -> Array:
-    """Gradient of `mse_loss` with respect to ``input``, ``2 · weight · (input − target)``."""
-    backend = backend_for(input, target)
-    with backend.scope(input):
-        difference, factor = _difference(input, target, reduction, weight)
-        result = difference * (2 * factor)
-        result *= gradient
-        if reduction == "mean":
-            result /= difference.size if weight is None else factor.sum()
-        return result.astype(as_floats(input).dtype, copy=False)
-
-
 class _Wanted(NamedTuple):
     """The loss is ``−Σ shares · log_softmax(logits)`` along ``axis``, divided for the mean."""
 
@@ -138,13 +105,13 @@ def _wanted(
 ) -> _Wanted:
     """Check the arguments of a cross-entropy, and compute what both functions need."""
     xp = backend.xp
-    _check_reduction(reduction)
+    check_reduction(reduction)
     smoothing = float(label_smoothing)
     if not 0 <= smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}; it must be from 0 to 1")
     if input.ndim < 1:
         raise ValueError("input has shape (); it must be (samples, classes, …) or (classes,)")
-    logits = _wide(input)
+    logits = wide_of(input)
     axis = min(1, input.ndim - 1)
     classes = input.shape[axis]
     per_class = (classes,) + (1,) * (input.ndim - axis - 1)
@@ -156,6 +123,7 @@ def _wanted(
     factor = factor.reshape(per_class)
     divisor: Any
     if target.dtype.kind == "f":
+        check_target(target)
         check_shape("target", target, tuple(input.shape))
         shares = target.astype(logits.dtype) * (1 - smoothing) + smoothing / max(1, classes)
         shares *= factor
@@ -186,32 +154,26 @@ def _wanted(
     return _Wanted(logits, shares, axis, divisor)
 
 
-def _difference(
-    input: Array, target: Array, reduction: str, weight: Array | None
-) -> tuple[Array, Any]:
-    """Check the arguments of a squared error; the difference, and the weights or 1."""
-    _check_reduction(reduction)
-    check_shape("target", target, tuple(input.shape))
-    wide = _wide(input)
-    if weight is not None:
-        backend_for(input, weight)
-        check_shape("weight", weight, tuple(input.shape))
-    difference = wide - as_floats(target).astype(wide.dtype, copy=False)
-    return difference, 1 if weight is None else weight.astype(wide.dtype, copy=False)
-
-
-def _wide(input: Array) -> Array:
+def wide_of(input: Array) -> Array:
     """``input`` in the dtype of the computation: float32, or float64."""
     floats = as_floats(input)
     return floats.astype(np.float32) if floats.dtype == np.float16 else floats
 
 
-def _check_reduction(reduction: str) -> None:
+def check_target(target: Array) -> None:
+    """Raise ValueError for a target that holds NaN."""
+    if target.dtype.kind == "f" and bool((target != target).any()):
+        raise ValueError("target holds NaN; it must hold numbers")
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise ValueError for an unknown reduction."""
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction is {reduction!r}; it must be 'mean', 'sum' or 'none'")
 
 
-def _reduced(losses: Array, reduction: str, divisor: Any) -> Array:
+def reduced(losses: Array, reduction: str, divisor: Any) -> Array:
+    """The losses, their sum, or their sum over ``divisor``."""
     if reduction == "none":
         return losses
     total = losses.sum()

@@ -13,6 +13,14 @@ from tinyml.layers.activation import (
     Softmax,
     Tanh,
 )
+from tinyml.layers.adaptive import (
+    AdaptiveAvgPool1D,
+    AdaptiveAvgPool2D,
+    AdaptiveAvgPool3D,
+    AdaptiveMaxPool1D,
+    AdaptiveMaxPool2D,
+    AdaptiveMaxPool3D,
+)
 from tinyml.layers.base import Layer
 from tinyml.layers.batch_norm import BatchNorm1D, BatchNorm2D, BatchNorm3D
 from tinyml.layers.convolution import (
@@ -39,10 +47,17 @@ from tinyml.layers.pooling import (
 )
 from tinyml.layers.shape import Flatten, Reshape
 from tinyml.layers.unpooling import MaxUnpool1D, MaxUnpool2D, MaxUnpool3D
+from tinyml.layers.upsample import Upsample
 
 __all__ = [
     "ELU",
     "GELU",
+    "AdaptiveAvgPool1D",
+    "AdaptiveAvgPool2D",
+    "AdaptiveAvgPool3D",
+    "AdaptiveMaxPool1D",
+    "AdaptiveMaxPool2D",
+    "AdaptiveMaxPool3D",
     "Add",
     "AvgPool1D",
     "AvgPool2D",
@@ -82,4 +97,5 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Upsample",
 ]

@@ -1,14 +1,17 @@
-"""Losses. The derivation is on the page docs/cross_entropy.md."""
+"""Softmax cross-entropy. The derivation is on the page docs/losses.md."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinyml.arrays import check_shape
+from tinyml.core.number import Number
+from tinyml.functional.loss import cross_entropy, cross_entropy_gradient
 from tinyml.layers.base import scope_of
 from tinyml_backends import backend_for
-from tinyml_backends.arguments import per_axis
+from tinyml_backends.arguments import number, per_axis
 from tinyml_backends.arrays import Array, quiet
 
 
@@ -32,6 +35,10 @@ class SoftmaxCrossEntropy:
     ----------
     ignore_index : int
         Target value that is not counted.
+    class_weights : sequence of float, optional
+        Factor of each class; the mean is over the factors of the targets. At least 0.
+    label_smoothing : float
+        Share of the uniform distribution in each target, from 0 to 1 (Szegedy et al., CVPR 2016).
 
     Examples
     --------
@@ -44,14 +51,32 @@ class SoftmaxCrossEntropy:
     array([ 0.1667, -0.1667, -0.1667])
     """
 
-    def __init__(self, ignore_index: int = -100) -> None:
+    label_smoothing = Number(at_least=0, at_most=1)
+
+    def __init__(
+        self,
+        ignore_index: int = -100,
+        *,
+        class_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.label_smoothing = label_smoothing
+        self.class_weights = None
+        if class_weights is not None:
+            given = list(class_weights)
+            self.class_weights = [number("class_weights", w, at_least=0) for w in given]
         (self.ignore_index,) = per_axis("ignore_index", ignore_index, 1, minimum=-(2**63))
         self._has_warned = False
         self._saved: _Saved | None = None
         self._gradient: Array | None = None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(ignore_index={self.ignore_index})"
+        options = [f"ignore_index={self.ignore_index}"]
+        if self.class_weights is not None:
+            options.append(f"class_weights={self.class_weights}")
+        if self.label_smoothing:
+            options.append(f"label_smoothing={self.label_smoothing}")
+        return f"{type(self).__name__}({', '.join(options)})"
 
     @quiet
     def forward(self, logits: Array, target: Array) -> float:
@@ -60,16 +85,16 @@ class SoftmaxCrossEntropy:
         Parameters
         ----------
         logits : float array, (samples, classes, *spatial)
-        target : integer array, (samples, *spatial)
-            Class of each sample or pixel, or ``ignore_index``.
+        target : integer array, (samples, *spatial), or float array shaped like ``logits``
+            Class of each sample or pixel, or ``ignore_index``; or probabilities of the classes.
 
         Raises
         ------
         TypeError
-            If ``target`` does not hold integers.
+            If ``target`` holds neither integers nor floats.
         ValueError
-            If the logits are not floats with two axes or more, the shapes do not fit, or a target
-            is not a class.
+            If the logits are not floats with two axes or more, the shapes do not fit, a target is
+            not a class, or a probability is NaN.
         """
         with scope_of(logits):
             return self._forward(backend_for(logits, target).xp, logits, target)
@@ -80,10 +105,16 @@ class SoftmaxCrossEntropy:
                 f"logits have shape {tuple(logits.shape)} and dtype {logits.dtype}; they must be "
                 "floats (samples, classes, …)"
             )
+        is_float = target.dtype.kind == "f"
+        if target.dtype.kind not in "iuf" or (is_float and target.shape != logits.shape):
+            raise TypeError(
+                f"target has dtype {target.dtype}; it must hold integers (classes), or "
+                f"probabilities of the logits' shape, {tuple(logits.shape)}"
+            )
+        if is_float:
+            return self._general(xp, logits, target)
         check_shape("target", target, (logits.shape[0], *logits.shape[2:]))
-        logits = logits.astype(xp.result_type(logits, np.float32), copy=False)
-        if target.dtype.kind not in "iu":
-            raise TypeError(f"target has dtype {target.dtype}; it must hold integers")
+        given, logits = logits, logits.astype(xp.result_type(logits, np.float32), copy=False)
         counted = target != self.ignore_index
         classes = logits.shape[1]
         wrong = counted & ((target < 0) | (target >= classes))
@@ -102,6 +133,8 @@ class SoftmaxCrossEntropy:
                 "ignore_index",
                 stacklevel=4,
             )
+        if self.label_smoothing or self.class_weights is not None:
+            return self._general(xp, given, target)
         count = max(1, count)
         index = xp.expand_dims(xp.where(counted, target, 0), 1)
 
@@ -112,6 +145,20 @@ class SoftmaxCrossEntropy:
         losses = xp.where(counted, xp.log(total[:, 0]) - chosen, logits.dtype.type(0))
         self._saved, self._gradient = _Saved(exponentials, total, index, counted, count), None
         return float(losses.sum()) / count
+
+    def _general(self, xp: Any, logits: Array, target: Array) -> float:
+        """With smoothing, weights or probabilities; the gradient is computed at once."""
+        weights = self.class_weights
+        options: dict[str, Any] = {
+            "weight": None if weights is None else xp.asarray(np.array(weights, np.float32)),
+            "ignore_index": self.ignore_index,
+            "label_smoothing": self.label_smoothing,
+        }
+        loss = float(cross_entropy(logits, target, **options))
+        gradient = cross_entropy_gradient(1.0, logits, target, **options)
+        self._saved, self._gradient = None, gradient
+        has_none = loss != loss and target.dtype.kind != "f" and not bool(gradient.any())
+        return 0.0 if has_none else loss  # nothing counted
 
     @quiet
     def backward(self) -> Array:

@@ -1,0 +1,115 @@
+"""Interpolation and the layers of adaptive pooling."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinyml.functional as F
+from support.gradients import check_gradients
+from tinyml import layers
+from tinyml.layers import Upsample
+
+CLOSE = {"rtol": 1e-6, "atol": 1e-12}
+LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    data=st.data(),
+    linear=st.booleans(),
+    align=st.booleans(),
+)
+def test_interpolate_equals_pytorch(backend, torch, shape, data, linear, align):
+    options = {"mode": LINEAR[len(shape)] if linear else "nearest"}
+    if linear:
+        options["align_corners"] = align
+    if data.draw(st.booleans()):
+        options["size"] = [data.draw(st.integers(1, 12)) for _ in shape]
+    else:
+        scales = st.sampled_from([1.0, 1.5, 2.0, 2.5, 3.0])
+        options["scale_factor"] = [data.draw(scales) for _ in shape]
+    x = normal(2, 2, *shape)
+    tensor = torch.from_numpy(x).requires_grad_()
+    expected = torch.nn.functional.interpolate(tensor, **options)
+    g = normal(*expected.shape, seed=1)
+    expected.backward(torch.from_numpy(g))
+    y = F.interpolate(backend.asarray(x), **options)
+    np.testing.assert_allclose(backend.to_numpy(y), expected.detach().numpy(), **CLOSE)
+    gradient = F.interpolate_gradient(backend.asarray(g), x.shape, **options)
+    np.testing.assert_allclose(backend.to_numpy(gradient), tensor.grad.numpy(), **CLOSE)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_layer(backend, torch, axes, mode):
+    shape, factor = (4, 3, 2)[:axes], (2, 1, 3)[:axes]
+    layer = Upsample("up", (2, *shape), factor, mode)
+    x = normal(2, 2, *shape)
+    of_torch = {"mode": "nearest"} if mode == "nearest" else {"mode": LINEAR[axes]}
+    expected = torch.nn.Upsample(scale_factor=factor, **of_torch)(torch.from_numpy(x))
+    y = layer(backend.asarray(x))
+    assert tuple(y.shape[1:]) == layer.out_dim
+    np.testing.assert_allclose(backend.to_numpy(y), expected.numpy(), **CLOSE)
+    check_gradients(layer, x, backend)
+
+
+def test_align_corners(backend):
+    layer = Upsample("up", (1, 2), 3, "linear", align_corners=True)
+    y = backend.to_numpy(layer(backend.asarray(np.array([[[0.0, 5.0]]]))))
+    np.testing.assert_allclose(y, [[[0, 1, 2, 3, 4, 5]]])
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["Avg", "Max"])
+@given(data=st.data())
+def test_adaptive_layers_equal_pytorch(backend, torch, kind, axes, data):
+    shape = [data.draw(st.integers(1, 6)) for _ in range(axes)]
+    size = tuple(data.draw(st.integers(1, 6)) for _ in range(axes))
+    x = np.random.default_rng(0).permutation(4 * np.prod(shape)).reshape(2, 2, *shape) * 0.5
+    tensor = torch.from_numpy(x).requires_grad_()
+    expected = getattr(torch.nn, f"Adaptive{kind}Pool{axes}d")(size)(tensor)
+    g = normal(*expected.shape)
+    expected.backward(torch.from_numpy(g))
+    layer = getattr(layers, f"Adaptive{kind}Pool{axes}D")("pool", (2, *shape), size)
+    y = layer(backend.asarray(x))
+    assert tuple(y.shape[1:]) == layer.out_dim
+    np.testing.assert_allclose(backend.to_numpy(y), expected.detach().numpy(), **CLOSE)
+    back = layer.backward(backend.asarray(g))
+    np.testing.assert_allclose(backend.to_numpy(back), tensor.grad.numpy(), **CLOSE)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float16", "float32", "float64"])
+def test_dtypes(backend, dtype):
+    layer = Upsample("up", (1, 2, 2), 2, "bilinear")
+    y = layer(backend.asarray(np.full((1, 1, 2, 2), 60000).astype(dtype)))
+    assert y.dtype == (np.float32 if dtype == "int32" else np.dtype(dtype))
+    assert layer.backward(y).dtype == y.dtype
+    assert np.isfinite(backend.to_numpy(y)).all()
+
+
+@pytest.mark.host
+def test_bad_arguments():
+    x = np.zeros((1, 1, 4, 4))
+    for options, message in (
+        ({}, "exactly one of them"),
+        ({"size": 2, "scale_factor": 2}, "exactly one of them"),
+        ({"size": 0}, "size is 0"),
+        ({"size": 2, "mode": "cubic"}, "mode is 'cubic'; it must be one of 'nearest'"),
+        ({"size": 2, "mode": "linear"}, r"mode='linear' takes \(samples, channels\) and 1"),
+        ({"size": 2, "align_corners": True}, "align_corners is for linear modes"),
+        ({"scale_factor": [2.0]}, "it must be one or 2 numbers"),
+        ({"scale_factor": -1.0}, "scale_factor is -1.0; it must be more than 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            F.interpolate(x, **options)
+    with pytest.raises(ValueError, match=r"Upsample\('up'\): mode is 'trilinear'"):
+        Upsample("up", (1, 4, 4), 2, "trilinear")
+    with pytest.raises(ValueError, match=r"Upsample\('up'\): factor is 0"):
+        Upsample("up", (1, 4, 4), 0)
+    with pytest.raises(ValueError, match="output_size is 0"):
+        layers.AdaptiveAvgPool2D("pool", (1, 4, 4), 0)

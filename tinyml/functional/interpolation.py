@@ -1,0 +1,185 @@
+"""Interpolation of images, as ``torch.nn.functional.interpolate``, and its gradient.
+
+Along each axis every result is a sum of one or two cells with weights, so that an axis is a table
+of indices and weights. The gradient is the sum with the transposed table. docs/upsampling.md
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import floor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyml.arrays import check_dtype, check_shape
+from tinyml_backends import backend_for
+from tinyml_backends.arguments import number, per_axis
+from tinyml_backends.arrays import Array, as_floats, quiet, widened
+
+MODES = {"nearest": None, "linear": 1, "bilinear": 2, "trilinear": 3}
+
+
+class Table(NamedTuple):
+    """Result ``i`` along an axis is ``Σ over k of weights[k, i] · input[indices[k, i]]``."""
+
+    indices: "np.ndarray[Any, np.dtype[np.int64]]"
+    weights: "np.ndarray[Any, np.dtype[np.float64]]"
+
+
+def interpolate(
+    input: Array,
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Array:
+    """As ``torch.nn.functional.interpolate``, for the modes "nearest" and "(bi-, tri-)linear".
+
+    Parameters
+    ----------
+    input : array, (samples, channels, *spatial), one to three spatial axes
+    size : int or sequence of int
+        Spatial shape of the result; or give ``scale_factor``.
+    scale_factor : float or sequence of float
+        Of each axis; the length is rounded down.
+    mode : "nearest", "linear" (1-D), "bilinear" (2-D) or "trilinear" (3-D)
+    align_corners : bool
+        For linear modes: whether the outer cells' centres, not their edges, stay in place.
+
+    Returns
+    -------
+    array
+        With the input's floating dtype, float32 for integers; float16 is computed in float32.
+
+    Raises
+    ------
+    ValueError
+        If the mode does not fit the input, or not one of ``size`` and ``scale_factor`` is given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tinyml.functional as F
+    >>> F.interpolate(np.array([[[1.0, 3.0]]]), scale_factor=2, mode="linear")
+    array([[[1. , 1.5, 2.5, 3. ]]])
+    """
+    check_dtype("input", input)
+    tables = _tables(tuple(input.shape), size, scale_factor, mode, align_corners)
+    return _applied(input, tables)
+
+
+def interpolate_gradient(
+    gradient: Array,
+    input_size: Sequence[int],
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Array:
+    """Gradient of `interpolate` with respect to an input of the shape ``input_size``."""
+    shape = tuple(input_size)
+    tables = _tables(shape, size, scale_factor, mode, align_corners)
+    outputs = tuple(table.indices.shape[1] for table, _ in tables)
+    check_shape("gradient", gradient, (*shape[:2], *outputs))
+    return _applied(gradient, [(transposed, table) for table, transposed in tables])
+
+
+def _tables(
+    shape: tuple[int, ...],
+    size: int | Sequence[int] | None,
+    scale_factor: float | Sequence[float] | None,
+    mode: str,
+    align_corners: bool | None,
+) -> list[tuple[Table, Table]]:
+    """For each spatial axis its table and the transposed one."""
+    axes = len(shape) - 2
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(map(repr, MODES))}")
+    if not 1 <= axes <= 3 or MODES[mode] not in (None, axes):
+        wanted = MODES[mode] or "one to three"
+        raise ValueError(
+            f"input has shape {shape}; mode={mode!r} takes (samples, channels) and {wanted} "
+            "spatial axes"
+        )
+    if align_corners is not None and mode == "nearest":
+        raise ValueError("align_corners is for linear modes; with mode='nearest' it must be None")
+    if (size is None) == (scale_factor is None):
+        raise ValueError("size and scale_factor: exactly one of them must be given")
+    scales: list[float | None] = [None] * axes
+    if scale_factor is not None:
+        given = scale_factor if isinstance(scale_factor, Sequence) else [scale_factor] * axes
+        if len(given) != axes:
+            raise ValueError(f"scale_factor is {scale_factor!r}; it must be one or {axes} numbers")
+        scales = [number("scale_factor", s, more_than=0) for s in given]
+        size = [floor(n * s) for n, s in zip(shape[2:], scales, strict=True)]  # type: ignore[operator]
+    outputs = per_axis("size", size, axes, 1)  # type: ignore[arg-type]
+    if min(shape[2:]) < 1:
+        raise ValueError(f"input has shape {shape}; every spatial length must be at least 1")
+    return [
+        _table(n, out, scale, mode == "nearest", bool(align_corners))
+        for n, out, scale in zip(shape[2:], outputs, scales, strict=True)
+    ]
+
+
+@lru_cache(maxsize=64)
+def _table(
+    length: int, outputs: int, scale: float | None, nearest: bool, align_corners: bool
+) -> tuple[Table, Table]:
+    place = np.arange(outputs)
+    if nearest:  # PyTorch computes the step in float32
+        step = np.float32(length / outputs if scale is None else 1 / scale)
+        exact = np.floor(place.astype(np.float32) * step).astype(np.int64)
+        if outputs in (length, 2 * length):
+            exact = place // (outputs // length)
+        indices = np.minimum(exact, length - 1)[None]
+        weights = np.ones((1, outputs))
+    else:
+        if align_corners:
+            source = place * ((length - 1) / (outputs - 1) if outputs > 1 else 0.0)
+        else:
+            step = length / outputs if scale is None else 1 / scale
+            source = np.maximum(0, (place + 0.5) * step - 0.5)
+        low = np.minimum(source.astype(np.int64), length - 1)
+        indices = np.stack([low, np.minimum(low + 1, length - 1)])
+        share = source - low
+        weights = np.stack([1 - share, share])
+    table = Table(indices, weights)
+    return table, _transposed(table, length)
+
+
+def _transposed(table: Table, length: int) -> Table:
+    """The table of the adjoint: result ``j`` is the sum over all (k, i) with index ``j``."""
+    cells = table.indices.reshape(-1)
+    order = np.argsort(cells, kind="stable")
+    counts = np.bincount(cells, minlength=length)
+    starts = np.cumsum(counts) - counts
+    rank = np.arange(len(cells)) - starts[cells[order]]
+    indices = np.zeros((counts.max(), length), np.int64)
+    weights = np.zeros(indices.shape)
+    indices[rank, cells[order]] = order % table.indices.shape[1]
+    weights[rank, cells[order]] = table.weights.reshape(-1)[order]
+    return Table(indices, weights)
+
+
+@quiet
+def _applied(array: Array, tables: Sequence[tuple[Table, Table]]) -> Array:
+    """``array`` with the first table of each pair applied along each spatial axis."""
+    backend = backend_for(array)
+    xp, dtype = backend.xp, as_floats(array).dtype
+    with backend.scope(array):
+        y = widened(as_floats(array))
+        for axis, (table, _) in enumerate(tables, 2):
+            across = (-1, *(1,) * (array.ndim - axis - 1))
+            terms = zip(table.indices, table.weights.astype(y.dtype), strict=True)
+            total = None
+            for indices, weights in terms:
+                term = xp.take(y, xp.asarray(indices), axis)
+                if (weights != 1).any():
+                    # a weight of 0 is a cell that does not count, even if it is NaN
+                    factor = xp.asarray(weights).reshape(across)
+                    term *= factor
+                    if not weights.all():
+                        term = xp.where(factor == 0, term.dtype.type(0), term)
+                total = term if total is None else xp.add(total, term, out=total)
+            y = total
+        return y.astype(dtype, copy=False)
