@@ -127,8 +127,8 @@ def _table(
 ) -> tuple[Table, Table]:
     place = np.arange(outputs)
     if nearest:  # PyTorch computes the step in float32
-        step = np.float32(length / outputs if scale is None else 1 / scale)
-        exact = np.floor(place.astype(np.float32) * step).astype(np.int64)
+        in_float32 = np.float32(length / outputs if scale is None else 1 / scale)
+        exact = np.floor(place.astype(np.float32) * in_float32).astype(np.int64)
         if outputs in (length, 2 * length):
             exact = place // (outputs // length)
         indices = np.minimum(exact, length - 1)[None]

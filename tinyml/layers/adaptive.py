@@ -55,7 +55,7 @@ class AdaptiveAvgPool2D(AdaptivePool):
         """Gradient with respect to the input."""
         shape = self.saved_by_forward()
         self.check("gradient", in_gradient, (*shape[:2], *self.output_size))
-        return adaptive_avg_pool_gradient(in_gradient, shape)
+        return adaptive_avg_pool_gradient(in_gradient, shape[2:])
 
 
 class AdaptiveAvgPool1D(AdaptiveAvgPool2D):
@@ -101,7 +101,7 @@ class AdaptiveMaxPool2D(AdaptivePool):
         """Gradient with respect to the input."""
         indices, shape = self.saved_by_forward()
         self.check("gradient", in_gradient, tuple(indices.shape))
-        return adaptive_max_pool_gradient(in_gradient, indices, shape)
+        return adaptive_max_pool_gradient(in_gradient, indices, shape[2:])
 
 
 class AdaptiveMaxPool1D(AdaptiveMaxPool2D):
