@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from tinyml.graph import Graph
 from tinyml.layers.base import Dim, Layer
+from tinyml.layers.shape import Reshape
 
 
 class Sequential(Graph):
@@ -53,8 +54,10 @@ class Sequential(Graph):
 
 
 def _input_dim(layers: list[Layer]) -> Dim | None:
-    """Input shape of the first layer that has one; layers without dims keep the shape."""
+    """Input shape of the first layer that has one; others, but Reshape, keep the shape."""
     for layer in layers:
+        if isinstance(layer, Reshape):
+            return None
         if hasattr(layer, "input_dim") or hasattr(layer, "out_dim"):
             return getattr(layer, "input_dim", None)
     return None

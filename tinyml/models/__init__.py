@@ -1,5 +1,22 @@
-"""Functions that build complete networks."""
+"""Functions that build complete networks: each takes the input's shape and the classes."""
 
+from tinyml.models.classifiers import inverse_vgg, lenet, mlp, vgg11, vgg13, vgg16, vgg19
+from tinyml.models.resnet import resnet18, resnet34, resnet50
 from tinyml.models.segnet import segnet
+from tinyml.models.unet import autoencoder, unet
 
-__all__ = ["segnet"]
+__all__ = [
+    "autoencoder",
+    "inverse_vgg",
+    "lenet",
+    "mlp",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "segnet",
+    "unet",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+]
