@@ -32,7 +32,7 @@ class FirstCell(MaxUnpool2D):
 
     def forward(self, x, indices=None):  # type: ignore[no-untyped-def]
         """Put every value in the first cell of its window."""
-        assert self.pool is not None
+        assert self.pool is not None and self.pool.switches is not None  # noqa: PT018
         winners = self.pool.switches.to("window")
         return super().forward(x, winners * 0)
 
