@@ -8,9 +8,9 @@ import pytest
 
 from support.compare import assert_same_bits
 from tinyml.data import load_digits
-from tinyml.layers import Conv2D
+from tinyml.layers import Conv2D, Linear
 from tinyml.learner import Learner
-from tinyml.losses import SoftmaxCrossEntropy
+from tinyml.losses import MSE, BCEWithLogits, SoftmaxCrossEntropy, Sum
 from tinyml.models import segnet
 from tinyml.net import Sequential
 from tinyml.optims import SGD, Adam
@@ -278,3 +278,16 @@ def test_targets_that_are_all_ignored_warn_once(backend):
     after = [backend.to_numpy(p.tensor) for p in ours.model.parameters]
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
     ours.fit([nothing])  # no second warning: it would be an error here
+
+
+@pytest.mark.parametrize("loss", [MSE(), Sum([MSE(), BCEWithLogits()]), SoftmaxCrossEntropy()])
+def test_targets_of_the_output_s_shape_have_no_accuracy(backend, loss):
+    rng = np.random.default_rng(0)
+    x = backend.asarray(rng.random((5, 3), np.float32))
+    y = backend.asarray(rng.dirichlet(np.ones(2), 5).astype(np.float32))
+    model = Sequential([Linear("linear", 3, 2)])
+    history = Learner(model, loss, SGD(0.1)).fit((x, y), (x, y), epochs=9, batch_size=2)
+    first, *_, last = history["validation"]
+    assert set(first) == {"loss"}
+    assert last["loss"] < first["loss"]
+    assert last["loss"] == pytest.approx(loss.forward(model(x), y), rel=1e-5)

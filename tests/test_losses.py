@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import tinyml.functional as F
 from support.gradients import numerical_gradient
+from tinyml import losses
 from tinyml.losses import L1, MSE, BCEWithLogits, Dice, Huber, SoftmaxCrossEntropy, Sum
 
 CLOSE = {"rtol": 1e-6, "atol": 1e-12}
@@ -115,14 +116,21 @@ def test_cross_entropy_equals_pytorch(
     )
 
 
-@given(spatial=st.lists(st.integers(1, 3), max_size=2), classes=st.integers(1, 3))
-def test_dice_and_sums_equal_pytorch(backend, torch, spatial, classes):
+@given(
+    spatial=st.lists(st.integers(1, 3), max_size=2),
+    classes=st.integers(1, 3),
+    ignored=st.booleans(),
+)
+def test_dice_and_sums_equal_pytorch(backend, torch, spatial, classes, ignored):
     x = normal(2, classes, *spatial)
     target = np.random.default_rng(1).integers(0, classes, (2, *spatial))
+    if ignored:
+        target.reshape(-1)[0] = -100
 
     def dice(logits, wanted):
-        p = torch.softmax(logits, 1)
-        t = torch.nn.functional.one_hot(wanted, classes).movedim(-1, 1)
+        counted = (wanted != -100)[:, None]
+        p = torch.softmax(logits, 1) * counted
+        t = torch.nn.functional.one_hot(wanted.clamp(min=0), classes).movedim(-1, 1) * counted
         axes = [a for a in range(p.ndim) if a != 1]
         return 1 - ((2 * (p * t).sum(axes) + 1) / ((p + t).sum(axes) + 1)).mean()
 
@@ -144,6 +152,66 @@ def test_gradients(backend, make):
     ours = backend.to_numpy(loss.backward())
     expected = numerical_gradient(lambda a: loss.forward(backend.asarray(a), target), x, 1e-5)
     np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_class_weights_have_the_precision_of_the_logits(backend, torch):
+    x, target, weights = normal(4, 3), np.array([0, 1, 2, 1]), [0.1, 0.3, 0.7]
+    ours = SoftmaxCrossEntropy(class_weights=weights)
+    value = ours.forward(backend.asarray(x), backend.asarray(target))
+    theirs = torch.nn.functional.cross_entropy(
+        torch.tensor(x), torch.tensor(target), torch.tensor(weights, dtype=torch.float64)
+    )
+    np.testing.assert_allclose(value, theirs.item(), rtol=1e-14)
+    half = backend.asarray(x.astype(np.float16))
+    whole = [ours.forward(a, backend.asarray(target)) for a in (half, half.astype(np.float32))]
+    assert whole[0] == whole[1]  # the loss itself is not rounded to float16
+
+
+def test_an_evaluation_makes_no_gradient(backend, monkeypatch):
+    made = []
+    module = losses.cross_entropy
+    gradient_of = module.cross_entropy_gradient
+    monkeypatch.setattr(
+        module, "cross_entropy_gradient", lambda *a, **k: made.append(1) or gradient_of(*a, **k)
+    )
+    loss = SoftmaxCrossEntropy(label_smoothing=0.1)
+    loss.forward(backend.asarray(normal(2, 3)), backend.asarray(np.zeros(2, int)))
+    assert made == []
+    assert loss.backward() is loss.backward()
+    assert made == [1]
+
+
+def test_a_failed_sum_has_no_gradient(backend):
+    """One of its losses has seen the new batch, and the other has not."""
+    loss = Sum([MSE(), SoftmaxCrossEntropy()])
+    x, target = backend.asarray(normal(2, 3)), backend.asarray(np.full((2, 3), 1 / 3))
+    loss.forward(x, target)
+    loss.backward()
+    with pytest.raises(TypeError, match="target has dtype bool"):
+        loss.forward(x, target > 0)
+    with pytest.raises(RuntimeError, match="Sum: backward needs a forward pass"):
+        loss.backward()
+
+
+@pytest.mark.host
+def test_what_a_sum_ignores():
+    assert Sum([MSE(), Dice(ignore_index=9)]).ignore_index == 9
+    assert Sum([MSE()]).ignore_index is None
+
+
+@pytest.mark.parametrize("name", ["weight", "pos_weight"])
+def test_a_weight_that_does_not_broadcast(backend, name):
+    x, wrong = backend.asarray(normal(3)), backend.asarray(normal(2, 3))
+    for function, first in (
+        (F.binary_cross_entropy_with_logits, ()),
+        (F.binary_cross_entropy_with_logits_gradient, (1.0,)),
+    ):
+        with pytest.raises(ValueError, match=rf"^{name} has shape \(2, 3\); it must broadcast"):
+            function(*first, x, x, **{name: wrong})
+        with pytest.raises(ValueError, match=rf"^{name} has shape \(2,\); it must broadcast"):
+            function(*first, x, x, **{name: wrong[:, 0]})
+    with pytest.raises(ValueError, match=r"weight has shape \(1,\); it must be \(3\)"):
+        F.huber_loss(x, x, weight=x[:1])
 
 
 def test_nothing_counted(backend):
@@ -179,7 +247,7 @@ def test_bad_arguments():
             loss.forward(x, np.where(x > 9, 0, np.nan))
     with pytest.raises(ValueError, match="target holds NaN"):
         SoftmaxCrossEntropy().forward(x, np.full((2, 3), np.nan))
-    with pytest.raises(ValueError, match="target holds 0 to 3; it must hold classes from 0 to 2"):
+    with pytest.raises(ValueError, match="target holds 3; it must be a class from 0 to 2"):
         Dice().forward(x, np.array([0, 3]))
     with pytest.raises(TypeError, match="target has dtype float64; it must hold integers"):
         Dice().forward(x, np.zeros(2))
@@ -187,7 +255,9 @@ def test_bad_arguments():
         SoftmaxCrossEntropy(label_smoothing=1.5)
     with pytest.raises(ValueError, match="class_weights is -1"):
         SoftmaxCrossEntropy(class_weights=[1, -1])
-    with pytest.raises(ValueError, match=r"weight has shape \(2,\)"):
+    with pytest.raises(TypeError, match="class_weights is 5; it must hold a number for each"):
+        SoftmaxCrossEntropy(class_weights=5)
+    with pytest.raises(ValueError, match=r"class_weights has 2 numbers; .* each of the 3 classes"):
         SoftmaxCrossEntropy(class_weights=[1, 1]).forward(x, np.zeros(2, int))
     with pytest.raises(ValueError, match="one for each of the 1 losses"):
         Sum([MSE()], [1, 2])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from support.compare import assert_same_bits
-from tinyml import layers, losses, optims
+from tinyml import clipping, layers, losses, optims, schedules
 from tinyml.core import Parameter
 from tinyml.core.number import Number
 from tinyml.layers import BatchNorm2D
@@ -20,10 +20,12 @@ KINDS = {"float64": np.float64, "float32": np.float32, "0-d": np.array}
 
 CLASSES = [
     found
-    for module in (layers, losses, optims)
+    for module in (clipping, layers, losses, optims, schedules)
     for _, found in inspect.getmembers(module, inspect.isclass)
     if found.__module__.startswith(module.__name__)
 ]
+#: Functions, and numbers that become a schedule.
+RATES = {(schedules.Schedule, "function"), (schedules.WarmUp, "after")}
 NUMBERS = [
     pytest.param(of, name, id=f"{of.__name__}.{name}")
     for of in CLASSES
@@ -102,7 +104,8 @@ def test_every_number_of_a_constructor_is_declared():
     for of in CLASSES:
         for name, argument in inspect.signature(of).parameters.items():
             listed = "Sequence[float]" in str(argument.annotation)  # class weights
-            if "float" in str(argument.annotation) and not listed and of is not layers.PReLU:
+            other = of is layers.PReLU or (of, name) in RATES
+            if "float" in str(argument.annotation) and not listed and not other:
                 found.append(name)
                 assert isinstance(inspect.getattr_static(of, name, None), Number), (of, name)
     assert {"learning_rate", "momentum", "betas", "epsilon"} <= set(found)

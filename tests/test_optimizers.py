@@ -162,6 +162,45 @@ def test_another_shape_changes_nothing(make):
 
 
 @pytest.mark.host
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda first, second: ParameterGroups(SGD(1.0), [([first], SGD(0.1)), ([second], Adam())]),
+        lambda first, second: Clipped(SGD(1.0), norm=0.5),
+        lambda first, second: Clipped(ParameterGroups(SGD(1.0), [([first], SGD(0.1))]), value=0.5),
+    ],
+)
+def test_a_wrong_shape_changes_nothing_in_any_group(wrap):
+    first, second = Parameter(np.ones(3)), Parameter(np.ones(3))
+    optimizer = wrap(first, second)
+    first.gradient += 1
+    second.gradient = np.ones(4)
+    with pytest.raises(ValueError, match="gradient of a parameter has shape"):
+        optimizer.update([first, second])
+    for array in (first.tensor, first.gradient, second.gradient):
+        np.testing.assert_array_equal(array, np.ones(array.shape))
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("rate", [-1.0, float("nan"), "fast"])
+def test_a_bad_rate_of_a_schedule_changes_nothing(rate):
+    p, optimizer = Parameter(np.ones(1)), Adam(Schedule(lambda step: rate))
+    p.gradient += 1
+    with pytest.raises((TypeError, ValueError), match=r"Schedule\(0\) is .*; it must be"):
+        optimizer.update([p])
+    assert p.tensor[0] == 1
+    assert optimizer.steps == 0
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("rising", [0.05, 0.1, 0.5])
+def test_one_cycle_whose_first_step_is_the_highest(rising):
+    rates = [OneCycle(0.5, 10, rising)(step) for step in range(12)]
+    assert max(rates) == pytest.approx(0.5, rel=0.02)
+    assert rates[9] == rates[11] == pytest.approx(0.5 / 25 / 1e4)
+
+
+@pytest.mark.host
 def test_bad_arguments():
     with pytest.raises(ValueError, match="nesterov is True and momentum is 0"):
         SGD(0.1, nesterov=True)
@@ -184,9 +223,10 @@ def test_bad_arguments():
 
 @pytest.mark.host
 def test_reprs_and_own_schedules():
-    assert repr(Cosine(0.1, 5)) == "Cosine(rate=0.1, lowest=0.0)"
+    assert repr(Cosine(0.1, 5)) == "Cosine(rate=0.1, steps=5, lowest=0.0)"
     assert repr(SGD(StepDecay(0.5, 2), 0.5)) == (
-        "SGD(learning_rate=StepDecay(rate=0.5, factor=0.1), weight_decay=0.0, momentum=0.5)"
+        "SGD(learning_rate=StepDecay(rate=0.5, every=2, factor=0.1), momentum=0.5, "
+        "nesterov=False, weight_decay=0.0)"
     )
     assert Schedule(lambda step: np.float32(step))(2) == 2.0
     p = Parameter(np.zeros(1))

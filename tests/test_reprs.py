@@ -15,15 +15,15 @@ from tinyml.optims import SGD, Adam
 def test_reprs(backend):
     adam = Adam(np.float32(0.5), epsilon=1e-6)
     assert (
-        repr(adam) == "Adam(learning_rate=0.5, weight_decay=0.0, betas=(0.9, 0.999), epsilon=1e-06)"
+        repr(adam) == "Adam(learning_rate=0.5, betas=(0.9, 0.999), epsilon=1e-06, weight_decay=0.0)"
     )
-    assert repr(SGD(0.1)) == "SGD(learning_rate=0.1, weight_decay=0.0, momentum=0.0)"
+    sgd = "SGD(learning_rate=0.1, momentum=0.0, nesterov=False, weight_decay=0.0)"
+    assert repr(SGD(0.1)) == sgd
     loss = SoftmaxCrossEntropy()
     assert repr(loss) == "SoftmaxCrossEntropy(ignore_index=-100)"
     learner = Learner(Sequential([ReLU("r")], name="net"), loss, SGD(0.1))
     assert repr(learner) == (
-        "Learner(Sequential('net'), SoftmaxCrossEntropy(ignore_index=-100), "
-        "SGD(learning_rate=0.1, weight_decay=0.0, momentum=0.0))"
+        f"Learner(Sequential('net'), SoftmaxCrossEntropy(ignore_index=-100), {sgd})"
     )
     array = backend.asarray(np.zeros((2, 3), np.float32))
     place = backend.device(array)

@@ -6,6 +6,7 @@ from typing import Any
 from tinyml.core.number import Number
 from tinyml.core.parameter import Parameter
 from tinyml.optims import Optimizer
+from tinyml.optims.base import check
 from tinyml_backends import backend_for
 from tinyml_backends.arguments import number
 from tinyml_backends.arrays import quiet, widened
@@ -111,9 +112,14 @@ class Clipped:
         """That of the optimizer."""
         return self.optimizer.learning_rate
 
+    def check(self, parameters: Iterable[Parameter]) -> None:
+        """Raise ValueError if a gradient or a state has another shape than its tensor."""
+        check(self.optimizer, parameters)
+
     def update(self, parameters: Iterable[Parameter]) -> None:
         """Clip the gradients and take one step."""
         parameters = list(parameters)
+        self.check(parameters)  # before the gradients are changed
         for name, clip in self.clips.items():
             clip(parameters, getattr(self, name))
         self.optimizer.update(parameters)

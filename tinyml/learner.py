@@ -212,7 +212,8 @@ class Learner:
         -------
         dict
             "loss", the mean over all targets, and "accuracy", the fraction of targets for whose
-            class the output is largest. Targets that the loss ignores do not count.
+            class the output is largest. Targets that the loss ignores do not count. There is no
+            "accuracy" if the targets have the output's shape, and are thus no classes.
         """
         _check_data("data", data, batch_size)
         with self.model.scope(), _eval_mode(self.model):
@@ -222,14 +223,18 @@ class Learner:
         loss = right = targets = 0.0
         for x, y in _batches(data, batch_size, None)[0]:
             output, target = self.model(self._on_device(x)), self._on_device(y)
-            counted = target != getattr(self.loss, "ignore_index", None)
+            ignored = getattr(self.loss, "ignore_index", None)
+            counted = target == target if ignored is None else target != ignored
             count = int(counted.sum())
             loss += self.loss.forward(output, target) * count
-            right += int(((output.argmax(1) == target) & counted).sum())
+            has_classes = target.shape != output.shape
+            if has_classes:
+                right += int(((output.argmax(1) == target) & counted).sum())
             targets += count
         if not targets:
             raise ValueError("data has no target that counts; it must be (x, y) or batches of them")
-        return {"loss": loss / targets, "accuracy": right / targets}
+        mean = {"loss": loss / targets}
+        return mean | {"accuracy": right / targets} if has_classes else mean
 
     def predict(self, x: Array, *, batch_size: int = 32) -> Array:
         """Output of the model for each sample, on the device of ``x``.

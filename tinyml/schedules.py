@@ -32,7 +32,7 @@ class Schedule:
 
     def __call__(self, step: int) -> float:
         """Learning rate of the step with this number, from 0."""
-        return float(self.function(step))
+        return self.function(step)
 
     def __repr__(self) -> str:
         return described(self)
@@ -138,7 +138,7 @@ class OneCycle(Schedule):
         """Learning rate of the step with this number, from 0."""
         top, last = self.rising * self.steps - 1, self.steps - 1
         first = self.highest / self.start
-        if step <= top:
+        if step < top:
             return _between(first, self.highest, step / top)
         return _between(self.highest, first / self.end, min(1, (step - top) / (last - top)))
 

@@ -1,20 +1,16 @@
 """`Number`, an attribute that is a checked number: a learning rate, a momentum, an epsilon."""
 
+from inspect import signature
 from typing import Any
 
 from tinyml_backends.arguments import number
 
 
 def described(thing: object) -> str:
-    """Class of an object and the numbers that it declares, as in ``SGD(learning_rate=0.1)``."""
-    kind = type(thing)
-    numbers = [
-        f"{name}={getattr(thing, name)!r}"
-        for of in kind.__mro__[::-1]
-        for name, value in vars(of).items()
-        if isinstance(value, Number)
-    ]
-    return f"{kind.__name__}({', '.join(numbers)})"
+    """Class of an object and its constructor's arguments, as in ``Huber(delta=1.0)``."""
+    names = [name for name in signature(type(thing)).parameters if hasattr(thing, name)]
+    values = ", ".join(f"{name}={getattr(thing, name)!r}" for name in names)
+    return f"{type(thing).__name__}({values})"
 
 
 class Number:

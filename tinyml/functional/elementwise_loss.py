@@ -105,7 +105,7 @@ def binary_cross_entropy_with_logits(
         softplus = xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(-x, 0)
         return (1 - t) * x + _positive(pos_weight, x, t) * softplus
 
-    return _loss(formula, input, target, reduction, weight)
+    return _loss(formula, input, target, reduction, _spread("weight", weight, input))
 
 
 def binary_cross_entropy_with_logits_gradient(
@@ -124,7 +124,8 @@ def binary_cross_entropy_with_logits_gradient(
         of_negative, _ = backend.activate("sigmoid", -x)
         return (1 - t) - _positive(pos_weight, x, t) * of_negative
 
-    return _gradient(formula, gradient, input, target, reduction, weight)
+    spread = _spread("weight", weight, input)
+    return _gradient(formula, gradient, input, target, reduction, spread)
 
 
 def _square(xp: Any, x: Array, t: Array) -> Array:
@@ -146,10 +147,19 @@ def _of_absolute(xp: Any, x: Array, t: Array) -> Array:
 
 def _positive(pos_weight: Array | None, x: Array, t: Array) -> Any:
     """Factor of the logarithm: ``pos_weight`` where the target is 1, 1 where it is 0."""
-    if pos_weight is None:
-        return 1
-    backend_for(x, pos_weight)
-    return 1 + (pos_weight.astype(x.dtype, copy=False) - 1) * t
+    factor = _spread("pos_weight", pos_weight, x)
+    return 1 if factor is None else 1 + (factor.astype(x.dtype, copy=False) - 1) * t
+
+
+def _spread(name: str, weight: Array | None, input: Array) -> Array | None:
+    """``weight`` broadcast to the shape of ``input``."""
+    if weight is None:
+        return None
+    xp, shape, wanted = backend_for(input, weight).xp, tuple(weight.shape), tuple(input.shape)
+    pairs = zip(shape[::-1], wanted[::-1], strict=False)
+    if len(shape) > len(wanted) or any(n not in (1, length) for n, length in pairs):
+        raise ValueError(f"{name} has shape {shape}; it must broadcast to that of input, {wanted}")
+    return xp.broadcast_to(weight, wanted)
 
 
 @quiet
@@ -164,7 +174,7 @@ def _loss(
 ) -> Array:
     backend = backend_for(input, target)
     with backend.scope(input):
-        x, t, factor = _checked(input, target, reduction, weight, weighted_mean)
+        x, t, factor = _checked(input, target, reduction, weight)
         losses = formula(backend.xp, x, t) * factor
         divisor = factor.sum() if weighted_mean and weight is not None else x.size
         return reduced(losses, reduction, divisor).astype(as_floats(input).dtype)
@@ -183,7 +193,7 @@ def _gradient(
 ) -> Array:
     backend = backend_for(input, target)
     with backend.scope(input):
-        x, t, factor = _checked(input, target, reduction, weight, weighted_mean)
+        x, t, factor = _checked(input, target, reduction, weight)
         result = formula(backend.xp, x, t) * factor * gradient
         if reduction == "mean":
             result /= factor.sum() if weighted_mean and weight is not None else x.size
@@ -191,7 +201,7 @@ def _gradient(
 
 
 def _checked(
-    input: Array, target: Array, reduction: str, weight: Array | None, has_input_shape: bool
+    input: Array, target: Array, reduction: str, weight: Array | None
 ) -> tuple[Array, Array, Any]:
     """Input and target in the dtype of the computation, and the weights or 1."""
     check_reduction(reduction)
@@ -201,7 +211,6 @@ def _checked(
     factor: Any = 1
     if weight is not None:
         backend_for(input, weight)
-        if has_input_shape:
-            check_shape("weight", weight, tuple(input.shape))
+        check_shape("weight", weight, tuple(input.shape))
         factor = weight.astype(x.dtype, copy=False)
     return x, as_floats(target).astype(x.dtype, copy=False), factor

@@ -11,6 +11,7 @@ import numpy as np
 
 from tinyml.arrays import check_shape
 from tinyml_backends import Backend, backend_for
+from tinyml_backends.arguments import number
 from tinyml_backends.arrays import Array, as_floats, quiet
 
 
@@ -106,9 +107,7 @@ def _wanted(
     """Check the arguments of a cross-entropy, and compute what both functions need."""
     xp = backend.xp
     check_reduction(reduction)
-    smoothing = float(label_smoothing)
-    if not 0 <= smoothing <= 1:
-        raise ValueError(f"label_smoothing is {label_smoothing}; it must be from 0 to 1")
+    smoothing = number("label_smoothing", label_smoothing, at_least=0, at_most=1)
     if input.ndim < 1:
         raise ValueError("input has shape (); it must be (samples, classes, …) or (classes,)")
     logits = wide_of(input)
@@ -130,15 +129,8 @@ def _wanted(
         divisor = logits.size // max(1, classes)
     elif target.dtype.kind in "iu":
         check_shape("target", target, (*input.shape[:axis], *input.shape[axis + 1 :]))
-        counted = target != ignore_index
-        wrong = counted & ((target < 0) | (target >= classes))
-        if bool(wrong.any()):
-            first = target.reshape(-1)[int(wrong.reshape(-1).argmax())]
-            raise ValueError(
-                f"target holds {int(first)}; it must be a class from 0 to {classes - 1}, or "
-                f"{ignore_index}, which is not counted"
-            )
-        counted, zero = xp.expand_dims(counted, axis), logits.dtype.type(0)
+        counted = xp.expand_dims(counted_classes(target, classes, ignore_index), axis)
+        zero = logits.dtype.type(0)
         classes_of = xp.arange(classes).reshape(per_class)
         is_target = (classes_of == xp.expand_dims(target, axis)) & counted
         shares = xp.where(is_target, factor, zero)
@@ -158,6 +150,19 @@ def wide_of(input: Array) -> Array:
     """``input`` in the dtype of the computation: float32, or float64."""
     floats = as_floats(input)
     return floats.astype(np.float32) if floats.dtype == np.float16 else floats
+
+
+def counted_classes(target: Array, classes: int, ignore_index: int) -> Array:
+    """Where the target is not ``ignore_index``; ValueError if it is not a class there."""
+    counted = target != ignore_index
+    wrong = counted & ((target < 0) | (target >= classes))
+    if bool(wrong.any()):
+        first = target.reshape(-1)[int(wrong.reshape(-1).argmax())]
+        raise ValueError(
+            f"target holds {int(first)}; it must be a class from 0 to {classes - 1}, or "
+            f"{ignore_index}, which is not counted"
+        )
+    return counted
 
 
 def check_target(target: Array) -> None:

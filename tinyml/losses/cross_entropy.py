@@ -1,31 +1,19 @@
 """Softmax cross-entropy. The derivation is on the page docs/losses.md."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from tinyml.arrays import check_shape
 from tinyml.core.number import Number
-from tinyml.functional.loss import cross_entropy, cross_entropy_gradient
+from tinyml.functional.loss import counted_classes, cross_entropy, cross_entropy_gradient
 from tinyml.layers.base import scope_of
 from tinyml_backends import backend_for
 from tinyml_backends.arguments import number, per_axis
-from tinyml_backends.arrays import Array, quiet
-
-
-class _Saved(NamedTuple):
-    """What ``forward`` saves for ``backward``."""
-
-    exponentials: Array
-    total: Array
-    """Sum of the exponentials over the classes."""
-    index: Array
-    """Class of each target, with an axis of length 1 for the classes; 0 if not counted."""
-    counted: Array
-    targets: int
-    """Number of counted targets, or 1 if there are none."""
+from tinyml_backends.arrays import Array, quiet, widened
 
 
 class SoftmaxCrossEntropy:
@@ -61,13 +49,17 @@ class SoftmaxCrossEntropy:
         label_smoothing: float = 0.0,
     ) -> None:
         self.label_smoothing = label_smoothing
-        self.class_weights = None
+        self.class_weights = class_weights
         if class_weights is not None:
-            given = list(class_weights)
-            self.class_weights = [number("class_weights", w, at_least=0) for w in given]
+            if not hasattr(class_weights, "__len__"):
+                raise TypeError(
+                    f"class_weights is {class_weights!r}; it must hold a number for each class"
+                )
+            self.class_weights = [number("class_weights", w, at_least=0) for w in class_weights]
         (self.ignore_index,) = per_axis("ignore_index", ignore_index, 1, minimum=-(2**63))
         self._has_warned = False
-        self._saved: _Saved | None = None
+        #: A function that makes the gradient, and its arguments.
+        self._saved: tuple[Callable[..., Array], tuple[Any, ...]] | None = None
         self._gradient: Array | None = None
 
     def __repr__(self) -> str:
@@ -112,18 +104,10 @@ class SoftmaxCrossEntropy:
                 f"probabilities of the logits' shape, {tuple(logits.shape)}"
             )
         if is_float:
-            return self._general(xp, logits, target)
+            return self._general(xp, logits, target, target.size)
         check_shape("target", target, (logits.shape[0], *logits.shape[2:]))
         given, logits = logits, logits.astype(xp.result_type(logits, np.float32), copy=False)
-        counted = target != self.ignore_index
-        classes = logits.shape[1]
-        wrong = counted & ((target < 0) | (target >= classes))
-        if bool(wrong.any()):
-            first = target.reshape(-1)[int(wrong.reshape(-1).argmax())]
-            raise ValueError(
-                f"target holds {int(first)}; it must be a class from 0 to {classes - 1}, or "
-                f"{self.ignore_index}, which is not counted"
-            )
+        counted = counted_classes(target, logits.shape[1], self.ignore_index)
         count = int(counted.sum())
         if count == 0 and target.size and not self._has_warned:
             self._has_warned = True
@@ -134,7 +118,7 @@ class SoftmaxCrossEntropy:
                 stacklevel=4,
             )
         if self.label_smoothing or self.class_weights is not None:
-            return self._general(xp, given, target)
+            return self._general(xp, given, target, count)
         count = max(1, count)
         index = xp.expand_dims(xp.where(counted, target, 0), 1)
 
@@ -143,22 +127,28 @@ class SoftmaxCrossEntropy:
         exponentials = xp.exp(shifted, out=shifted)
         total = exponentials.sum(1, keepdims=True)
         losses = xp.where(counted, xp.log(total[:, 0]) - chosen, logits.dtype.type(0))
-        self._saved, self._gradient = _Saved(exponentials, total, index, counted, count), None
+        self._saved = _gradient, (exponentials, total, index, counted, count)
+        self._gradient = None
         return float(losses.sum()) / count
 
-    def _general(self, xp: Any, logits: Array, target: Array) -> float:
-        """With smoothing, weights or probabilities; the gradient is computed at once."""
-        weights = self.class_weights
+    def _general(self, xp: Any, logits: Array, target: Array, count: int) -> float:
+        """Loss with smoothing, weights or probabilities; 0 if ``count`` targets are none."""
+        weights, classes = self.class_weights, logits.shape[1]
+        if weights is not None and len(weights) != classes:
+            raise ValueError(
+                f"class_weights has {len(weights)} numbers; it must have one for each of the "
+                f"{classes} classes"
+            )
+        weight = None if weights is None else xp.asarray(np.array(weights, np.float64))
         options: dict[str, Any] = {
-            "weight": None if weights is None else xp.asarray(np.array(weights, np.float32)),
+            "weight": weight,
             "ignore_index": self.ignore_index,
             "label_smoothing": self.label_smoothing,
         }
-        loss = float(cross_entropy(logits, target, **options))
-        gradient = cross_entropy_gradient(1.0, logits, target, **options)
-        self._saved, self._gradient = None, gradient
-        has_none = loss != loss and target.dtype.kind != "f" and not bool(gradient.any())
-        return 0.0 if has_none else loss  # nothing counted
+        loss = float(cross_entropy(widened(logits), target, **options)) if count else 0.0
+        self._saved = partial(cross_entropy_gradient, 1.0, **options), (logits, target)
+        self._gradient = None
+        return loss
 
     @quiet
     def backward(self) -> Array:
@@ -170,8 +160,9 @@ class SoftmaxCrossEntropy:
             If there was no forward pass.
         """
         if self._saved is not None:
-            with scope_of(self._saved.total):
-                self._gradient, self._saved = _gradient(*self._saved), None
+            make, arguments = self._saved
+            with scope_of(arguments[0]):
+                self._gradient, self._saved = make(*arguments), None
         if self._gradient is None:
             raise RuntimeError("SoftmaxCrossEntropy: backward needs a forward pass before it")
         return self._gradient
@@ -180,7 +171,12 @@ class SoftmaxCrossEntropy:
 def _gradient(
     exponentials: Array, total: Array, index: Array, counted: Array, targets: int
 ) -> Array:
-    """Softmax, minus 1 at the target, divided by ``targets``; overwrites ``exponentials``."""
+    """Softmax, minus 1 at the target, divided by ``targets``; overwrites ``exponentials``.
+
+    ``total`` is the sum of the exponentials over the classes; ``index`` the class of each target,
+    with an axis of length 1 for the classes, 0 if not counted; ``targets`` the number of counted
+    targets, or 1 if there are none.
+    """
     xp, probability = backend_for(total).xp, exponentials
     probability /= total
     of_target = xp.take_along_axis(probability, index, 1) - 1

@@ -15,6 +15,7 @@ from tinyml.functional.elementwise_loss import (
     mse_loss_gradient,
 )
 from tinyml.layers.base import scope_of
+from tinyml_backends import backend_for
 from tinyml_backends.arrays import Array, widened
 
 
@@ -41,6 +42,7 @@ class _OfElements:
         ValueError
             If the shapes differ, or a target is NaN.
         """
+        backend_for(output, target)  # a clear error for what is no array
         with scope_of(output):
             loss = type(self)._value(widened(output), widened(target), **self._options())
             self._saved = output, target
