@@ -321,12 +321,7 @@ def scope_of(array: object) -> AbstractContextManager[Any]:
 
 
 #: Names of the spatial axes in messages and attributes, by their number.
-AXIS_NAMES: dict[int, tuple[str, ...]] = {
-    0: (),
-    1: ("length",),
-    2: ("height", "width"),
-    3: ("depth", "height", "width"),
-}
+AXIS_NAMES = (), ("length",), ("height", "width"), ("depth", "height", "width")
 
 
 class SpatialLayer(Layer):
