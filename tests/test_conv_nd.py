@@ -157,6 +157,20 @@ def test_dtypes(backend, name, dtype, of_parameters):
     assert all(p.gradient.dtype == of_parameters for p in layer.parameters)
 
 
+@pytest.mark.parametrize("name", ["Conv1D", "ConvTranspose1D"])
+def test_float16_is_rounded_once(backend, name):
+    """The bias is added before: 90000 is infinite in float16, and 2049 would be 2048."""
+    for x, weight, bias, sums in ((60000, 1.5, -30000, 60000), (2049 / 3, 3, 1, 2050)):
+        layer = getattr(layers, name)("it", (1, 1), 1, 1, rng=0)
+        layer.weight.tensor[:] = weight
+        layer.bias.tensor[:] = bias
+        x = backend.asarray(np.full((1, 1, 1), x, "float16"))
+        of_function = getattr(F, "conv_transpose1d" if "Transpose" in name else "conv1d")
+        for y in (layer(x), of_function(x, layer.weight.tensor, layer.bias.tensor)):
+            assert y.dtype == np.float16
+            assert float(y[0, 0, 0]) == sums
+
+
 @pytest.mark.host
 @pytest.mark.parametrize("value", [1, (2, 0)])
 def test_output_padding_that_is_too_large(value):
@@ -183,6 +197,10 @@ def test_bad_arguments():
         F.conv2d_weight(x, weight.shape, normal(1, 6, 2, 2), groups=2)
     with pytest.raises(ValueError, match=r"input_size is \(1, 3, 5, 5\)"):
         F.conv2d_input((1, 3, 5, 5), weight, normal(1, 6, 3, 3), groups=2)
+    with pytest.raises((TypeError, ValueError), match="input_size is 5; it must be"):
+        F.conv2d_input(5, weight, normal(1, 6, 3, 3), groups=2)
+    with pytest.raises(ValueError, match=r"Conv2D\('it'\): input_dim is \(4, 5\)"):
+        Conv2D("it", (4, 5), 2, 3)
     with pytest.raises(ValueError, match="leaves an output of shape"):
         F.conv_transpose2d(normal(1, 6, 1, 1), weight, padding=3)
     with pytest.raises(ValueError, match="leaves an output of shape"):

@@ -222,20 +222,25 @@ def _conv_input(
     options: "_Options",
     groups: int,
 ) -> Array:
-    size = lengths("input_size", input_size, len(input_size), 0)
-    if len(size) == axes + 1:
+    check_dtype("grad_output", gradient)
+    is_one = gradient.ndim == axes + 1
+    size = lengths("input_size", input_size, axes + 2 - is_one, 0)
+    if is_one:
         size = (1, *size)
         return _conv_input(axes, size, weight, gradient[None], options, groups)[0]
     window, groups = _checked(axes, weight, options, groups)
     channels = weight.shape[1] * groups
-    if len(size) != axes + 2 or size[1] != channels:
+    if size[1] != channels:
         wanted = ", ".join(("samples", str(channels), *_AXES[axes]))
         raise ValueError(f"input_size is {tuple(size)}; it must be ({wanted})")
     outputs = window.output_shape(size[2:])
     check_shape("grad_output", gradient, (size[0], len(weight), *outputs))
-    return backend_for(gradient, weight).conv_input(gradient, weight, size[2:], window, groups)
+    return backend_for(gradient, weight).conv_input(
+        gradient, weight, None, size[2:], window, groups
+    )
 
 
+@quiet
 def _conv_weight(
     axes: int,
     input: Array,
@@ -256,7 +261,6 @@ def _conv_weight(
     return result.astype(as_floats(input).dtype, copy=False)
 
 
-@quiet
 def _conv_transpose(
     axes: int,
     input: Array,
@@ -279,10 +283,7 @@ def _conv_transpose(
         check_shape("bias", bias, (weight.shape[1] * groups,))
         backend_for(input, bias)
     spatial = window.transposed_shape(input.shape[2:], more)
-    y = backend.conv_input(input, weight, spatial, window, groups)
-    if bias is not None:
-        y += bias.reshape(-1, *(1,) * axes).astype(y.dtype, copy=False)
-    return y
+    return backend.conv_input(input, weight, bias, spatial, window, groups)
 
 
 _Options = tuple[IntPerAxis, PaddingPerAxis | str, IntPerAxis]

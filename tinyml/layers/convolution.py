@@ -54,7 +54,7 @@ class Convolution(SpatialLayer):
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__(name)
-        channels = lengths("input_dim", input_dim, self.axes + 1)[0]
+        channels = lengths(f"{self!r}: input_dim", input_dim, self.axes + 1)[0]
         n_filters = integer(f"{self!r}: n_filters", n_filters, 1)
         groups = integer(f"{self!r}: groups", groups, 1)
         if channels % groups or n_filters % groups:
@@ -265,15 +265,12 @@ class ConvTranspose2D(Convolution):
         """Filters and spatial lengths of the output."""
         return self.n_filters, *self.window.transposed_shape(dim[1:], self.output_padding)
 
-    @quiet
     def forward(self, input: Array) -> Array:
         """Spread every value of ``input`` (samples, channels, …) over a window of the output."""
         self.check_input(input)
         spatial = self.output_of(tuple(input.shape[1:]))[1:]
-        backend, weight = backend_for(input), self.weight.tensor
-        y = backend.conv_input(input, weight, spatial, self.window, self.groups)
-        if self.bias is not None:
-            y += self.bias.tensor.reshape(-1, *(1,) * self.axes).astype(y.dtype, copy=False)
+        weight, bias = self.weight.tensor, None if self.bias is None else self.bias.tensor
+        y = backend_for(input).conv_input(input, weight, bias, spatial, self.window, self.groups)
         self._save(input)
         return y
 
