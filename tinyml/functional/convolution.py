@@ -10,7 +10,7 @@ from tinyml.arrays import check_dtype, check_shape
 from tinyml_backends import Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, integer, lengths, per_axis
 from tinyml_backends.arrays import Array, as_floats, quiet
-from tinyml_backends.convolutions import check_output_padding, window_of
+from tinyml_backends.convolutions import transposed, window_of
 
 
 def conv1d(
@@ -64,10 +64,10 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: IntPerAxis = 1,
 ) -> Array:
-    """As ``torch.nn.functional.conv_transpose1d``, with ``output_padding`` below the stride.
+    """As ``torch.nn.functional.conv_transpose1d``.
 
-    Its gradients are ``conv1d(gradient, weight, …)`` and, with respect to the weight,
-    ``conv1d_weight(gradient, weight.shape, input, …)``.
+    With ``output_padding`` below the stride, its gradients are ``conv1d(gradient, weight, …)``
+    and, with respect to the weight, ``conv1d_weight(gradient, weight.shape, input, …)``.
     """
     options = stride, padding, dilation
     return _conv_transpose(1, input, weight, bias, options, output_padding, groups)
@@ -124,10 +124,10 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: IntPerAxis = 1,
 ) -> Array:
-    """As ``torch.nn.functional.conv_transpose2d``, with ``output_padding`` below the stride.
+    """As ``torch.nn.functional.conv_transpose2d``.
 
-    Its gradients are ``conv2d(gradient, weight, …)`` and, with respect to the weight,
-    ``conv2d_weight(gradient, weight.shape, input, …)``.
+    With ``output_padding`` below the stride, its gradients are ``conv2d(gradient, weight, …)``
+    and, with respect to the weight, ``conv2d_weight(gradient, weight.shape, input, …)``.
     """
     options = stride, padding, dilation
     return _conv_transpose(2, input, weight, bias, options, output_padding, groups)
@@ -184,10 +184,10 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: IntPerAxis = 1,
 ) -> Array:
-    """As ``torch.nn.functional.conv_transpose3d``, with ``output_padding`` below the stride.
+    """As ``torch.nn.functional.conv_transpose3d``.
 
-    Its gradients are ``conv3d(gradient, weight, …)`` and, with respect to the weight,
-    ``conv3d_weight(gradient, weight.shape, input, …)``.
+    With ``output_padding`` below the stride, its gradients are ``conv3d(gradient, weight, …)``
+    and, with respect to the weight, ``conv3d_weight(gradient, weight.shape, input, …)``.
     """
     options = stride, padding, dilation
     return _conv_transpose(3, input, weight, bias, options, output_padding, groups)
@@ -276,13 +276,13 @@ def _conv_transpose(
         return _conv_transpose(axes, *given)[0]
     window, groups = _checked(axes, weight, options, groups)
     more = per_axis("output_padding", output_padding, axes, 0)
-    check_output_padding("output_padding", more, window)
+    window = transposed("output_padding", more, window)
     check_shape("input", input, ("samples", len(weight), *_AXES[axes]))
     backend = backend_for(input, weight)
     if bias is not None:
         check_shape("bias", bias, (weight.shape[1] * groups,))
         backend_for(input, bias)
-    spatial = window.transposed_shape(input.shape[2:], more)
+    spatial = window.transposed_shape(input.shape[2:])
     return backend.conv_input(input, weight, bias, spatial, window, groups)
 
 
