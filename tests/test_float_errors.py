@@ -187,6 +187,26 @@ def test_pooling(backend, dtype, kind):
 
 @pytest.mark.parametrize("kind", ["tiny", "huge", "special"])
 @pytest.mark.parametrize("dtype", FLOATS)
+def test_functions_of_convolution_and_linear(backend, dtype, kind):
+    x = backend.asarray(values(dtype, kind, (2, 2, 6)))
+    weight = backend.asarray(values("float32", kind, (2, 2, 1), 1))
+    bias = backend.asarray(values("float32", kind, (2,), 2))
+
+    def call():
+        return [
+            functional.conv1d(x, weight, bias),
+            functional.conv1d_input(x.shape, weight, x),
+            functional.conv1d_weight(x, weight.shape, x),
+            functional.conv_transpose1d(x, weight, bias),
+            functional.linear(x[..., 0], weight[..., 0], bias),
+            *functional.linear_gradient(x[..., 0], x[..., 1], weight[..., 0]),
+        ]
+
+    outcome(call)
+
+
+@pytest.mark.parametrize("kind", ["tiny", "huge", "special"])
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_losses(backend, dtype, kind):
     logits = backend.asarray(values(dtype, kind, (5, 3, 4)))
     far = np.zeros((5, 3, 4), dtype)

@@ -67,6 +67,8 @@ def test_bad_arguments():
     for given_dim in (0, -1, (0,)):
         with pytest.raises(ValueError, match="input_dim is"):
             Linear("it", given_dim, 3)
+    with pytest.raises(ValueError, match=r"Linear\('it'\): input_dim is \(2, 3\)"):
+        Linear("it", (2, 3), 3)
     with pytest.raises(ValueError, match=r"Linear\('it'\): output_dim is 0"):
         Linear("it", 3, 0)
     with pytest.raises((TypeError, ValueError), match="input_dim is"):

@@ -1,5 +1,7 @@
 """The windows of convolutions, from users' arguments."""
 
+from dataclasses import replace
+
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
 from tinyml_backends.geometry import Window
 
@@ -29,7 +31,16 @@ def window_of(
     return Window.of(axes, size, stride, pairs, dilation)
 
 
-def check_output_padding(name: str, lengths: tuple[int, ...], window: Window) -> None:
-    """Raise ValueError unless a transposed convolution's output padding is below the stride."""
-    if any(more >= s for more, s in zip(lengths, window.stride, strict=True)):
-        raise ValueError(f"{name} is {lengths}; it must be below the stride, {window.stride}")
+def transposed(name: str, output_padding: tuple[int, ...], window: Window) -> Window:
+    """The window of a transposed convolution: ``output_padding`` is less padding after the input.
+
+    The padding may become negative. ``name`` is that of the argument, for the error.
+    """
+    allowed = map(max, window.stride, window.dilation)
+    if any(more >= limit for more, limit in zip(output_padding, allowed, strict=True)):
+        raise ValueError(
+            f"{name} is {output_padding}; it must be below the stride {window.stride} or the "
+            f"dilation {window.dilation}"
+        )
+    pairs = zip(window.padding, output_padding, strict=True)
+    return replace(window, padding=tuple((before, after - more) for (before, after), more in pairs))

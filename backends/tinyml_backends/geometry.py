@@ -178,9 +178,7 @@ class Window:
             )
         return shape
 
-    def transposed_shape(
-        self, output_shape: Sequence[int], output_padding: Sequence[int]
-    ) -> tuple[int, ...]:
+    def transposed_shape(self, output_shape: Sequence[int]) -> tuple[int, ...]:
         """Spatial shape of a transposed convolution's result.
 
         Raises
@@ -188,8 +186,7 @@ class Window:
         ValueError
             If the padding is so large that a length would be less than 1.
         """
-        lengths = self.unpooled_lengths(output_shape)
-        shape = tuple(n + more for n, more in zip(lengths, output_padding, strict=True))
+        shape = self.unpooled_lengths(output_shape)
         if min(shape) < 1:
             raise ValueError(
                 f"padding {self.padding} leaves an output of shape {shape}: every length must be "

@@ -10,7 +10,7 @@ from tinyml.arrays import check_dtype, check_shape
 from tinyml_backends import Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis, integer, lengths, per_axis
 from tinyml_backends.arrays import Array, as_floats, quiet
-from tinyml_backends.convolutions import check_output_padding, window_of
+from tinyml_backends.convolutions import transposed, window_of
 
 
 def conv1d(
@@ -64,10 +64,10 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: IntPerAxis = 1,
 ) -> Array:
-    """As ``torch.nn.functional.conv_transpose1d``, with ``output_padding`` below the stride.
+    """As ``torch.nn.functional.conv_transpose1d``.
 
-    Its gradients are ``conv1d(gradient, weight, …)`` and, with respect to the weight,
-    ``conv1d_weight(gradient, weight.shape, input, …)``.
+    With ``output_padding`` below the stride, its gradients are ``conv1d(gradient, weight, …)``
+    and, with respect to the weight, ``conv1d_weight(gradient, weight.shape, input, …)``.
     """
     options = stride, padding, dilation
     return _conv_transpose(1, input, weight, bias, options, output_padding, groups)
@@ -124,10 +124,10 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: IntPerAxis = 1,
 ) -> Array:
-    """As ``torch.nn.functional.conv_transpose2d``, with ``output_padding`` below the stride.
+    """As ``torch.nn.functional.conv_transpose2d``.
 
-    Its gradients are ``conv2d(gradient, weight, …)`` and, with respect to the weight,
-    ``conv2d_weight(gradient, weight.shape, input, …)``.
+    With ``output_padding`` below the stride, its gradients are ``conv2d(gradient, weight, …)``
+    and, with respect to the weight, ``conv2d_weight(gradient, weight.shape, input, …)``.
     """
     options = stride, padding, dilation
     return _conv_transpose(2, input, weight, bias, options, output_padding, groups)
@@ -184,10 +184,10 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: IntPerAxis = 1,
 ) -> Array:
-    """As ``torch.nn.functional.conv_transpose3d``, with ``output_padding`` below the stride.
+    """As ``torch.nn.functional.conv_transpose3d``.
 
-    Its gradients are ``conv3d(gradient, weight, …)`` and, with respect to the weight,
-    ``conv3d_weight(gradient, weight.shape, input, …)``.
+    With ``output_padding`` below the stride, its gradients are ``conv3d(gradient, weight, …)``
+    and, with respect to the weight, ``conv3d_weight(gradient, weight.shape, input, …)``.
     """
     options = stride, padding, dilation
     return _conv_transpose(3, input, weight, bias, options, output_padding, groups)
@@ -222,20 +222,25 @@ def _conv_input(
     options: "_Options",
     groups: int,
 ) -> Array:
-    size = lengths("input_size", input_size, len(input_size), 0)
-    if len(size) == axes + 1:
+    check_dtype("grad_output", gradient)
+    is_one = gradient.ndim == axes + 1
+    size = lengths("input_size", input_size, axes + 2 - is_one, 0)
+    if is_one:
         size = (1, *size)
         return _conv_input(axes, size, weight, gradient[None], options, groups)[0]
     window, groups = _checked(axes, weight, options, groups)
     channels = weight.shape[1] * groups
-    if len(size) != axes + 2 or size[1] != channels:
+    if size[1] != channels:
         wanted = ", ".join(("samples", str(channels), *_AXES[axes]))
         raise ValueError(f"input_size is {tuple(size)}; it must be ({wanted})")
     outputs = window.output_shape(size[2:])
     check_shape("grad_output", gradient, (size[0], len(weight), *outputs))
-    return backend_for(gradient, weight).conv_input(gradient, weight, size[2:], window, groups)
+    return backend_for(gradient, weight).conv_input(
+        gradient, weight, None, size[2:], window, groups
+    )
 
 
+@quiet
 def _conv_weight(
     axes: int,
     input: Array,
@@ -256,7 +261,6 @@ def _conv_weight(
     return result.astype(as_floats(input).dtype, copy=False)
 
 
-@quiet
 def _conv_transpose(
     axes: int,
     input: Array,
@@ -272,17 +276,14 @@ def _conv_transpose(
         return _conv_transpose(axes, *given)[0]
     window, groups = _checked(axes, weight, options, groups)
     more = per_axis("output_padding", output_padding, axes, 0)
-    check_output_padding("output_padding", more, window)
+    window = transposed("output_padding", more, window)
     check_shape("input", input, ("samples", len(weight), *_AXES[axes]))
     backend = backend_for(input, weight)
     if bias is not None:
         check_shape("bias", bias, (weight.shape[1] * groups,))
         backend_for(input, bias)
-    spatial = window.transposed_shape(input.shape[2:], more)
-    y = backend.conv_input(input, weight, spatial, window, groups)
-    if bias is not None:
-        y += bias.reshape(-1, *(1,) * axes).astype(y.dtype, copy=False)
-    return y
+    spatial = window.transposed_shape(input.shape[2:])
+    return backend.conv_input(input, weight, bias, spatial, window, groups)
 
 
 _Options = tuple[IntPerAxis, PaddingPerAxis | str, IntPerAxis]

@@ -353,7 +353,7 @@ class SpatialLayer(Layer):
 
     def set_dims(self, input_dim: Dim) -> None:
         """Set ``input_dim`` and ``out_dim``, and the attributes named after their axes."""
-        dim = lengths("input_dim", input_dim, self.axes + 1)
+        dim = lengths(f"{self!r}: input_dim", input_dim, self.axes + 1)
         self.input_channel = dim[0]
         self.set_out_dim(self.output_dim(dim))
         self.input_dim = dim

@@ -10,7 +10,7 @@ import numpy as np
 from tinyml.core.parameter import Parameter
 from tinyml.layers.base import Dim, SpatialLayer
 from tinyml.layers.im2col import col2im_indices, get_im2col_indices, im2col_indices
-from tinyml_backends import backend_for, current_backend
+from tinyml_backends import Window, backend_for, current_backend
 from tinyml_backends.arguments import (
     IntPerAxis,
     PaddingPerAxis,
@@ -20,7 +20,7 @@ from tinyml_backends.arguments import (
     per_axis,
 )
 from tinyml_backends.arrays import Array, as_floats, quiet
-from tinyml_backends.convolutions import check_output_padding, window_of
+from tinyml_backends.convolutions import transposed, window_of
 
 __all__ = [
     "Conv1D",
@@ -54,7 +54,7 @@ class Convolution(SpatialLayer):
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__(name)
-        channels = lengths("input_dim", input_dim, self.axes + 1)[0]
+        channels = lengths(f"{self!r}: input_dim", input_dim, self.axes + 1)[0]
         n_filters = integer(f"{self!r}: n_filters", n_filters, 1)
         groups = integer(f"{self!r}: groups", groups, 1)
         if channels % groups or n_filters % groups:
@@ -66,13 +66,16 @@ class Convolution(SpatialLayer):
         self.size = size
         self.stride = stride
         self.groups = groups
-        self.window = window_of(self.axes, size, stride, padding, dilation)
+        self.window = self._window(window_of(self.axes, size, stride, padding, dilation))
         self.set_dims(input_dim)
         shape, terms = self._weight_shape(channels)
         weight = generator(rng).standard_normal(shape, np.float32) * (2 / terms) ** 0.5
         asarray = current_backend().asarray
         self.weight = Parameter(asarray(weight))
         self.bias = Parameter(asarray(np.zeros(n_filters, np.float32))) if bias else None
+
+    def _window(self, window: Window) -> Window:
+        return window
 
     def _weight_shape(self, channels: int) -> tuple[tuple[int, ...], float]:
         """Shape of the weight, and the number of terms in the sum of an output."""
@@ -214,7 +217,7 @@ class ConvTranspose2D(Convolution):
     padding : int, (int, int), or a (before, after) pair for each axis
         Cells that are cut off around the output.
     output_padding : int or (int, int)
-        Cells that the output is longer at its end. Below the stride.
+        Cells that the output is longer at its end. Below the stride or the dilation.
     groups, bias, rng
         As of `Conv2D`. The variance of the weights is 2 over the mean number of terms of an output.
 
@@ -226,8 +229,8 @@ class ConvTranspose2D(Convolution):
     Raises
     ------
     ValueError
-        If the padding leaves no output, ``output_padding`` is not below the stride, or ``groups``
-        does not divide the channels.
+        If the padding leaves no output, ``output_padding`` is too large, or ``groups`` does
+        not divide the channels.
 
     Examples
     --------
@@ -254,7 +257,9 @@ class ConvTranspose2D(Convolution):
     ) -> None:
         self.output_padding = per_axis("output_padding", output_padding, self.axes, 0)
         super().__init__(name, input_dim, n_filters, size, stride, padding, **options)  # type: ignore[arg-type]
-        check_output_padding(f"{self!r}: output_padding", self.output_padding, self.window)
+
+    def _window(self, window: Window) -> Window:
+        return transposed(f"{self!r}: output_padding", self.output_padding, window)
 
     def _weight_shape(self, channels: int) -> tuple[tuple[int, ...], float]:
         shape = channels, self.n_filters // self.groups, *self.window.size
@@ -263,17 +268,14 @@ class ConvTranspose2D(Convolution):
 
     def output_of(self, dim: Dim) -> Dim:
         """Filters and spatial lengths of the output."""
-        return self.n_filters, *self.window.transposed_shape(dim[1:], self.output_padding)
+        return self.n_filters, *self.window.transposed_shape(dim[1:])
 
-    @quiet
     def forward(self, input: Array) -> Array:
         """Spread every value of ``input`` (samples, channels, …) over a window of the output."""
         self.check_input(input)
         spatial = self.output_of(tuple(input.shape[1:]))[1:]
-        backend, weight = backend_for(input), self.weight.tensor
-        y = backend.conv_input(input, weight, spatial, self.window, self.groups)
-        if self.bias is not None:
-            y += self.bias.tensor.reshape(-1, *(1,) * self.axes).astype(y.dtype, copy=False)
+        weight, bias = self.weight.tensor, None if self.bias is None else self.bias.tensor
+        y = backend_for(input).conv_input(input, weight, bias, spatial, self.window, self.groups)
         self._save(input)
         return y
 

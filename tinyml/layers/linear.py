@@ -54,9 +54,15 @@ class Linear(Layer):
         rng: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__(name)
-        is_dim = isinstance(input_dim, tuple | list)
-        dim = lengths("input_dim", input_dim, 1) if is_dim else ()  # type: ignore[arg-type]
-        self.input_dim = dim or (integer(f"{self!r}: input_dim", input_dim, 1),)  # type: ignore[arg-type]
+        argument = f"{self!r}: input_dim"
+        if isinstance(input_dim, tuple | list):
+            if len(input_dim) > 1:
+                raise ValueError(
+                    f"{argument} is {input_dim}; it must be one int; Flatten makes it one axis"
+                )
+            self.input_dim = lengths(argument, input_dim, 1)
+        else:
+            self.input_dim = (integer(argument, input_dim, 1),)
         self.out_dim = (integer(f"{self!r}: output_dim", output_dim, 1),)
         weight = generator(rng).standard_normal(self.out_dim + self.input_dim, np.float32)
         asarray = current_backend().asarray

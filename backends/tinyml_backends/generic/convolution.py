@@ -110,13 +110,15 @@ def conv_input(
     backend: Steps,
     gradient: Array,
     weight: Array,
+    bias: Array | None,
     spatial: tuple[int, ...],
     window: Window,
     groups: int,
 ) -> Array:
     """Gradient of `conv` with respect to an input of the spatial shape, in the gradient's dtype.
 
-    It is the adjoint of `conv`, and so the forward pass of a transposed convolution.
+    It is the adjoint of `conv`, and so the forward pass of a transposed convolution, whose ``bias``
+    is added to each channel before the result is rounded to its dtype.
     """
     dtype, gradient = as_floats(gradient).dtype, widened(as_floats(gradient))
     shape = len(gradient), groups * weight.shape[1], *spatial
@@ -127,6 +129,8 @@ def conv_input(
             of_input.add(chunk, _terms(gradient, chunk, groups))
 
     backend.run_in_order(run, _by_sample(backend, of_input.out, window), lambda _: None)
+    if bias is not None:
+        of_input.out += bias.reshape(-1, *(1,) * len(spatial))
     return of_input.out.astype(dtype, copy=False)
 
 
