@@ -1,0 +1,170 @@
+"""Check of derivatives by central differences, for layers and losses of your own."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyml.arrays import asarray, to_numpy, zeros_like
+from tinyml.layers.base import Layer
+from tinyml_backends.arguments import lengths
+from tinyml_backends.arrays import Array
+
+
+def gradient_check(
+    layer_or_loss: Any,
+    input_shape: Sequence[int],
+    *,
+    target: Array | None = None,
+    step: float = 1e-5,
+    tolerance: float = 1e-6,
+    most: int = 200,
+    seed: int = 0,
+) -> int:
+    """Compare ``backward`` with central differences of ``forward``, in float64.
+
+    The input is normally distributed, on the selected backend. A derivative is left out where
+    differences of two widths disagree, as next to a kink of ReLU. The layer or loss is not changed:
+    a copy is checked.
+
+    Parameters
+    ----------
+    layer_or_loss : Layer, or object with ``forward(output, target)`` and ``backward()``
+        A layer of one input. One that draws random numbers must be in eval mode.
+    input_shape : sequence of int
+        Shape of the input, samples included.
+    target : array
+        Of a loss.
+    step : float
+        Half the width of a difference; the other width is half as large.
+    tolerance : float
+        Largest difference, relative to numbers above 1.
+    most : int
+        Number of elements of the input, and of each parameter, that are compared; if there are
+        more, they are drawn.
+    seed : int
+        Of all that is drawn.
+
+    Returns
+    -------
+    int
+        How many derivatives were compared.
+
+    Raises
+    ------
+    AssertionError
+        If a derivative is wrong; it names the array, the element and both values. Also if more
+        than half of an array's derivatives were left out.
+    ValueError
+        If two forward passes differ, or a loss has no target.
+
+    Examples
+    --------
+    >>> from tinyml.layers import Conv2D
+    >>> from tinyml.testing import gradient_check
+    >>> gradient_check(Conv2D("conv", (2, 4, 4), 3, 3), (2, 2, 4, 4))
+    121
+    """
+    rng = np.random.default_rng(seed)
+    x = asarray(rng.standard_normal(lengths("input_shape", input_shape, len(input_shape))))
+    checked = copy.deepcopy(layer_or_loss)
+    is_layer = isinstance(checked, Layer)
+    if is_layer:
+        _to_float64(checked)
+    elif target is None:
+        raise ValueError(f"target is missing; the loss {layer_or_loss!r} needs one")
+
+    def forward(x: Array) -> Any:
+        return checked(x) if is_layer else checked.forward(x, target)
+
+    y = forward(x)
+    weights = rng.standard_normal(y.shape) if is_layer else 1.0
+
+    def value() -> Any:
+        y = forward(x)
+        return float((np.asarray(to_numpy(y), np.float64) * weights).sum()) if is_layer else y
+
+    if value() != value():
+        raise ValueError(f"two forward passes of {layer_or_loss!r} differ; put it in eval mode")
+    of_input = checked.backward(asarray(weights)) if is_layer else checked.backward()
+    pairs = {"the input": (x, of_input)}
+    if is_layer:
+        pairs |= {name: (p.tensor, p.gradient) for name, p in _named_parameters(checked)}
+    # copies, since a difference runs forward again
+    gradients = {name: to_numpy(gradient).copy() for name, (_, gradient) in pairs.items()}
+    return sum(
+        _compare(
+            f"{layer_or_loss!r}: gradient of {name}",
+            array,
+            gradients[name],
+            value,
+            _drawn(array, most, rng),
+            step,
+            tolerance,
+        )
+        for name, (array, _) in pairs.items()
+    )
+
+
+def _compare(
+    name: str,
+    array: Array,
+    gradient: Any,
+    value: Callable[[], float],
+    places: list[Any],
+    step: float,
+    tolerance: float,
+) -> int:
+    if gradient.shape != array.shape:
+        raise AssertionError(f"{name} has shape {gradient.shape}; it must be {array.shape}")
+
+    def slope(place: Any, width: float) -> float:
+        start = float(array[place])
+        array[place] = start + width
+        above = value()
+        array[place] = start - width
+        below = value()
+        array[place] = start
+        return (above - below) / (2 * width)
+
+    compared = 0
+    for place in places:
+        wide, narrow = slope(place, step), slope(place, step / 2)
+        allowed = tolerance * max(1.0, abs(narrow))
+        if abs(wide - narrow) > allowed:
+            continue  # no derivative here
+        compared += 1
+        ours = float(gradient[place])
+        if not abs(ours - narrow) <= allowed:
+            index = tuple(map(int, place))
+            raise AssertionError(f"{name}{list(index)} is {ours}; differences give {narrow}")
+    if places and compared * 2 < len(places):
+        raise AssertionError(
+            f"{name}: {len(places) - compared} of {len(places)} points have no derivative"
+        )
+    return compared
+
+
+def _drawn(array: Array, most: int, rng: np.random.Generator) -> list[Any]:
+    """Indices of at most ``most`` elements."""
+    places = list(np.ndindex(array.shape))
+    chosen = sorted(rng.permutation(len(places))[:most])
+    return [places[number] for number in chosen]
+
+
+def _to_float64(layer: Layer) -> None:
+    parameters = layer.parameters
+    for buffer in (*layer.buffers, *parameters):
+        buffer.tensor = buffer.tensor.astype(np.float64)
+    for parameter in parameters:
+        parameter.gradient = zeros_like(parameter.tensor)
+
+
+def _named_parameters(layer: Layer) -> list[tuple[str, Any]]:
+    """Every parameter, and its name: its layer's and its attribute's."""
+    names: dict[int, str] = {}
+    for owner in layer.walk():
+        for attribute, found in vars(owner).items():
+            names.setdefault(id(found), f"{owner.name}.{attribute}")
+    return [(names.get(id(p), f"parameter {n}"), p) for n, p in enumerate(layer.parameters)]
