@@ -77,6 +77,7 @@ from tinyml.functional.normalisation import (
     layer_norm,
     layer_norm_gradient,
 )
+from tinyml.functional.patches import fold, pad, pad_gradient, unfold
 from tinyml.functional.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -134,6 +135,7 @@ __all__ = [
     "cross_entropy_gradient",
     "elu",
     "elu_gradient",
+    "fold",
     "gelu",
     "gelu_gradient",
     "group_norm",
@@ -163,6 +165,8 @@ __all__ = [
     "max_unpool3d",
     "mse_loss",
     "mse_loss_gradient",
+    "pad",
+    "pad_gradient",
     "prelu",
     "prelu_gradient",
     "relu",
@@ -175,4 +179,5 @@ __all__ = [
     "softmax_gradient",
     "tanh",
     "tanh_gradient",
+    "unfold",
 ]

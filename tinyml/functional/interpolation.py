@@ -65,7 +65,7 @@ def interpolate(
     """
     check_dtype("input", input)
     tables = _tables(tuple(input.shape), size, scale_factor, mode, align_corners)
-    return _applied(input, tables)
+    return applied(input, tables)
 
 
 def interpolate_gradient(
@@ -81,7 +81,7 @@ def interpolate_gradient(
     tables = _tables(shape, size, scale_factor, mode, align_corners)
     outputs = tuple(table.indices.shape[1] for table, _ in tables)
     check_shape("gradient", gradient, (*shape[:2], *outputs))
-    return _applied(gradient, [(transposed, table) for table, transposed in tables])
+    return applied(gradient, [(adjoint, table) for table, adjoint in tables])
 
 
 def _tables(
@@ -144,10 +144,10 @@ def _table(
         share = source - low
         weights = np.stack([1 - share, share])
     table = Table(indices, weights)
-    return table, _transposed(table, length)
+    return table, transposed(table, length)
 
 
-def _transposed(table: Table, length: int) -> Table:
+def transposed(table: Table, length: int) -> Table:
     """The table of the adjoint: result ``j`` is the sum over all (k, i) with index ``j``."""
     cells = table.indices.reshape(-1)
     order = np.argsort(cells, kind="stable")
@@ -162,13 +162,13 @@ def _transposed(table: Table, length: int) -> Table:
 
 
 @quiet
-def _applied(array: Array, tables: Sequence[tuple[Table, Table]]) -> Array:
-    """``array`` with the first table of each pair applied along each spatial axis."""
+def applied(array: Array, tables: Sequence[tuple[Table, Table]], first: int = 2) -> Array:
+    """``array`` with the first table of each pair applied along each axis from ``first`` on."""
     backend = backend_for(array)
     xp, dtype = backend.xp, as_floats(array).dtype
     with backend.scope(array):
         y = widened(as_floats(array))
-        for axis, (table, _) in enumerate(tables, 2):
+        for axis, (table, _) in enumerate(tables, first):
             across = (-1, *(1,) * (array.ndim - axis - 1))
             terms = zip(table.indices, table.weights.astype(y.dtype), strict=True)
             total = None
