@@ -69,6 +69,14 @@ from tinyml.functional.loss import (
     cross_entropy,
     cross_entropy_gradient,
 )
+from tinyml.functional.lp_pooling import (
+    lp_pool1d,
+    lp_pool1d_gradient,
+    lp_pool2d,
+    lp_pool2d_gradient,
+    lp_pool3d,
+    lp_pool3d_gradient,
+)
 from tinyml.functional.normalisation import (
     batch_norm,
     batch_norm_gradient,
@@ -154,6 +162,12 @@ __all__ = [
     "linear_gradient",
     "log_softmax",
     "log_softmax_gradient",
+    "lp_pool1d",
+    "lp_pool1d_gradient",
+    "lp_pool2d",
+    "lp_pool2d_gradient",
+    "lp_pool3d",
+    "lp_pool3d_gradient",
     "max_pool1d",
     "max_pool1d_with_indices",
     "max_pool2d",

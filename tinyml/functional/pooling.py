@@ -26,7 +26,7 @@ def max_pool1d(
     return_indices: bool = False,
 ) -> Array | tuple[Array, Array]:
     """As ``torch.nn.functional.max_pool1d``."""
-    window = _window(1, input, kernel_size, stride, padding, dilation, ceil_mode)
+    window = window_of(1, input, kernel_size, stride, padding, dilation, ceil_mode)
     y, switches = max_pool_windowed(input, window)
     return (y, switches.to("plane")) if return_indices else y
 
@@ -41,7 +41,7 @@ def max_pool2d(
     return_indices: bool = False,
 ) -> Array | tuple[Array, Array]:
     """As ``torch.nn.functional.max_pool2d``."""
-    window = _window(2, input, kernel_size, stride, padding, dilation, ceil_mode)
+    window = window_of(2, input, kernel_size, stride, padding, dilation, ceil_mode)
     y, switches = max_pool_windowed(input, window)
     return (y, switches.to("plane")) if return_indices else y
 
@@ -56,7 +56,7 @@ def max_pool3d(
     return_indices: bool = False,
 ) -> Array | tuple[Array, Array]:
     """As ``torch.nn.functional.max_pool3d``."""
-    window = _window(3, input, kernel_size, stride, padding, dilation, ceil_mode)
+    window = window_of(3, input, kernel_size, stride, padding, dilation, ceil_mode)
     y, switches = max_pool_windowed(input, window)
     return (y, switches.to("plane")) if return_indices else y
 
@@ -71,7 +71,7 @@ def max_pool1d_with_indices(
     return_indices: bool = False,
 ) -> tuple[Array, Array]:
     """As ``torch.nn.functional.max_pool1d_with_indices``."""
-    window = _window(1, input, kernel_size, stride, padding, dilation, ceil_mode)
+    window = window_of(1, input, kernel_size, stride, padding, dilation, ceil_mode)
     y, switches = max_pool_windowed(input, window)
     return y, switches.to("plane")
 
@@ -86,7 +86,7 @@ def max_pool2d_with_indices(
     return_indices: bool = False,
 ) -> tuple[Array, Array]:
     """As ``torch.nn.functional.max_pool2d_with_indices``."""
-    window = _window(2, input, kernel_size, stride, padding, dilation, ceil_mode)
+    window = window_of(2, input, kernel_size, stride, padding, dilation, ceil_mode)
     y, switches = max_pool_windowed(input, window)
     return y, switches.to("plane")
 
@@ -101,7 +101,7 @@ def max_pool3d_with_indices(
     return_indices: bool = False,
 ) -> tuple[Array, Array]:
     """As ``torch.nn.functional.max_pool3d_with_indices``."""
-    window = _window(3, input, kernel_size, stride, padding, dilation, ceil_mode)
+    window = window_of(3, input, kernel_size, stride, padding, dilation, ceil_mode)
     y, switches = max_pool_windowed(input, window)
     return y, switches.to("plane")
 
@@ -151,7 +151,7 @@ def avg_pool1d(
     count_include_pad: bool = True,
 ) -> Array:
     """As ``torch.nn.functional.avg_pool1d``, which has no ``divisor_override``."""
-    window = _window(1, input, kernel_size, stride, padding, 1, ceil_mode)
+    window = window_of(1, input, kernel_size, stride, padding, 1, ceil_mode)
     return avg_pool_windowed(input, window, count_include_pad)
 
 
@@ -165,7 +165,7 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> Array:
     """As ``torch.nn.functional.avg_pool2d``."""
-    window = _window(2, input, kernel_size, stride, padding, 1, ceil_mode)
+    window = window_of(2, input, kernel_size, stride, padding, 1, ceil_mode)
     return avg_pool_windowed(input, window, count_include_pad, divisor_override)
 
 
@@ -179,7 +179,7 @@ def avg_pool3d(
     divisor_override: int | None = None,
 ) -> Array:
     """As ``torch.nn.functional.avg_pool3d``."""
-    window = _window(3, input, kernel_size, stride, padding, 1, ceil_mode)
+    window = window_of(3, input, kernel_size, stride, padding, 1, ceil_mode)
     if any(n < k for n, k in zip(input.shape[-3:], window.size, strict=True)):
         raise ValueError(
             f"input has shape {tuple(input.shape)}; it must be at least kernel_size {window.size} "
@@ -271,7 +271,7 @@ def _max_unpool(
     return result.reshape(*input.shape[:-axes], *spatial)
 
 
-def _window(
+def window_of(
     axes: int,
     input: Array,
     kernel_size: Any,
