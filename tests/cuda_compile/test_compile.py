@@ -40,14 +40,16 @@ INSTANCES = {
 @pytest.fixture(scope="module")
 def nvrtc():
     """NVIDIA's run-time compiler; its wheel is in the extra ``cuda-compile``."""
+    # CuPy would take the newest one, for example of PyTorch's CUDA build. And NVRTC searches its own
+    # folder for a second library, which it does not find under sanitizers.
+    with contextlib.suppress(ModuleNotFoundError):  # no wheel: the system's NVRTC
+        for folder in map(Path, importlib.import_module("nvidia.cuda_nvrtc").__path__):
+            for name in ("libnvrtc-builtins.so*", "libnvrtc.so*"):
+                for library in folder.glob(f"lib/{name}"):
+                    ctypes.CDLL(str(library))
     peer("cupy")
     from cupy.cuda import nvrtc
 
-    # NVRTC searches its own folder for a second library, and does not find it under sanitizers.
-    with contextlib.suppress(ModuleNotFoundError):  # no wheel: the system's NVRTC
-        for folder in map(Path, importlib.import_module("nvidia.cuda_nvrtc").__path__):
-            for library in folder.glob("lib/libnvrtc-builtins.so*"):
-                ctypes.CDLL(str(library))
     return nvrtc
 
 
