@@ -40,8 +40,8 @@ INSTANCES = {
 @pytest.fixture(scope="module")
 def nvrtc():
     """NVIDIA's run-time compiler; its wheel is in the extra ``cuda-compile``."""
-    # CuPy would take the newest one, for example of PyTorch's CUDA build. And NVRTC searches its own
-    # folder for a second library, which it does not find under sanitizers.
+    # CuPy would take the newest one, such as that of PyTorch's CUDA build. And NVRTC searches its
+    # own folder for a second library, which it does not find under sanitizers.
     with contextlib.suppress(ModuleNotFoundError):  # no wheel: the system's NVRTC
         for folder in map(Path, importlib.import_module("nvidia.cuda_nvrtc").__path__):
             for name in ("libnvrtc-builtins.so*", "libnvrtc.so*"):
