@@ -186,13 +186,19 @@ class Graph(Layer):
 
     def output_dim(self, *dims: Dim) -> Dim | None:
         """Shape of one output sample, given the shape of one sample of each input."""
+        return self.trace(*dims)[1]
+
+    def trace(self, *dims: Dim) -> tuple[list[tuple[Layer, tuple[Any, ...]]], Dim | None]:
+        """Each layer that a pass runs with the shapes that it gets, and the output's shape."""
         self._check_count(len(dims))
+        ran = []
         with nullcontext() if pooled_dims.get() is not None else _set(pooled_dims, {}):
             readers, known = self._readers(), dict[int, Dim | None](enumerate(dims))
             for number, step in enumerate(self._steps, len(dims)):
                 if readers[number]:
-                    known[number] = _output_dim(step.layer, tuple(known[i] for i in step.inputs))
-        return known[self.output.number]
+                    ran.append((step.layer, tuple(known[i] for i in step.inputs)))
+                    known[number] = _output_dim(*ran[-1])
+        return ran, known[self.output.number]
 
     def _check_count(self, count: int) -> None:
         if count != len(self.inputs):
@@ -318,10 +324,7 @@ class Graph(Layer):
 
 def _output_dim(layer: Layer, dims: tuple[Dim | None, ...]) -> Dim | None:
     """Shape of one sample of a layer's output; None if it is not known."""
-    if None in dims:
-        return getattr(layer, "out_dim", None)
-    dim: Dim | None = layer.output_dim(*dims)
-    return dim
+    return getattr(layer, "out_dim", None) if None in dims else layer.output_dim(*dims)
 
 
 def _check_dims(layer: Layer, dims: tuple[Dim | None, ...], sources: list[str]) -> None:

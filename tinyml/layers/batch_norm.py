@@ -6,7 +6,8 @@ import numpy as np
 
 from tinyml.core.number import Number
 from tinyml.core.parameter import Buffer, Parameter
-from tinyml.layers.base import Dim, SpatialLayer
+from tinyml.layers.base import Dim
+from tinyml.layers.spatial import SpatialLayer
 from tinyml_backends import backend_for, current_backend
 from tinyml_backends.arrays import Array, as_floats, quiet, widened
 

@@ -8,8 +8,9 @@ from math import prod
 import numpy as np
 
 from tinyml.core.parameter import Parameter
-from tinyml.layers.base import Dim, SpatialLayer
+from tinyml.layers.base import Dim
 from tinyml.layers.im2col import col2im_indices, get_im2col_indices, im2col_indices
+from tinyml.layers.spatial import SpatialLayer
 from tinyml_backends import Window, backend_for, current_backend
 from tinyml_backends.arguments import (
     IntPerAxis,
@@ -100,6 +101,10 @@ class _Conv(Convolution):
     def output_of(self, dim: Dim) -> Dim:
         """Filters and spatial lengths of the output."""
         return self.n_filters, *self.window.output_shape(dim[1:])
+
+    def multiply_adds(self, *dims: Dim) -> int:
+        """One for each weight at each place of the kernel."""
+        return int(self.weight.tensor.size) * prod(self.output_dim(*dims)[1:])
 
     def forward(self, input: Array) -> Array:
         """Convolve ``input`` (samples, channels, …)."""
@@ -269,6 +274,10 @@ class ConvTranspose2D(Convolution):
     def output_of(self, dim: Dim) -> Dim:
         """Filters and spatial lengths of the output."""
         return self.n_filters, *self.window.transposed_shape(dim[1:])
+
+    def multiply_adds(self, *dims: Dim) -> int:
+        """One for each weight at each pixel of the input."""
+        return int(self.weight.tensor.size) * prod(dims[0][1:])
 
     def forward(self, input: Array) -> Array:
         """Spread every value of ``input`` (samples, channels, …) over a window of the output."""

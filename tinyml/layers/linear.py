@@ -79,6 +79,10 @@ class Linear(Layer):
             )
         return self.out_dim
 
+    def multiply_adds(self, *dims: Dim) -> int:
+        """One for each weight."""
+        return int(self.weight.tensor.size)
+
     @quiet
     def forward(self, input: Array) -> Array:
         """Outputs (samples, outputs) for ``input`` (samples, inputs)."""

@@ -3,7 +3,8 @@
 from typing import Literal
 
 from tinyml.functional.interpolation import interpolate, interpolate_gradient
-from tinyml.layers.base import Dim, SpatialLayer
+from tinyml.layers.base import Dim
+from tinyml.layers.spatial import SpatialLayer
 from tinyml_backends.arguments import IntPerAxis, lengths, per_axis
 from tinyml_backends.arrays import Array
 
