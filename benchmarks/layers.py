@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 import tinyml
-from tinyml.bench.environment import environment, line
 from tinyml.bench.cases import Prepared
+from tinyml.bench.environment import environment, line
 from tinyml.bench.measure import Contender, measure, wall_clock
 from tinyml.bench.peers import load
 from tinyml.bench.results import BACKEND, PEER, Timing
