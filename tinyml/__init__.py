@@ -4,6 +4,7 @@ Every layer runs unchanged on all array backends, and max-unpooling follows the 
 """
 
 from tinyml.arrays import asarray, to_numpy
+from tinyml.checkpoint import load, register_layer, save
 from tinyml.pooling import (
     Switches,
     adaptive_avg_pool,
@@ -19,6 +20,7 @@ from tinyml.pooling import (
 )
 from tinyml_backends import (
     BackendUnavailableError,
+    CheckpointError,
     MixedBackendError,
     SwitchIndexError,
     TinymlError,
@@ -33,6 +35,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackendUnavailableError",
+    "CheckpointError",
     "MixedBackendError",
     "SwitchIndexError",
     "Switches",
@@ -46,11 +49,14 @@ __all__ = [
     "avg_pool_gradient",
     "backends",
     "current_backend",
+    "load",
     "max_pool",
     "max_pool_gradient",
     "max_unpool",
     "max_unpool_gradient",
     "register_backend",
+    "register_layer",
+    "save",
     "set_backend",
     "to_numpy",
     "use_backend",

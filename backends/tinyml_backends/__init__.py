@@ -8,6 +8,7 @@ from tinyml_backends.contract import DTYPES, Backend
 from tinyml_backends.conventions import Convention, ConventionName, Duplicates
 from tinyml_backends.errors import (
     BackendUnavailableError,
+    CheckpointError,
     MixedBackendError,
     SwitchIndexError,
     TinymlError,
@@ -32,6 +33,7 @@ __all__ = [
     "Backend",
     "BackendStatus",
     "BackendUnavailableError",
+    "CheckpointError",
     "Convention",
     "ConventionName",
     "Duplicates",

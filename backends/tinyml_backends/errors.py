@@ -23,6 +23,10 @@ class BackendUnavailableError(TinymlError, RuntimeError):
     """A known backend that cannot run here; the message says why and what to do."""
 
 
+class CheckpointError(TinymlError, ValueError):
+    """A checkpoint that cannot be written or read; the message lists everything that is wrong."""
+
+
 def warn_caller(message: str) -> None:
     """Warn at the line outside of tinyml that led here."""
     warnings.warn(message, UserWarning, stacklevel=len(_our_frames()) + 1)

@@ -11,6 +11,8 @@ from tinyml_backends import Backend, MixedBackendError, Window, current_backend,
 from tinyml_backends.arrays import Array
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tinyml.summary import Summary
 
 Dim = tuple[int, ...]
@@ -19,7 +21,19 @@ Dim = tuple[int, ...]
 _REPLICA = "replica"
 
 
-class Layer:
+class Recorded:
+    """Keeps the arguments of its constructor, from which a checkpoint builds it again."""
+
+    given: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Record the arguments in `given`."""
+        made = super().__new__(cls)
+        made.given = args, options
+        return made
+
+
+class Layer(Recorded):
     """One step of a network: ``forward`` computes its output, ``backward`` its gradient.
 
     Layers form a tree. The children of a layer are the layers in its attributes, also inside lists,
@@ -186,6 +200,38 @@ class Layer:
         Other layers keep nothing else, so that this does nothing.
         """
 
+    def load_weights(self, path: "str | Path", strict: bool = True) -> tuple[list[str], list[str]]:
+        """Set parameters and buffers to those of a safetensors file, by their names.
+
+        A name is the names of the layers down the tree and the attribute, with its index or key
+        where that is a list or dict: ``"encoder1.conv1.weight"``. Values take the dtype of the
+        tensor that they replace, and its device.
+
+        Parameters
+        ----------
+        path : str or Path
+            What `tinyml.save` wrote, or any other safetensors file.
+        strict : bool
+            Whether the names must be the same. If not, tensors that only one side has are left
+            out.
+
+        Returns
+        -------
+        missing, surplus : list of str
+            Names that only the model has, and names that only the file has.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged, a tensor has another shape or, if ``strict``, a name is missing
+            or surplus. The message lists all of them, and nothing has changed.
+        OSError
+            If the file cannot be read.
+        """
+        from tinyml.checkpoint import load_weights  # it needs graphs, which need this module
+
+        return load_weights(self, path, strict)
+
     # -- device ------------------------------------------------------------------------------
 
     @property
@@ -311,6 +357,8 @@ class Tie(Generic[L]):
         self.layer = layer
 
 
+#: Attributes whose layers and buffers are no members of the layer.
+NO_MEMBERS = ("saved", "given")
 _LEAVES = frozenset((int, float, bool, str, type(None), Window))
 _MEMBERS = (Layer, Buffer, Tie)
 _CONTAINERS = (dict, list, tuple)
@@ -319,7 +367,8 @@ _CONTAINERS = (dict, list, tuple)
 def members(layer: Layer) -> "Iterator[Layer | Buffer | Tie[Layer]]":
     """Layers, buffers and ties in a layer's attributes, also in lists, tuples and dicts."""
     containers: set[int] = set()
-    waiting: list[Any] = [value for name, value in vars(layer).items() if name != "saved"][::-1]
+    waiting: list[Any] = [value for name, value in vars(layer).items() if name not in NO_MEMBERS]
+    waiting.reverse()
     while waiting:
         value = waiting.pop()
         if type(value) in _LEAVES:  # most values are, and this is faster than isinstance

@@ -7,15 +7,15 @@ from math import prod
 
 import numpy as np
 
+from tinyml.core.initial import constant, normal
 from tinyml.core.parameter import Parameter
 from tinyml.layers.base import Dim
 from tinyml.layers.im2col import col2im_indices, get_im2col_indices, im2col_indices
 from tinyml.layers.spatial import SpatialLayer
-from tinyml_backends import Window, backend_for, current_backend
+from tinyml_backends import Window, backend_for
 from tinyml_backends.arguments import (
     IntPerAxis,
     PaddingPerAxis,
-    generator,
     integer,
     lengths,
     per_axis,
@@ -70,10 +70,8 @@ class Convolution(SpatialLayer):
         self.window = self._window(window_of(self.axes, size, stride, padding, dilation))
         self.set_dims(input_dim)
         shape, terms = self._weight_shape(channels)
-        weight = generator(rng).standard_normal(shape, np.float32) * (2 / terms) ** 0.5
-        asarray = current_backend().asarray
-        self.weight = Parameter(asarray(weight))
-        self.bias = Parameter(asarray(np.zeros(n_filters, np.float32))) if bias else None
+        self.weight = Parameter(normal(shape, (2 / terms) ** 0.5, rng))
+        self.bias = Parameter(constant(n_filters, 0)) if bias else None
 
     def _window(self, window: Window) -> Window:
         return window
