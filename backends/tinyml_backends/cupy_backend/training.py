@@ -74,16 +74,6 @@ class CupyTraining(CupyArrays):
         self._launch(k.COL2IM, {**instance, **flags}, out.size, cols, out, *structs)
         return out
 
-    def activate(self, kind: str, x: Array, **options: Any) -> tuple[Array, Array]:
-        """As `Backend.activate`."""
-        with self.scope(x):
-            return super().activate(kind, x, **options)
-
-    def activate_gradient(self, kind: str, gradient: Array, saved: Array, **options: Any) -> Array:
-        """As `Backend.activate_gradient`."""
-        with self.scope(gradient):
-            return super().activate_gradient(kind, gradient, saved, **options)
-
     @on_device
     def moments(self, x: Array) -> tuple[Array, Array]:
         """As `Backend.moments`."""

@@ -6,13 +6,12 @@ dtype, and ``option`` is the formula's number, if it has one.
 """
 
 from functools import partial
-from math import factorial, log
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 
-from tinyml_backends.generic import normal
+from tinyml_backends.generic import exponential, normal
 from tinyml_backends.generic.activation import CUBIC, SLOPE, TANH_FAR
 from tinyml_backends.numba_backend.compiled import Code, at, compiled, instruction, put
 
@@ -25,26 +24,23 @@ class Terms(NamedTuple):
     """Coefficients of polynomials, the one of the highest power first."""
 
     exponential: tuple[Any, ...]
-    """``(exp(r) − 1 − r) / r²`` for ``|r| ≤ log(2) / 2``: 1 / k!, of the Taylor series."""
+    """As `exponential.TERMS`."""
     tail: tuple[Any, ...]
     """As `normal.TERMS`."""
 
 
-def _terms(dtype: "np.dtype[Any]", last: int) -> Terms:
-    series = [1 / factorial(k) for k in range(last, 1, -1)]
-    return Terms(*(tuple(map(dtype.type, t)) for t in (series, normal.TERMS[dtype][::-1])))
+def _terms(dtype: "np.dtype[Any]") -> Terms:
+    both = exponential.TERMS[dtype], normal.TERMS[dtype][::-1]
+    return Terms(*(tuple(map(dtype.type, terms)) for terms in both))
 
 
-#: The rest of the Taylor series is less than half an ulp of the exponential.
-TERMS = {np.dtype(dtype): _terms(np.dtype(dtype), last) for dtype, last in (("f4", 7), ("f8", 13))}
+TERMS = {dtype: _terms(dtype) for dtype in map(np.dtype, ("f4", "f8"))}
 
 ROOT_HALF, DENSITY, FAR, CENTRE = normal.ROOT_HALF, normal.DENSITY, normal.FAR, normal.CENTRE
-#: ``log(2)`` as a sum, whose first term has so few bits that its product with an exponent is exact.
-LOG2 = log(2)
-LOG2_HIGH = 0.693145751953125
-LOG2_LOW = 1.4286068203094172e-06
-#: Exponentials of numbers outside of these are 0 or infinite in float32; for float64 eight times.
-LOWEST, HIGHEST = -170.0, 170.0
+LOG2_HIGH, LOG2_LOW = exponential.LOG2_HIGH, exponential.LOG2_LOW
+INVERSE_LOG2 = exponential.INVERSE_LOG2
+#: In float32; `range_of` gives the factor for float64.
+LARGEST = exponential.LARGEST[np.dtype(np.float32)]
 
 
 @instruction(lambda value, like: like(value, like))
@@ -84,9 +80,9 @@ def _parts(x: Any, terms: Any) -> Any:
     """``expm1(r)`` and two powers of two, where ``exp(x)`` is ``exp(r)`` times both."""
     limit = range_of(x)
     # NaN remains NaN in r, but is no exponent
-    low, high = number(LOWEST, x) * limit, number(HIGHEST, x) * limit
+    low, high = -number(LARGEST, x) * limit, number(LARGEST, x) * limit
     near = high if x > high else (x if x > low else low)
-    whole = np.floor(near * number(1 / LOG2, x) + number(0.5, x))
+    whole = np.floor(near * number(INVERSE_LOG2, x) + number(0.5, x))
     r = (x if x != x else near) - whole * number(LOG2_HIGH, x) - whole * number(LOG2_LOW, x)
     half = np.floor(whole * number(0.5, x))
     small = r + r * r * polynomial(r, terms.exponential)
