@@ -177,7 +177,7 @@ def test_other_errors(backend):
     with pytest.raises(ValueError, match="k is 0; it must be at least 1"):
         TopK(0)
     for classes in ([], 1, "1"):
-        with pytest.raises(TypeError, match="classes is .*; it must be"):
+        with pytest.raises(TypeError, match=r"classes is .*; it must be"):
             Dice(classes)
     with pytest.raises(ValueError, match=r"classes is \[-1\]; every value must be at least 0"):
         F1([-1])
@@ -200,7 +200,7 @@ def test_names():
     with pytest.raises(TypeError, match="metrics holds 1; it must hold metrics"):
         named([1])
     for wrong in (IoU(), "iou"):
-        with pytest.raises(TypeError, match="metrics is .*; it must hold metrics, such as"):
+        with pytest.raises(TypeError, match=r"metrics is .*; it must hold metrics, such as"):
             named(wrong)
     assert repr(IoU([1])) == "IoU(classes=[1], ignore_index=-100)"
     assert repr(TopK(2)) == "TopK(k=2, ignore_index=-100)"

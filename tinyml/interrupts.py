@@ -55,5 +55,6 @@ class Interrupts:
         if self._at_once and self._previous is not None:
             self._at_once = False  # a second one must not interrupt what cleans up after the first
             self._previous(number, frame)
+            self._at_once = True  # the handler did not raise
         else:
             self._pending = number, frame
