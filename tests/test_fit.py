@@ -364,6 +364,23 @@ def test_other_handlers_of_ctrl_c_are_respected(ctrl_c):
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.mark.host
+def test_a_second_ctrl_c_waits_while_the_first_is_handled(ctrl_c):
+    pressed = []
+
+    def handler(number, frame):
+        pressed.append(number)
+        if len(pressed) == 1:
+            ctrl_c()
+            assert len(pressed) == 1
+
+    signal.signal(signal.SIGINT, handler)
+    with Interrupts() as interrupts, interrupts.allowed():
+        ctrl_c()
+    assert len(pressed) == 2
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_a_training_in_another_thread(backend):
     ours, other = learner(), learner()
     thread = threading.Thread(target=ours.fit, args=(data(backend),), kwargs={"batch_size": 8})

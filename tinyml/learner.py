@@ -250,10 +250,11 @@ class Learner:
         """One step on all batches; the mean loss of their targets."""
         if any(len(x) == 0 for x, _ in batches):
             raise ValueError("a batch has no samples; leave empty batches out")
-        check_owner(self.model)
+        layers = list(self.model.walk())
+        check_owner(layers)
         with self.model.scope():
             parameters = self.model.train().parameters
-            before = Snapshot(self.model)
+            before = Snapshot(self.model, layers)
             for parameter in parameters:
                 parameter.zero_gradient()
             try:

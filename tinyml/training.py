@@ -1,6 +1,6 @@
 """What `Learner` remembers of a training, and what it restores after an error."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +48,12 @@ class Position:
 class Snapshot:
     """What a forward pass changes in a model: buffers, and the state of random generators.
 
+    Parameters
+    ----------
+    model : Layer
+    layers : iterable of Layer, optional
+        ``model.walk()``, where the caller has it already.
+
     Examples
     --------
     >>> import numpy as np
@@ -61,9 +67,10 @@ class Snapshot:
     True
     """
 
-    def __init__(self, model: Layer) -> None:
+    def __init__(self, model: Layer, layers: Iterable[Layer] | None = None) -> None:
+        layers = model.walk() if layers is None else layers
         self._buffers = [(buffer, buffer.tensor.copy()) for buffer in model.buffers]
-        self._states = [(rng, rng.bit_generator.state) for rng in generators(model)]
+        self._states = [(rng, rng.bit_generator.state) for rng in generators(layers)]
 
     def restore(self) -> None:
         """Set everything to what it was."""
@@ -73,19 +80,19 @@ class Snapshot:
             rng.bit_generator.state = state
 
 
-def generators(model: Layer) -> list[np.random.Generator]:
-    """Random generators in the attributes of a model's layers, in the order of ``model.walk()``.
+def generators(layers: Iterable[Layer]) -> list[np.random.Generator]:
+    """Random generators in the attributes of layers, each once, in the order of the layers.
 
     Examples
     --------
     >>> from tinyml.layers import Dropout
     >>> from tinyml.training import generators
-    >>> len(generators(Dropout("dropout")))
+    >>> len(generators(Dropout("dropout").walk()))
     1
     """
     found = {
         id(value): value
-        for layer in model.walk()
+        for layer in layers
         for value in vars(layer).values()
         if isinstance(value, np.random.Generator)
     }
@@ -95,8 +102,9 @@ def generators(model: Layer) -> list[np.random.Generator]:
 @contextmanager
 def eval_mode(model: Layer) -> Iterator[None]:
     """Context in which a model is in eval mode; the mode of each layer is restored afterwards."""
-    check_owner(model)
-    modes = [(layer, layer.training) for layer in model.walk()]
+    layers = list(model.walk())
+    check_owner(layers)
+    modes = [(layer, layer.training) for layer in layers]
     model.eval()
     try:
         yield
@@ -105,9 +113,9 @@ def eval_mode(model: Layer) -> Iterator[None]:
             layer.training = training
 
 
-def check_owner(model: Layer) -> None:
-    """Raise RuntimeError if another thread owns a network in the model."""
-    for layer in model.walk():
+def check_owner(layers: Iterable[Layer]) -> None:
+    """Raise RuntimeError if another thread owns one of the layers that are networks."""
+    for layer in layers:
         if isinstance(layer, Graph):
             layer.check_owner()
 
