@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyml.data.prefetch import Prefetch as Prefetch
+
 
 class Nuclei(NamedTuple):
     """A microscope image and its annotation."""
