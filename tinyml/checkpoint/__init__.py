@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tinyml.layers.base import Layer
 
-__all__ = ["Checkpoint", "load", "load_weights", "read", "register_layer", "save"]
+__all__ = ["Checkpoint", "load", "load_weights", "read", "register_layer", "save", "write"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,18 @@ def save(
     >>> model
     Sequential('lenet')
     """
+    write(model, path, info=info, extra=extra)
+
+
+def write(
+    model: "Layer",
+    path: str | Path,
+    *,
+    info: Mapping[str, Any] | None = None,
+    extra: "Mapping[str, np.ndarray[Any, Any]] | None" = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """As `save`, with the state of a training."""
     from tinyml.checkpoint import configuration, file, names
 
     slots = names.slots(model)
@@ -91,6 +103,7 @@ def save(
         "shared": {slot.name: slot.same_as for slot in slots if not slot.first},
         "extra": sorted(extra),
         "info": dict(info or {}),
+        "training": training,
     }
     file.write(Path(path), described, tensors | extra)
 

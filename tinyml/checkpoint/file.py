@@ -47,7 +47,7 @@ def write(path: Path, described: Mapping[str, Any], tensors: Mapping[str, Array]
     from safetensors.numpy import save
 
     try:
-        text = json.dumps(described, allow_nan=False)
+        text = json.dumps(described)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"info is {described.get('info')!r}; it must be what JSON can hold: {error}"
