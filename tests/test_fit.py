@@ -154,8 +154,10 @@ def test_a_wrong_start_changes_nothing(backend):
     position = ours.position
     with pytest.raises(TypeError, match="start is 3; it must be a Position"):
         ours.fit(data(backend), start=3)
+    with pytest.raises(ValueError, match=r"start is in epoch 2; learner\.history must be that of"):
+        learner().fit(data(backend), start=position)
     with pytest.raises((TypeError, ValueError, KeyError)):
-        ours.fit(data(backend), start=Position(1, 0, {"bit_generator": "other"}))
+        ours.fit(data(backend), start=Position(2, 0, {"bit_generator": "other"}))
     with pytest.raises(ValueError, match="accumulate is 0; it must be at least 1"):
         ours.fit(data(backend), accumulate=0)
     assert ours.history is history

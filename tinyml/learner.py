@@ -150,8 +150,8 @@ class Learner:
         Raises
         ------
         ValueError
-            If there is nothing to train on, ``x`` and ``y`` do not have the same length, or there
-            are metrics and no validation data.
+            If there is nothing to train on, ``x`` and ``y`` do not have the same length, there are
+            metrics and no validation data, or the history is not that of ``start``.
         FloatingPointError
             If the loss or a gradient is not finite. Weights and running statistics stay as they
             were before that step.
@@ -171,6 +171,11 @@ class Learner:
             self.history = {"loss": [], "steps": []}
         elif not isinstance(start, Position):
             raise TypeError(f"start is {start!r}; it must be a Position, as learner.position is")
+        elif len(self.history.get("steps", ())) != start.epoch - 1:
+            raise ValueError(
+                f"start is in epoch {start.epoch}; learner.history must be that of the "
+                f"{start.epoch - 1} epochs before, set it first"
+            )
         rng.bit_generator.state = start.rng
         self.position, self._stopped = start, False
         with ExitStack() as stack:

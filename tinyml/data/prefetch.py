@@ -60,8 +60,9 @@ class Prefetch(Generic[T]):
     def __repr__(self) -> str:
         return f"Prefetch({self.iterable!r}, depth={self.depth})"
 
-    def __length_hint__(self) -> int:
-        return length_hint(self.iterable, 0)
+    def __length_hint__(self) -> Any:
+        count = length_hint(self.iterable, -1)
+        return NotImplemented if count < 0 else count
 
     def epoch(self, rng: np.random.Generator) -> "Prefetch[T]":
         """Prefetched items of the iterable's ``epoch(rng)`` if it has one, else of itself."""
