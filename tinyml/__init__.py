@@ -3,6 +3,8 @@
 Every layer runs unchanged on all array backends, and max-unpooling follows the same rules on each.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from tinyml.arrays import asarray, to_numpy
 from tinyml.checkpoint import load, register_layer, save
 from tinyml.pooling import (
@@ -31,6 +33,9 @@ from tinyml_backends import (
     use_backend,
 )
 
+if TYPE_CHECKING:
+    from tinyml.fields import receptive_field
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -54,6 +59,7 @@ __all__ = [
     "max_pool_gradient",
     "max_unpool",
     "max_unpool_gradient",
+    "receptive_field",
     "register_backend",
     "register_layer",
     "save",
@@ -61,3 +67,11 @@ __all__ = [
     "to_numpy",
     "use_backend",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "receptive_field":  # it needs the layers, which take time to import
+        from tinyml.fields import receptive_field
+
+        return receptive_field
+    raise AttributeError(f"module 'tinyml' has no attribute {name!r}")
