@@ -1,5 +1,6 @@
 """A user's own image and mask, from image files and NumPy files."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,6 +69,11 @@ def read_pair(image_file: Path, mask_file: Path) -> Pair:
     return Pair(image, mask, notes)
 
 
+def read_image(file: Path) -> Pixels:
+    """Image (channels, height, width) of uint8 or uint16; the files are those of `read_pair`."""
+    return _read(file, "image")[0]
+
+
 def _read(file: Path, role: str) -> tuple[Pixels, tuple[str, ...]]:
     """Array (channels, height, width) of a file, upright, and notes."""
     reader = _READERS.get(file.suffix.lower())
@@ -132,7 +138,8 @@ def _pillow(file: Path, role: str) -> Picture:
     import imagecodecs
     from PIL import Image
 
-    with Image.open(file) as image:
+    with warnings.catch_warnings(), Image.open(file) as image:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         orientation = image.getexif().get(0x0112, 1)
         if role == "mask" and image.format == "JPEG":
             raise ValueError("JPEG changes the values of a mask; save it as PNG")
