@@ -1,4 +1,4 @@
-"""Weighted sums along an axis in chunks that fit in the cache, in threads."""
+"""Weighted sums along an axis in chunks, in threads."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ from tinyml_backends.generic.resample import Indices, Weights, resampled, split
 from tinyml_backends.memory import empty
 from tinyml_backends.numpy_backend.scratch import buffers
 
-#: Bytes of the results of a chunk.
-CHUNK_BYTES = 1 << 19
+#: Bytes of the results of a chunk: with smaller ones, threads wait for the GIL.
+CHUNK_BYTES = 1 << 20
 #: Bytes of all results from which on two threads are faster than one.
-SHARED_BYTES = 1 << 20
+SHARED_BYTES = 1 << 21
 
 
 def resample(backend: Arrays, x: Array, axis: int, indices: Indices, weights: Weights) -> Array:
