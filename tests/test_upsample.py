@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinyml.functional as F
+from support.compare import assert_same_bits, assert_same_sums
 from support.gradients import check_gradients
+from support.strategies import laid_out
 from tinyml import layers
 from tinyml.layers import Upsample
 
@@ -42,6 +44,42 @@ def test_interpolate_equals_pytorch(backend, torch, shape, data, linear, align):
     np.testing.assert_allclose(backend.to_numpy(y), expected.detach().numpy(), **CLOSE)
     gradient = F.interpolate_gradient(backend.asarray(g), x.shape, **options)
     np.testing.assert_allclose(backend.to_numpy(gradient), tensor.grad.numpy(), **CLOSE)
+
+
+@given(data=st.data(), terms=st.integers(1, 6), dtype=st.sampled_from(["float32", "float64"]))
+def test_resample_equals_a_loop(backend, data, terms, dtype):
+    """To the bit, also where a cell that does not count is NaN."""
+    shape = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    results, length = data.draw(st.integers(1, 5)), shape[axis]
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    cells = rng.integers(0, length, (terms, results))
+    weights = rng.choice([0, 0.25, 1], (terms, results)).astype(dtype)
+    x = rng.choice([1.1, -3.3, -0.0, np.nan, np.inf], shape).astype(dtype)
+    along = np.moveaxis(x, axis, 0)
+    expected = np.empty((results, *along.shape[1:]), dtype)
+    for i in range(results):
+        summands = [
+            along[cells[k, i]] * weights[k, i] if weights[k, i] else np.zeros_like(along[0])
+            for k in range(terms)
+        ]
+        expected[i] = summands[0]
+        for summand in summands[1:]:
+            expected[i] += summand
+    layout = data.draw(st.sampled_from(["C", "F", "strided", "reversed"]))
+    y = backend.resample(backend.asarray(laid_out(x, layout)), axis, cells, weights.astype(float))
+    assert_same_sums(backend.to_numpy(y), np.ascontiguousarray(np.moveaxis(expected, 0, axis)))
+
+
+@pytest.mark.parametrize("shape", [(3, 50, 170, 19), (1, 2, 3, 30000), (70000, 2, 1, 2)])
+def test_large_arrays(backend, shape):
+    """Arrays of several chunks."""
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    expected = x.repeat(2, 2).repeat(2, 3)
+    assert_same_bits(backend.to_numpy(F.interpolate(backend.asarray(x), None, 2)), expected)
+    ones = backend.asarray(np.ones(expected.shape, np.float32))
+    fours = F.interpolate_gradient(ones, shape, None, 2, "bilinear")
+    np.testing.assert_array_equal(backend.to_numpy(fours), 4)
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])

@@ -148,38 +148,49 @@ def _table(
 
 
 def transposed(table: Table, length: int) -> Table:
-    """The table of the adjoint: result ``j`` is the sum over all (k, i) with index ``j``."""
-    cells = table.indices.reshape(-1)
-    order = np.argsort(cells, kind="stable")
+    """The table of the adjoint: result ``j`` is the sum over all (k, i) with index ``j``.
+
+    Terms of the same ``i`` are added up here, and those with the weight 0 left out.
+    """
+    results = table.indices.shape[1]
+    pairs = table.indices * results + np.arange(results)
+    unique, number = np.unique(pairs[table.weights != 0], return_inverse=True)
+    sums = np.bincount(number.reshape(-1), table.weights[table.weights != 0], len(unique))
+    cells, places = unique // results, unique % results
     counts = np.bincount(cells, minlength=length)
     starts = np.cumsum(counts) - counts
-    rank = np.arange(len(cells)) - starts[cells[order]]
-    indices = np.zeros((counts.max(), length), np.int64)
+    rank = np.arange(len(cells)) - starts[cells]
+    indices = np.zeros((max(1, counts.max(initial=0)), length), np.int64)
     weights = np.zeros(indices.shape)
-    indices[rank, cells[order]] = order % table.indices.shape[1]
-    weights[rank, cells[order]] = table.weights.reshape(-1)[order]
+    indices[rank, cells] = places
+    weights[rank, cells] = sums
     return Table(indices, weights)
 
 
 @quiet
 def applied(array: Array, tables: Sequence[tuple[Table, Table]], first: int = 2) -> Array:
-    """``array`` with the first table of each pair applied along each axis from ``first`` on."""
+    """``array`` with the first table of each pair applied along each axis from ``first`` on.
+
+    An axis that becomes shorter is the sooner, and one that becomes longer the later, so that the
+    arrays between are small. Of those that become longer the last axis, which is the slowest, is
+    the first.
+    """
     backend = backend_for(array)
-    xp, dtype = backend.xp, as_floats(array).dtype
+    dtype = as_floats(array).dtype
     with backend.scope(array):
         y = widened(as_floats(array))
-        for axis, (table, _) in enumerate(tables, first):
-            across = (-1, *(1,) * (array.ndim - axis - 1))
-            terms = zip(table.indices, table.weights.astype(y.dtype), strict=True)
-            total = None
-            for indices, weights in terms:
-                term = xp.take(y, xp.asarray(indices), axis)
-                if (weights != 1).any():
-                    # a weight of 0 is a cell that does not count, even if it is NaN
-                    factor = xp.asarray(weights).reshape(across)
-                    term *= factor
-                    if not weights.all():
-                        term = xp.where(factor == 0, term.dtype.type(0), term)
-                total = term if total is None else xp.add(total, term, out=total)
-            y = total
+        for axis, table in _in_order(array.shape, tables, first):
+            y = backend.resample(y, axis, *table)
         return y.astype(dtype, copy=False)
+
+
+def _in_order(
+    shape: Sequence[int], tables: Sequence[tuple[Table, Table]], first: int
+) -> list[tuple[int, Table]]:
+    def growth(numbered: tuple[int, Table]) -> tuple[float, int]:
+        axis, table = numbered
+        factor = table.indices.shape[1] / shape[axis]
+        return factor, -axis if factor > 1 else axis
+
+    numbered = enumerate((table for table, _ in tables), first)
+    return sorted(numbered, key=growth)

@@ -1,15 +1,17 @@
-"""The methods of the contract for activations, joins, normalisation, optimizers and memory."""
+"""The contract for activations, interpolation, joins, normalisation, optimizers and memory."""
 
 from tinyml_backends.arrays import Arrays
-from tinyml_backends.generic import activation, join, norm, steps
+from tinyml_backends.generic import activation, join, norm, resample, steps
 from tinyml_backends.memory import Workspace
 
 
 class Training(Arrays):
-    """Activations, joins, batch normalisation, steps of optimizers, and memory for training."""
+    """Activations, interpolation, joins, normalisation, optimizers, and memory for training."""
 
     activate = activation.activate
     activate_gradient = activation.activate_gradient
+
+    resample = resample.resample
 
     add = join.add
     concatenate = join.concatenate

@@ -25,6 +25,7 @@ class CupyTraining(CupyArrays):
     conv_gradient = on_device(Backend.conv_gradient)
     conv_input = on_device(Backend.conv_input)
     conv_weight = on_device(Backend.conv_weight)
+    resample = on_device(Backend.resample)
 
     @on_device
     def im2col(self, x: Array, window: Window) -> Array:

@@ -9,9 +9,10 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.contract import DTYPES
 from tinyml_backends.conventions import Duplicates
 from tinyml_backends.generic.activation import formula_of
+from tinyml_backends.generic.resample import Indices, Weights, resampled, split
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numba_backend import activation, average, pool, tiles_2x2, unpool
+from tinyml_backends.numba_backend import activation, average, pool, resample, tiles_2x2, unpool
 from tinyml_backends.numba_backend.plans import Fixed, divisors, plan_of
 from tinyml_backends.numba_backend.scheduling import run
 from tinyml_backends.numba_backend.vectors import STREAM_ALIGNMENT
@@ -209,6 +210,22 @@ class NumbaBackend(NumpyBackend):
             run(kernel, (*flat, *_numbers(out.dtype, options)), out.size, cost * 3 * out.nbytes)
         else:
             return super().activate_gradient(kind, gradient, saved, **options)
+        return out
+
+    def resample(self, x: Array, axis: int, indices: Indices, weights: Weights) -> Array:
+        """As `Backend.resample`."""
+        if x.dtype not in _FLOATS:
+            return super().resample(x, axis, indices, weights)
+        out = empty(np, resampled(x.shape, axis, indices), x.dtype)
+        outer, length, inner = split(x.shape, axis)
+        (terms, results), size = indices.shape, x.nbytes + out.nbytes
+        tables = indices.T.ravel(), weights.T.astype(x.dtype).ravel()
+        arguments = (x.ravel(), out.ravel(), *tables, (length, results, inner))
+        if inner == 1:
+            taps = (0,) * terms if terms <= resample.MOST_TAPS else ()
+            run(resample.elements, (*arguments, taps), outer, terms * size)
+        else:
+            run(resample.rows, arguments, outer * results, size)
         return out
 
 
