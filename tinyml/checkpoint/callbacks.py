@@ -8,6 +8,7 @@ from tinyml.callbacks import Callback
 from tinyml.checkpoint import save
 from tinyml.checkpoint.training import save_training
 from tinyml.history import best_epoch, check_mode
+from tinyml.training import eval_mode
 from tinyml_backends.arguments import integer
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 class KeepBest(Callback):
     """Writes the model, as `tinyml.save`, after each epoch that is better than all before.
+
+    The file has the model in eval mode, so that it can be used at once.
 
     Parameters
     ----------
@@ -62,7 +65,8 @@ class KeepBest(Callback):
     def on_epoch_end(self, learner: "Learner", epoch: int) -> None:
         """Write the model if this epoch is the best."""
         if best_epoch(learner.history, self.monitor, self.mode) == epoch:
-            save(learner.model, self.path, info=self.info)
+            with eval_mode(learner.model):
+                save(learner.model, self.path, info=self.info)
 
 
 class KeepLast(Callback):

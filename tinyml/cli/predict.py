@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import tinyml
 from tinyml.checkpoint import read
 from tinyml.cli.outputs import Failure, check_output
-from tinyml.data.pairs import Pixels, read_image
+from tinyml.data.pairs import Pixels, read_image, resized
 from tinyml.layers import Layer
 from tinyml.prediction import Task, classify, segment
 from tinyml.progress import Progress
@@ -153,7 +153,8 @@ def _classify(
 def _probabilities(model: Layer, task: Task, image: Pixels) -> NDArray[np.float64]:
     """Probabilities of one image's classes, at the model's size."""
     task.check(image)
-    probabilities: NDArray[np.float64] = classify(model, task, [resized(image, task.size)])[0]
+    fitting = image if task.size is None else resized(image, task.size)
+    probabilities: NDArray[np.float64] = classify(model, task, [fitting])[0]
     return probabilities
 
 
@@ -167,23 +168,6 @@ def _named(file: Path, skip_bad: bool, skipped: list[Path], function: Any, *args
         skipped.append(file)
         click.echo(f"skipped: {file}: {error}", err=True)
         return None
-
-
-def resized(image: Pixels, size: tuple[int, int] | None) -> Pixels:
-    """Image of another height and width, by bilinear interpolation."""
-    if size is None or tuple(image.shape[1:]) == tuple(size):
-        return image
-    from PIL import Image
-
-    channels = [
-        np.asarray(
-            Image.fromarray(channel.astype(np.float32)).resize(
-                (size[1], size[0]), Image.Resampling.BILINEAR
-            )
-        )
-        for channel in image
-    ]
-    return np.stack(channels).round().astype(image.dtype)
 
 
 def _palette(classes: int) -> list[int]:

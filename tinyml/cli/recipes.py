@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from tinyml import models
 from tinyml.data import load_digits, load_nuclei
+from tinyml.data.folders import Annotated, read_classes, read_masks
+from tinyml.data.splits import holdout
 from tinyml.layers import Layer
 from tinyml.learner import Learner, Loss
 from tinyml.losses import SoftmaxCrossEntropy
@@ -129,10 +132,17 @@ class Classification:
 def digits(seed: int, held_out: float) -> Classification:
     """The packaged digits, a random share of them held out."""
     images, labels = load_digits()
-    order = np.random.default_rng(seed).permutation(len(images))
-    cut = max(1, int(len(images) * held_out))
-    classes = [str(n) for n in range(10)]
-    return Classification(images[:, None], labels, classes, order[:cut], order[cut:])
+    kept, held = holdout(len(images), held_out, seed=seed)
+    return Classification(images[:, None], labels, [str(n) for n in range(10)], held, kept)
+
+
+def class_folder(
+    folder: Path, size: tuple[int, int] | None, seed: int, held_out: float, skip_bad: bool
+) -> tuple[Classification, tuple[str, ...]]:
+    """A folder with a folder for each class, and what was wrong with files that are left out."""
+    data = read_classes(folder, size=size, skip_bad=skip_bad)
+    kept, held = holdout(len(data.images), held_out, labels=data.labels, seed=seed)
+    return Classification(data.images, data.labels, data.classes, held, kept), data.skipped
 
 
 # -- images with a class for each pixel ----------------------------------------------------------
@@ -141,16 +151,6 @@ SEGMENTERS: dict[str, Callable[[Dim, int, int], Layer]] = {
     "segnet": _named("segnet", depth=3, channels=16),
     "unet": _named("unet", depth=3, channels=16),
 }
-
-
-@dataclass(frozen=True)
-class Annotated:
-    """An image with a class for each pixel."""
-
-    image: Pixels
-    """(channels, height, width)."""
-    mask: NDArray[np.int64]
-    """(height, width)."""
 
 
 @dataclass(frozen=True)
@@ -283,6 +283,23 @@ def nuclei(side: int) -> Segmentation:
         Annotated(image[None, :, part], mask[:, part]) for part in (np.s_[:half], np.s_[half:])
     )
     return Segmentation([kept], [held], ["background", "nucleus"], side)
+
+
+def mask_folder(
+    folder: Path,
+    classes: Sequence[str] | None,
+    side: int,
+    seed: int,
+    held_out: float,
+    skip_bad: bool,
+) -> tuple[Segmentation, tuple[str, ...]]:
+    """A folder of images and masks, and what was wrong with files that are left out."""
+    data = read_masks(folder, classes=classes, skip_bad=skip_bad)
+    kept, held = (
+        [data.pairs[number] for number in numbers]
+        for numbers in holdout(len(data.pairs), held_out, seed=seed)
+    )
+    return Segmentation(kept, held, data.classes, side), data.skipped
 
 
 def task_of(

@@ -6,7 +6,7 @@ import click
 
 import tinyml
 from tinyml.checkpoint import read
-from tinyml.cli.outputs import Failure
+from tinyml.cli.outputs import Failure, height_and_width
 from tinyml.prediction import Task
 
 
@@ -42,7 +42,7 @@ def command(model: Path, size: str | None) -> None:
             if task.size and not hasattr(network, "input_dim"):
                 dims = ((task.channels, *task.size),)
         if size is not None:
-            height, width = _size(size)
+            height, width = height_and_width(size)
             channels = network.input_dim[0] if hasattr(network, "input_dim") else task.channels
             dims = ((channels, height, width),)
         click.echo(str(network.summary(*dims)))
@@ -50,10 +50,3 @@ def command(model: Path, size: str | None) -> None:
         raise Failure(f"{model} cannot be read: {error.strerror or error}") from error
     except (ValueError, TypeError, tinyml.BackendUnavailableError) as error:
         raise Failure(str(error)) from error
-
-
-def _size(text: str) -> tuple[int, int]:
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError(f"--size is {text!r}; it must be height and width, for example 360x480")
-    return int(parts[0]), int(parts[1])

@@ -13,7 +13,7 @@ from tinyml.checkpoint import load, read
 from tinyml.checkpoint.callbacks import KeepBest, KeepLast
 from tinyml.checkpoint.training import resume as resume_training
 from tinyml.cli import recipes
-from tinyml.cli.outputs import PICTURES, Failure, check_output
+from tinyml.cli.outputs import PICTURES, Failure, check_output, height_and_width
 from tinyml.cli.recipes import Recipe
 from tinyml.history import best_epoch, plot_history
 from tinyml.learner import Learner
@@ -133,8 +133,13 @@ def classify(data: str, name: str, batch_size: int, size: str | None, **options:
     type=click.IntRange(8),
     help="Height and width of the crops that train; a multiple of 8.",
 )
+@click.option(
+    "--classes",
+    metavar="NAMES",
+    help="Names of the values 0, 1, … of a folder's masks, for example sky,road,car.",
+)
 @_shared
-def segment(data: str, name: str, crop: int, **options: Any) -> None:
+def segment(data: str, name: str, crop: int, classes: str | None, **options: Any) -> None:
     """Train a network that names the class of each pixel.
 
     --data nuclei is a fluorescence micrograph of cell nuclei, which comes with tinyml: its left
@@ -150,7 +155,12 @@ def segment(data: str, name: str, crop: int, **options: Any) -> None:
 
     Ctrl-C ends the training; the same command with --resume goes on, to the same bits.
     """
-    _run(data, name, options | {"crop": crop, "batch_size": recipes.CROPS}, "segment")
+    _run(
+        data,
+        name,
+        options | {"crop": crop, "classes": classes, "batch_size": recipes.CROPS},
+        "segment",
+    )
 
 
 def _run(data: str, name: str, options: dict[str, Any], kind: str) -> None:
@@ -201,7 +211,19 @@ def _recipe(kind: str, data: str, options: dict[str, Any]) -> Recipe:
     if not folder.is_dir():
         packaged = "digits" if kind == "classify" else "nuclei"
         raise ValueError(f"--data is {data}; it must be {packaged!r} or a folder")
-    raise ValueError("folders are not read yet")
+    shared = options["seed"], options["held_out"], options["skip_bad"]
+    recipe: Recipe
+    if kind == "classify":
+        size = None if options["size"] is None else height_and_width(options["size"])
+        recipe, skipped = recipes.class_folder(folder, size, *shared)
+    else:
+        names = options["classes"] and options["classes"].split(",")
+        recipe, skipped = recipes.mask_folder(folder, names, options["crop"], *shared)
+    for problem in skipped:
+        click.echo(f"skipped: {problem}", err=True)
+    if skipped:
+        click.echo(f"skipped {len(skipped)} files of {folder}", err=True)
+    return recipe
 
 
 def _resume(learner: Learner, last: Path, asked: dict[str, Any]) -> Position:

@@ -74,6 +74,39 @@ def read_image(file: Path) -> Pixels:
     return _read(file, "image")[0]
 
 
+def read_labels(file: Path) -> NDArray[np.int64]:
+    """Mask (height, width) of whole numbers; the files are those of `read_pair`.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, or has several channels.
+    """
+    labels, _ = _read(file, "mask")
+    if len(labels) != 1:
+        raise ValueError(f"mask {file} has {len(labels)} channels; it must have one")
+    mask: NDArray[np.int64] = labels[0].astype(np.int64)
+    return mask
+
+
+def resized(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """Image (channels, height, width) of another height and width, by bilinear interpolation."""
+    if image.shape[1:] == tuple(size):
+        return image
+    from PIL import Image
+
+    height, width = size
+    channels = [
+        np.asarray(
+            Image.fromarray(channel.astype(np.float32)).resize(
+                (width, height), Image.Resampling.BILINEAR
+            )
+        )
+        for channel in image
+    ]
+    return np.stack(channels).round().astype(image.dtype)
+
+
 def _read(file: Path, role: str) -> tuple[Pixels, tuple[str, ...]]:
     """Array (channels, height, width) of a file, upright, and notes."""
     reader = _READERS.get(file.suffix.lower())
@@ -199,3 +232,6 @@ _READERS: dict[str, Read] = {
     **dict.fromkeys((".tif", ".tiff"), _tiff),
     **dict.fromkeys((".npz", ".npy"), _numpy),
 }
+
+#: Endings of the files that can be read.
+SUFFIXES = tuple(_READERS)
