@@ -126,6 +126,9 @@ def test_whole_images():
         Softmax("softmax", axis=2),
         LayerNorm("norm", (2, 3)),
         resnet18((1, 32, 32), 3, width=1),
+        Upsample("up", (1, 4, 4), size=(8, 8)),
+        Upsample("up", (1, 4, 4), 1.5),
+        Upsample("up", (1, 4, 4), 2, "linear", align_corners=True),
     ):
         field = receptive_field(model)[0]
         assert (field.size, field.margin) == (inf, inf)

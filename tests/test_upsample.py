@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import tinyml.functional as F
@@ -82,6 +82,86 @@ def test_large_arrays(backend, shape):
     np.testing.assert_array_equal(backend.to_numpy(fours), 4)
 
 
+@given(
+    length=st.integers(1, 40),
+    scale=st.one_of(st.floats(0.3, 4), st.sampled_from([1.1, 2.1, 1 / 3, 4 / 3])),
+    dtype=st.sampled_from(["float16", "float32", "float64"]),
+    mode=st.sampled_from(["nearest", "linear"]),
+    recompute=st.sampled_from([None, False, True]),
+)
+def test_any_scale_equals_pytorch(backend, torch, length, scale, dtype, mode, recompute):
+    assume(length * scale >= 1)
+    options = {"scale_factor": scale, "mode": mode, "recompute_scale_factor": recompute}
+    x = normal(2, 3, length).astype(dtype)
+    expected = torch.nn.functional.interpolate(torch.from_numpy(x), **options).numpy()
+    y = backend.to_numpy(F.interpolate(backend.asarray(x), **options))
+    assert y.dtype == dtype
+    if mode == "nearest":
+        np.testing.assert_array_equal(y, expected)
+    else:  # PyTorch computes the weights in float32, too
+        close = {"float16": 2e-3, "float32": 1e-4, "float64": 1e-9}[dtype]
+        np.testing.assert_allclose(y, expected, rtol=close, atol=close)
+    # the adjoint; PyTorch's own gradient of "nearest" uses other cells than its result
+    g = normal(*y.shape, seed=1).astype(dtype)
+    back = F.interpolate_gradient(backend.asarray(g), x.shape, **options)
+    both = [(y, g), (x, backend.to_numpy(back))]
+    ours, theirs = ((a.astype(float) * b.astype(float)).sum() for a, b in both)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=0.3 if dtype == "float16" else 1e-4)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_a_scale_that_keeps_the_length(backend, mode):
+    x = backend.asarray(np.arange(5.0).reshape(1, 1, 5))
+    y = F.interpolate(x, scale_factor=1.1, mode=mode)
+    expected = [0, 0, 1, 2, 3] if mode == "nearest" else [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(backend.to_numpy(y)[0, 0], expected)
+    y = F.interpolate(x, scale_factor=1.1, mode=mode, recompute_scale_factor=True)
+    np.testing.assert_array_equal(backend.to_numpy(y), backend.to_numpy(x))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+@pytest.mark.parametrize("samples", [0, 2])
+@pytest.mark.parametrize("layout", ["transposed", "strided", "reversed"])
+def test_layouts_and_empty_batches(backend, torch, mode, samples, layout):
+    def laid_out(values):
+        if layout == "transposed":
+            return backend.asarray(values.T.copy()).T
+        step = 2 if layout == "strided" else -1
+        wide = np.zeros((*values.shape[:-1], abs(step) * values.shape[-1]))
+        wide[..., ::step] = values
+        return backend.asarray(wide)[..., ::step]
+
+    x = normal(samples, 2, 3, 4)
+    options = {"scale_factor": (1.5, 2.25), "mode": mode}
+    tensor = torch.from_numpy(x).requires_grad_()
+    expected = torch.nn.functional.interpolate(tensor, **options)
+    g = normal(*expected.shape, seed=1)
+    expected.backward(torch.from_numpy(g))
+    y = F.interpolate(laid_out(x), **options)
+    np.testing.assert_allclose(backend.to_numpy(y), expected.detach().numpy(), **CLOSE)
+    back = F.interpolate_gradient(laid_out(g), x.shape, **options)
+    np.testing.assert_allclose(backend.to_numpy(back), tensor.grad.numpy(), **CLOSE)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("to", ["size", "scale_factor"])
+def test_layer_to_any_size(backend, torch, axes, mode, to):
+    """Sizes that are no multiples, and images of another size than ``input_dim``."""
+    given = {"size": (5, 2, 3), "scale_factor": (1.7, 0.6, 2.5)}[to][:axes]
+    layer = Upsample("up", (2, *(4, 3, 2)[:axes]), mode=mode, **{to: given})
+    of_torch = mode if mode == "nearest" else LINEAR[axes]
+    twin = torch.nn.Upsample(mode=of_torch, **{to: given})
+    for shape in ((4, 3, 2)[:axes], (3, 5, 4)[:axes]):
+        x = normal(2, 2, *shape)
+        expected = twin(torch.from_numpy(x)).numpy()
+        y = layer(backend.asarray(x))
+        assert tuple(y.shape[1:]) == layer.output_dim((2, *shape))
+        np.testing.assert_allclose(backend.to_numpy(y), expected, **CLOSE)
+        check_gradients(layer, x, backend)
+    assert layer.out_dim == layer.output_dim((2, *(4, 3, 2)[:axes]))
+
+
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_layer(backend, torch, axes, mode):
@@ -141,13 +221,33 @@ def test_bad_arguments():
         ({"size": 2, "mode": "linear"}, r"mode='linear' takes \(samples, channels\) and 1"),
         ({"size": 2, "align_corners": True}, "align_corners is for linear modes"),
         ({"scale_factor": [2.0]}, "it must be one or 2 numbers"),
+        ({"scale_factor": "22"}, "scale_factor is '22'; it must be one or 2 numbers"),
         ({"scale_factor": -1.0}, "scale_factor is -1.0; it must be more than 0"),
+        ({"scale_factor": 0.2}, r"scale_factor is \(0.2, 0.2\); times the spatial shape \(4, 4\)"),
+        ({"scale_factor": 1e308}, "every length must be from 1 to"),
+        ({"size": 2, "recompute_scale_factor": True}, "it is for scale_factor, not size"),
+        ({"size": 2, "mode": "bilinear", "antialias": True}, "antialias is True; it must be False"),
     ):
         with pytest.raises(ValueError, match=message):
             F.interpolate(x, **options)
-    with pytest.raises(ValueError, match=r"Upsample\('up'\): mode is 'trilinear'"):
-        Upsample("up", (1, 4, 4), 2, "trilinear")
-    with pytest.raises(ValueError, match=r"Upsample\('up'\): factor is 0"):
-        Upsample("up", (1, 4, 4), 0)
+    with pytest.raises(TypeError, match="align_corners is 2; it must be True or False"):
+        F.interpolate(x, 2, mode="bilinear", align_corners=2)
+    with pytest.raises(ValueError, match=r"input has shape \(1, 1, 0, 4\); every spatial length"):
+        F.interpolate(x[:, :, :0], scale_factor=2)
+    with pytest.raises(TypeError, match="gradient has dtype bool"):
+        F.interpolate_gradient(np.zeros((1, 1, 8, 8), bool), x.shape, 8)
+    for arguments, options, message in (
+        ((2, "trilinear"), {}, "mode is 'trilinear'"),
+        ((0,), {}, "scale_factor is 0; it must be more than 0"),
+        (((2, 2, 2),), {}, r"scale_factor is \(2, 2, 2\); it must be one or 2 numbers"),
+        ((0.2,), {}, r"scale_factor is \(0.2, 0.2\); times the spatial shape"),
+        ((), {}, "exactly one of scale_factor and size must be given"),
+        ((2,), {"size": 8}, "exactly one of scale_factor and size must be given"),
+        ((), {"size": (8, 0)}, r"size is \(8, 0\); every value must be at least 1"),
+        ((), {"size": (8, 8, 8)}, r"size is \(8, 8, 8\); it must be an int or 2 ints"),
+        ((2,), {"align_corners": True}, "align_corners is True; it is for mode='linear'"),
+    ):
+        with pytest.raises(ValueError, match=r"Upsample\('up'\): " + message):
+            Upsample("up", (1, 4, 4), *arguments, **options)
     with pytest.raises(ValueError, match="output_size is 0"):
         layers.AdaptiveAvgPool2D("pool", (1, 4, 4), 0)

@@ -150,8 +150,11 @@ def _after(layer: Layer, fields: list[_Fields], seen: dict[Layer, _Fields]) -> _
     if isinstance(layer, GlobalAvgPool2D):
         return (_WHOLE,) * len(before)
     if isinstance(layer, Upsample):
-        factors = zip(before, layer.factor, strict=True)
-        return tuple(_enlarged(field, factor, layer.mode) for field, factor in factors)
+        factors = layer.scale_factor or ()
+        if not factors or layer.align_corners or any(f != int(f) for f in factors):
+            return (_WHOLE,) * len(before)  # where the cells lie depends on the image's size
+        pairs = zip(before, map(int, factors), strict=True)
+        return tuple(_enlarged(field, factor, layer.mode) for field, factor in pairs)
     if isinstance(layer, Convolution | MaxPool2D | AvgPool2D | MaxUnpool2D):
         spreads = isinstance(layer, ConvTranspose2D | MaxUnpool2D)
         window = layer.window

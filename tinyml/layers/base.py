@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from tinyml.arrays import check_shape
+from tinyml.core.called import Called
 from tinyml.core.parameter import Buffer, Parameter
 from tinyml_backends import Backend, MixedBackendError, Window, current_backend, owner_of, resolve
 from tinyml_backends.arrays import Array
@@ -21,19 +22,7 @@ Dim = tuple[int, ...]
 _REPLICA = "replica"
 
 
-class Recorded:
-    """Keeps the arguments of its constructor, from which a checkpoint builds it again."""
-
-    given: tuple[tuple[Any, ...], dict[str, Any]]
-
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Record the arguments in `given`."""
-        made = super().__new__(cls)
-        made.given = args, options
-        return made
-
-
-class Layer(Recorded):
+class Layer(Called):
     """One step of a network: ``forward`` computes its output, ``backward`` its gradient.
 
     Layers form a tree. The children of a layer are the layers in its attributes, also inside lists,

@@ -4,6 +4,7 @@ One class serves every number of spatial axes, since the kernels do.
 """
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -256,10 +257,19 @@ class ConvTranspose2D(Convolution):
         padding: PaddingPerAxis = 0,
         *,
         output_padding: IntPerAxis = 0,
-        **options: object,
+        dilation: IntPerAxis = 1,
+        groups: int = 1,
+        bias: bool = True,
+        rng: int | np.random.Generator | None = None,
     ) -> None:
+        if isinstance(padding, str):
+            raise TypeError(
+                f"{type(self).__name__}({name!r}): padding is {padding!r}; it must be ints, "
+                "since 'same' and 'valid' are for convolutions that are not transposed"
+            )
         self.output_padding = per_axis("output_padding", output_padding, self.axes, 0)
-        super().__init__(name, input_dim, n_filters, size, stride, padding, **options)  # type: ignore[arg-type]
+        options: dict[str, Any] = {"dilation": dilation, "groups": groups, "bias": bias, "rng": rng}
+        super().__init__(name, input_dim, n_filters, size, stride, padding, **options)
 
     def _window(self, window: Window) -> Window:
         return transposed(f"{self!r}: output_padding", self.output_padding, window)

@@ -127,7 +127,17 @@ class SoftmaxCrossEntropy:
         exponentials = xp.exp(shifted, out=shifted)
         total = exponentials.sum(1, keepdims=True)
         losses = xp.where(counted, xp.log(total[:, 0]) - chosen, logits.dtype.type(0))
-        self._saved = _gradient, (exponentials, total, index, counted, count)
+        self._saved = (
+            _gradient,
+            (
+                exponentials,
+                total,
+                index,
+                counted,
+                count,
+                given.dtype,
+            ),
+        )
         self._gradient = None
         return float(losses.sum()) / count
 
@@ -169,9 +179,9 @@ class SoftmaxCrossEntropy:
 
 
 def _gradient(
-    exponentials: Array, total: Array, index: Array, counted: Array, targets: int
+    exponentials: Array, total: Array, index: Array, counted: Array, targets: int, dtype: Any
 ) -> Array:
-    """Softmax, minus 1 at the target, divided by ``targets``; overwrites ``exponentials``.
+    """Softmax, minus 1 at the target, over ``targets``, in ``dtype``; overwrites ``exponentials``.
 
     ``total`` is the sum of the exponentials over the classes; ``index`` the class of each target,
     with an axis of length 1 for the classes, 0 if not counted; ``targets`` the number of counted
@@ -183,4 +193,4 @@ def _gradient(
     xp.put_along_axis(probability, index, of_target, 1)
     probability *= xp.expand_dims(counted, 1)
     probability /= targets
-    return probability
+    return probability.astype(dtype, copy=False)
