@@ -1,6 +1,10 @@
 """SegNet and U-Net find nuclei in the half of a micrograph that they have not seen."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from tinyml.data import load_nuclei
 from tinyml.learner import Learner
@@ -15,10 +19,10 @@ SIDE = 64
 class Crops:
     """Batches of random crops of an image and its mask, flipped at random."""
 
-    def __init__(self, image, mask, batches):  # type: ignore[no-untyped-def]
+    def __init__(self, image: NDArray[Any], mask: NDArray[Any], batches: int) -> None:
         self.image, self.mask, self.batches = image, mask, batches
 
-    def epoch(self, rng):  # type: ignore[no-untyped-def]
+    def epoch(self, rng: np.random.Generator) -> Iterator[Any]:
         """Batches of eight crops."""
         for _ in range(self.batches):
             pairs = []

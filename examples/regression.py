@@ -1,6 +1,7 @@
 """An MLP learns a function of two variables from noisy samples."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinyml.layers import Linear, Tanh
 from tinyml.learner import Learner
@@ -10,9 +11,10 @@ from tinyml.optims import Adam
 from tinyml.schedules import Cosine
 
 
-def target(x: np.ndarray) -> np.ndarray:
+def target(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """``sin(3 x₀) · x₁``."""
-    return np.sin(3 * x[:, :1]) * x[:, 1:]
+    y: NDArray[np.float32] = np.sin(3 * x[:, :1]) * x[:, 1:]
+    return y
 
 
 def main(epochs: int = 30) -> float:

@@ -35,7 +35,7 @@ def main(epochs: int = 5) -> float:
     print(net.summary())
     learner = Learner(net, SoftmaxCrossEntropy(), Adam(1e-2))
     learner.fit((x[:1400], y[:1400]), epochs=epochs)
-    accuracy = learner.evaluate((x[1400:], y[1400:]))["accuracy"]
+    accuracy: float = learner.evaluate((x[1400:], y[1400:]))["accuracy"]
     print(f"accuracy {accuracy:.3f}")
     return accuracy
 

@@ -36,7 +36,7 @@ def test_they_are_short(name):
 
 
 def test_digits(example, tmp_path):
-    assert example("digits", epochs=5) > 0.94
+    assert example("lenet_on_digits", epochs=5) > 0.94
     assert (tmp_path / "digits.safetensors").exists()
 
 

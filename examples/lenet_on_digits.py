@@ -24,7 +24,7 @@ def main(epochs: int = 10, path: str = "digits.safetensors") -> float:
 
     tinyml.save(model, path)
     learner.model = tinyml.load(path)
-    accuracy = learner.evaluate((x[held], y[held]))["accuracy"]
+    accuracy: float = learner.evaluate((x[held], y[held]))["accuracy"]
     print(f"accuracy {accuracy:.3f} on {len(held)} digits held out")
     return accuracy
 
