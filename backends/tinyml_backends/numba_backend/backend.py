@@ -12,6 +12,7 @@ from tinyml_backends.generic.activation import formula_of
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
 from tinyml_backends.numba_backend import activation, average, pool, tiles_2x2, unpool
+from tinyml_backends.numba_backend.convolution import NumbaConvolution
 from tinyml_backends.numba_backend.plans import Fixed, divisors, plan_of
 from tinyml_backends.numba_backend.scheduling import run
 from tinyml_backends.numba_backend.training import FLOATS, NumbaTraining
@@ -23,7 +24,7 @@ STREAMED_BYTES = 3 << 24
 ROW_BYTES = 1 << 10
 
 
-class NumbaBackend(NumbaTraining):
+class NumbaBackend(NumbaTraining, NumbaConvolution):
     """NumPy arrays on the CPU, through kernels that Numba compiles when they are first called.
 
     For float16 only kernels that copy values are compiled. Maxima and sums of float16, averages of
