@@ -47,4 +47,4 @@ def _have_kernels(images: Array, cols_shape: tuple[int, ...], window: Window) ->
         return False
     padded = window.unpooled_lengths(cols_shape[3:])
     reach = prod(n + sum(pair) for n, pair in zip(padded, window.padding, strict=True))
-    return reach <= MOSTLY_PADDING * (prod(images.shape[2:]) + prod(cols_shape[2:]))
+    return bool(reach <= MOSTLY_PADDING * (prod(images.shape[2:]) + prod(cols_shape[2:])))

@@ -1,4 +1,4 @@
-"""Which calls of normalisation and of optimizers run compiled kernels, and with which arguments."""
+"""Which calls of normalisation, losses and optimizers run compiled kernels."""
 
 from math import prod
 from typing import Any
@@ -7,7 +7,8 @@ import numpy as np
 
 from tinyml_backends.arrays import Array
 from tinyml_backends.memory import empty
-from tinyml_backends.numba_backend import norm, steps
+from tinyml_backends.numba_backend import class_loss, norm, steps
+from tinyml_backends.numba_backend.activation import TERMS
 from tinyml_backends.numba_backend.scheduling import run
 from tinyml_backends.numpy_backend import NumpyBackend
 
@@ -17,7 +18,7 @@ FLOATS = frozenset(map(np.dtype, ("f4", "f8")))
 
 
 class NumbaTraining(NumpyBackend):
-    """Batch normalisation and optimizers' steps.
+    """Batch normalisation, softmax cross-entropy and optimizers' steps.
 
     Arrays of several dtypes, float16 and integers are left to the NumPy backend.
     """
@@ -90,6 +91,33 @@ class NumbaTraining(NumpyBackend):
         run(norm.normalize_gradient, arguments, planes, 3 * out.nbytes)
         return out
 
+    def class_losses(
+        self, logits: Array, classes: Array, counted: Array
+    ) -> tuple[Array, Array, Array]:
+        """As `Backend.class_losses`."""
+        if not (_are_planes(logits) and _fit_planes(logits, classes, counted)):
+            return super().class_losses(logits, classes, counted)
+        exponentials = empty(np, logits.shape, logits.dtype)
+        totals, chosen = np.empty((2, *classes.shape), logits.dtype)
+        flat = (a.ravel() for a in (logits, classes, exponentials, totals, chosen))
+        arguments = (*flat, TERMS[logits.dtype], _sizes(logits))
+        run(class_loss.losses, arguments, _blocks(logits), 3 * logits.nbytes)
+        losses = np.where(counted, np.log(totals) - chosen, logits.dtype.type(0))
+        return losses, exponentials, totals[:, None]
+
+    def class_losses_gradient(
+        self, exponentials: Array, totals: Array, classes: Array, counted: Array, divisor: int
+    ) -> Array:
+        """As `Backend.class_losses_gradient`."""
+        fit = _are_planes(exponentials) and _fit_planes(exponentials, classes, counted)
+        if not (fit and exponentials.flags.c_contiguous):
+            return super().class_losses_gradient(exponentials, totals, classes, counted, divisor)
+        flat = exponentials.reshape(-1), totals.ravel(), classes.ravel()
+        factor = exponentials.dtype.type(1 / divisor)
+        arguments = (*flat, counted.ravel().view(np.uint8), factor, _sizes(exponentials))
+        run(class_loss.gradient, arguments, _blocks(exponentials), 2 * exponentials.nbytes)
+        return exponentials
+
     def sgd_step(
         self,
         tensor: Array,
@@ -136,6 +164,24 @@ class NumbaTraining(NumpyBackend):
 def _are_planes(x: Array) -> bool:
     """Whether kernels can work on the planes of ``x``."""
     return x.dtype in FLOATS and x.ndim > 2 and x.size > 0 and prod(x.shape[2:]) >= PIXELS
+
+
+def _fit_planes(images: Array, classes: Array, counted: Array) -> bool:
+    """Whether there is one class for each pixel."""
+    shape = (len(images), *images.shape[2:])
+    dtypes = np.dtype(np.int64), np.dtype(bool)
+    return classes.shape == counted.shape == shape and (classes.dtype, counted.dtype) == dtypes
+
+
+def _sizes(images: Array) -> tuple[int, int]:
+    """Numbers of channels and of pixels."""
+    return images.shape[1], prod(images.shape[2:])
+
+
+def _blocks(images: Array) -> int:
+    """Blocks of pixels of all samples."""
+    _, pixels = _sizes(images)
+    return len(images) * -(-pixels // class_loss.BLOCK)
 
 
 def _are_alike(*arrays: Array) -> bool:
