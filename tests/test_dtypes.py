@@ -10,7 +10,14 @@ def expected(name, dtype):
     """Dtypes that the result may have: pooling and layers that move values may keep integers."""
     if np.dtype(dtype).kind == "f":
         return {np.dtype(dtype)}
-    keeps = "Pool" in name or name in ("Add", "Concat", "Flatten", "Reshape", "ReLU")
+    keeps = "Pool" in name or name in (
+        "Add",
+        "Concat",
+        "Flatten",
+        "PadChannels2D",
+        "Reshape",
+        "ReLU",
+    )
     return (
         {np.dtype("float32"), np.dtype(dtype)}
         if keeps or "Unpool" in name

@@ -88,6 +88,7 @@ LAYERS = {
     "ConvTranspose2D": lambda: layers.ConvTranspose2D("it", (2, 6, 6), 3, 2, 2, rng=0),
     "ConvTranspose3D": lambda: layers.ConvTranspose3D("it", (2, 6, 6, 6), 3, 2, rng=0),
     "Flatten": lambda: layers.Flatten("it"),
+    "PadChannels2D": lambda: layers.PadChannels2D("it", (2, 6, 6), 3),
     "Linear": lambda: Sequential([layers.Flatten("flat"), layers.Linear("it", 72, 3, rng=0)]),
     "Reshape": lambda: layers.Reshape("it", (6, 12)),
     "GlobalAvgPool2D": lambda: GlobalAvgPool2D("it", (2, 6, 6)),

@@ -1,4 +1,4 @@
-"""Linear, Flatten and Reshape."""
+"""Linear, Flatten, Reshape and PadChannels2D."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import tinyml.functional as F
 from support.gradients import check_gradients, in_float64
-from tinyml.layers import Conv2D, Flatten, Linear, Reshape
+from tinyml.layers import Conv2D, Flatten, Linear, PadChannels2D, Reshape
 from tinyml.net import Sequential
 
 CLOSE = {"rtol": 1e-6, "atol": 1e-12}
@@ -62,8 +62,25 @@ def test_shapes(backend):
     np.testing.assert_array_equal(backend.to_numpy(y), np.arange(24).reshape(2, 4, 3))
 
 
+def test_channels_of_zeros(backend):
+    x = np.random.default_rng(0).random((2, 3, 4, 5))
+    pad = PadChannels2D("pad", (3, 6, 6), 5)
+    assert pad.out_dim == (5, 6, 6)
+    expected = np.concatenate([x, np.zeros((2, 2, 4, 5))], 1)
+    np.testing.assert_array_equal(backend.to_numpy(pad(backend.asarray(x))), expected)
+    check_gradients(pad, x, backend)
+    same = PadChannels2D("pad", (3, 6, 6), 3)
+    np.testing.assert_array_equal(backend.to_numpy(same(backend.asarray(x))), x)
+
+
 @pytest.mark.host
 def test_bad_arguments():
+    with pytest.raises(ValueError, match=r"\('it'\): channels is 2; it must be at least the 3 of"):
+        PadChannels2D("it", (3, 4, 4), 2)
+    with pytest.raises(ValueError, match=r"PadChannels2D\('it'\): input_dim is \(3, 4\)"):
+        PadChannels2D("it", (3, 4), 4)
+    with pytest.raises(ValueError, match=r"PadChannels2D\('it'\): input has shape \(2, 2, 4, 4\)"):
+        PadChannels2D("it", (3, 4, 4), 4)(np.zeros((2, 2, 4, 4)))
     for given_dim in (0, -1, (0,)):
         with pytest.raises(ValueError, match="input_dim is"):
             Linear("it", given_dim, 3)

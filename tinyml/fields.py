@@ -13,11 +13,12 @@ from tinyml.layers.convolution import Convolution, ConvTranspose2D
 from tinyml.layers.dropout import Dropout
 from tinyml.layers.join import Add, Concat
 from tinyml.layers.pooling import AvgPool2D, GlobalAvgPool2D, MaxPool2D
+from tinyml.layers.shape import PadChannels2D
 from tinyml.layers.unpooling import MaxUnpool2D
 from tinyml.layers.upsample import Upsample
 
 #: Layers in eval mode whose output at a pixel depends on the input at that pixel only.
-_POINTWISE = (Activation, PReLU, BatchNorm, Dropout, Add, Concat)
+_POINTWISE = (Activation, PReLU, BatchNorm, Dropout, Add, Concat, PadChannels2D)
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,7 @@ def class_folder(
 SEGMENTERS: dict[str, Callable[[Dim, int, int], Layer]] = {
     "segnet": _named("segnet", depth=3, channels=16),
     "unet": _named("unet", depth=3, channels=16),
+    "enet": _named("enet"),
 }
 
 

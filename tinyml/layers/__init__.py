@@ -45,7 +45,7 @@ from tinyml.layers.pooling import (
     MaxPool2D,
     MaxPool3D,
 )
-from tinyml.layers.shape import Flatten, Reshape
+from tinyml.layers.shape import Flatten, PadChannels2D, Reshape
 from tinyml.layers.unpooling import MaxUnpool1D, MaxUnpool2D, MaxUnpool3D
 from tinyml.layers.upsample import Upsample
 
@@ -90,6 +90,7 @@ __all__ = [
     "MaxUnpool2D",
     "MaxUnpool3D",
     "PReLU",
+    "PadChannels2D",
     "ReLU",
     "ReLu",
     "Reshape",

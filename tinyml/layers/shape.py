@@ -1,10 +1,12 @@
-"""Layers that change the shape of each sample, and no value."""
+"""Layers that change the shape of each sample, and none of its values."""
 
 from math import prod
 
 from tinyml.arrays import check_shape
+from tinyml.functional.patches import pad
 from tinyml.layers.base import Dim, Layer
-from tinyml_backends.arguments import integer
+from tinyml.layers.spatial import SpatialLayer
+from tinyml_backends.arguments import integer, lengths
 from tinyml_backends.arrays import Array
 
 
@@ -85,3 +87,62 @@ class Flatten(Reshape):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, (-1,))
+
+
+class PadChannels2D(SpatialLayer):
+    """Add channels of zeros after those of an image.
+
+    A block that makes more channels can then be added to its input, as in ENet, without weights.
+
+    Parameters
+    ----------
+    name : str
+    input_dim : (int, int, int)
+        Channels, height and width of the input.
+    channels : int
+        Channels of the output.
+
+    Raises
+    ------
+    ValueError
+        If the input has more channels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.layers import PadChannels2D
+    >>> pad = PadChannels2D("pad", (1, 1, 2), 2)
+    >>> pad(np.array([[[[1.0, 3.0]]]]))
+    array([[[[1., 3.]],
+    <BLANKLINE>
+            [[0., 0.]]]])
+    >>> pad.backward(np.array([[[[1.0, 3.0]], [[5.0, 7.0]]]]))
+    array([[[[1., 3.]]]])
+    """
+
+    def __init__(self, name: str, input_dim: Dim, channels: int) -> None:
+        super().__init__(name)
+        dim = lengths(f"{self!r}: input_dim", input_dim, 3)
+        self.channels = integer(f"{self!r}: channels", channels, 1)
+        if self.channels < dim[0]:
+            raise ValueError(
+                f"{self!r}: channels is {channels}; it must be at least the {dim[0]} of the input"
+            )
+        self.set_dims(dim)
+
+    def output_of(self, dim: Dim) -> Dim:
+        """The channels, and the input's height and width."""
+        return self.channels, *dim[1:]
+
+    def forward(self, input: Array) -> Array:
+        """``input`` (samples, channels, height, width), and zeros after its channels."""
+        self.check_input(input)
+        self.saved = tuple(input.shape)
+        self.num_of_entries = len(input)
+        return pad(input, (0, 0, 0, 0, 0, self.channels - self.input_channel))
+
+    def backward(self, in_gradient: Array) -> Array:
+        """The view of ``in_gradient`` that holds the input's channels."""
+        samples, count, *spatial = self.saved_by_forward()
+        self.check("gradient", in_gradient, (samples, self.channels, *spatial))
+        return in_gradient[:, :count]
