@@ -121,8 +121,9 @@ def _segment(
         picture = Image.fromarray(found)
         picture.putpalette(palette)
         picture.save(target)
-        counts = np.bincount(found.reshape(-1), minlength=len(task.classes)) / found.size
-        shares = ", ".join(f"{n} {s:.1%}" for n, s in zip(task.classes, counts, strict=False) if s)
+        counts = sum(np.bincount(row, minlength=len(task.classes)) for row in found)
+        pairs = zip(task.classes, counts / found.size, strict=True)
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in pairs if share)
         with Progress.external_write_mode():
             click.echo(f"{target}  {shares}")
     return skipped
