@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyml.data.pairs import SUFFIXES, Pixels, read_image, read_labels, resized
+from tinyml.data.pairs import (
+    SUFFIXES,
+    MissingPackageError,
+    Pixels,
+    read_image,
+    read_labels,
+    resized,
+)
+
+#: Most files that an error names.
+_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -111,14 +121,15 @@ def read_classes(
         raise ValueError(
             f"{folder} has no images; it must have a folder for each class, with images in it"
         )
-    images, labels, files, skipped = [], [], [], list[str]()
+    images, labels, files, bad = [], [], [], _Bad(skip_bad)
     for label, name in enumerate(listed):
         for file in listed[name]:
-            image = _unless_bad(skip_bad, skipped, read_image, file)
+            image = bad.unless(read_image, file)
             if image is not None:
                 images.append(image if size is None else resized(image, size))
                 labels.append(label)
                 files.append(file)
+    bad.check()
     counts = Counter(labels)
     for label, name in enumerate(listed):
         if counts[label] < 2:
@@ -131,7 +142,11 @@ def read_classes(
     _check_alike(images, files)
     _check_size(images, files)
     return ImageClasses(
-        np.stack(images), np.array(labels, np.int64), tuple(listed), tuple(files), tuple(skipped)
+        np.stack(images),
+        np.array(labels, np.int64),
+        tuple(listed),
+        tuple(files),
+        tuple(bad.reasons),
     )
 
 
@@ -180,12 +195,13 @@ def read_masks(
                 f"{one} {files[0][stem]} has no {other}; there must be one of the same name in "
                 f"{folder / (other + 's')}"
             )
-    skipped: list[str] = []
+    bad = _Bad(skip_bad)
     read: list[tuple[Path, Pixels, NDArray[np.int64]]] = []
     for stem in sorted(found[0]):
-        pair = _unless_bad(skip_bad, skipped, _pair, found[0][stem], found[1][stem])
+        pair = bad.unless(_pair, found[0][stem], found[1][stem])
         if pair is not None:
             read.append((found[0][stem], *pair))
+    bad.check()
     if not read:
         raise ValueError(f"{folder} has no image and mask that can be read")
     _check_alike([image for _, image, _ in read], [file for file, _, _ in read])
@@ -206,7 +222,7 @@ def read_masks(
                 f"be 0 to {min(len(names), 256) - 1}"
             )
         pairs.append(Annotated(image, mask))
-    return ImageMasks(tuple(pairs), names, tuple(skipped))
+    return ImageMasks(tuple(pairs), names, tuple(bad.reasons))
 
 
 def _pair(image_file: Path, mask_file: Path) -> tuple[Pixels, NDArray[np.int64]]:
@@ -238,15 +254,32 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return {file.stem: file for file in files}
 
 
-def _unless_bad(skip_bad: bool, skipped: list[str], read: Any, *files: Path) -> Any:
-    """What ``read`` returns; with ``skip_bad`` None if a file is bad, which is then noted."""
-    try:
-        return read(*files)
-    except ValueError as error:
-        if not skip_bad:
+class _Bad:
+    """Files that cannot be read: their number, their names and the reasons."""
+
+    def __init__(self, skip_bad: bool) -> None:
+        self.skip_bad, self.names, self.reasons = skip_bad, list[str](), list[str]()
+
+    def unless(self, read: Any, *files: Path) -> Any:
+        """What ``read`` returns, or None if a file is bad, which is then noted."""
+        try:
+            return read(*files)
+        except MissingPackageError:  # the others could not be read either
             raise
-        skipped.append(str(error))
-        return None
+        except ValueError as error:
+            self.names.append(files[0].name)
+            self.reasons.append(str(error))
+            return None
+
+    def check(self) -> None:
+        """Raise ValueError if there are bad files, unless they are to be left out."""
+        if self.skip_bad or not self.reasons:
+            return
+        more = len(self.names) - _NAMED
+        named = ", ".join(self.names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        one = len(self.names) == 1
+        which = "" if one else f"; {len(self.names)} files cannot be used: {named}"
+        raise ValueError(self.reasons[0] + which)
 
 
 def _check_alike(images: list[Pixels], files: list[Path]) -> None:

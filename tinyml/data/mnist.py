@@ -97,7 +97,10 @@ def _download(url: str, path: Path, size: int, digest: str) -> None:
     """Download a file to a part of it beside ``path``, and rename that when it is the right one."""
     part = path.with_name(f"{path.name}.part")
     done = part.stat().st_size if part.exists() else 0
-    if done >= size:
+    if done >= size:  # the process may have ended before the part was renamed
+        if _sha256(part) == digest:
+            part.replace(path)
+            return
         part.unlink()
         done = 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
@@ -118,6 +121,8 @@ def _download(url: str, path: Path, size: int, digest: str) -> None:
                     file.write(piece)
                     bar.update(len(piece))
     except (OSError, HTTPException) as error:
+        if getattr(error, "code", None) == 416:  # the part is longer than the server's file
+            part.unlink(missing_ok=True)
         reason = getattr(error, "reason", None) or error
         raise DownloadError(
             f"{url} cannot be downloaded: {reason}; check the connection and call again, or put "

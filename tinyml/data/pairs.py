@@ -69,6 +69,10 @@ def read_pair(image_file: Path, mask_file: Path) -> Pair:
     return Pair(image, mask, notes)
 
 
+class MissingPackageError(ValueError):
+    """No file of this format can be read, since a package is missing."""
+
+
 def read_image(file: Path) -> Pixels:
     """Image (channels, height, width) of uint8 or uint16; the files are those of `read_pair`."""
     return _read(file, "image")[0]
@@ -112,8 +116,15 @@ def _read(file: Path, role: str) -> tuple[Pixels, tuple[str, ...]]:
     reader = _READERS.get(file.suffix.lower())
     if reader is None:
         raise ValueError(f"{role} {file} is none of {', '.join(_READERS)}")
+    if file.exists() and not file.is_file():  # opening a named pipe would wait forever
+        raise ValueError(f"{role} {file} cannot be read: it is no regular file")
     try:
         picture = reader(file, role)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{role} {file} needs {error.name or error}, which is not installed; in the clone of "
+            "tinyml run: python3 -m pip install '.[demo]'"
+        ) from error
     except OSError as error:
         raise ValueError(f"{role} {file} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # each decoder raises errors of its own types for an invalid file
