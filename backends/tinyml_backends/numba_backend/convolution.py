@@ -19,12 +19,13 @@ from tinyml_backends.numpy_backend import NumpyBackend
 MOSTLY_PADDING = 4
 #: Convolutions that direct kernels compute faster than matrix products do: at most so many channels
 #: and filters in a group, a row of outputs of at least so many, and at most so many bytes of a
-#: padded sample, which must stay in the cache.
-CHANNELS, FILTERS, WIDTH, BYTES = 16, 32, 8, 1 << 19
+#: padded sample.
+CHANNELS, FILTERS, WIDTH, BYTES = 64, 64, 7, 1 << 22
 #: For how many filters `direct.conv` sums vectors at once, at most, and for how many rows.
 BLOCK, ROWS = 8, 8
-#: Of how many samples `direct.conv_weight` sums at once.
-SAMPLES = 8
+#: Of how many samples `direct.conv_weight` sums at once, at most, and how many bytes of inputs and
+#: gradients: they are read once for each row of the window, so they must stay in the cache.
+SAMPLES, SAMPLES_BYTES = 8, 1 << 20
 #: Multiplications with additions that take as long as reading or writing a byte.
 SPEED = 3
 
@@ -152,7 +153,7 @@ def _conv(x: Array, weight: Array, bias: Array | None, window: Window, groups: i
     flat = x.ravel(), packed, biases, out.ravel()
     arguments = (*flat, plan_of(window, x.shape[2:]).numbers, sizes, (0,) * block, (0,) * rows)
     work = samples * weight.size * prod(outputs)
-    run(direct.conv, arguments, samples * groups, work // SPEED)
+    run(direct.conv, arguments, samples * groups * blocks, work // SPEED)
     return out
 
 
@@ -187,20 +188,19 @@ def _conv_weight(
     gradient: Array, x: Array, shape: tuple[int, ...], window: Window, groups: int
 ) -> Array | None:
     """By the direct kernel, if there is one; it cannot have sums that are not finite."""
-    weight = np.empty(shape, x.dtype)
-    if (
-        not _is_direct(x, weight, window, groups)
-        or gradient.dtype != x.dtype
-        or shape[-1] > direct.SUMS
-    ):
+    weight, samples, filters = np.empty(shape, x.dtype), len(x), shape[0] // groups
+    if not _is_direct(x, weight, window, groups) or gradient.dtype != x.dtype:
         return None
-    samples, filters = len(x), shape[0] // groups
+    size = (shape[1] + filters) * prod(gradient.shape[2:]) * x.itemsize
+    if size > SAMPLES_BYTES or not 1 < shape[-1] <= direct.SUMS:
+        return None
+    together = min(SAMPLES, SAMPLES_BYTES // size)
     block: tuple[Any, ...] = (0,) * max(1, min(filters, direct.SUMS // shape[-1]))
-    sums = np.empty((-(-samples // SAMPLES), *shape), x.dtype)
+    sums = np.empty((-(-samples // together), *shape), x.dtype)
     sizes = direct.Sizes(samples, groups, shape[1], filters)
     flat = gradient.ravel(), x.ravel(), sums.ravel()
     numbers = plan_of(window, x.shape[2:]).numbers
-    arguments = (*flat, numbers, sizes, SAMPLES, block, (0,) * shape[-1])
+    arguments = (*flat, numbers, sizes, together, block, (0,) * shape[-1])
     work = gradient.size * prod(shape[1:])
     run(direct.conv_weight, arguments, len(sums) * groups, work // SPEED)
     total: Array = sums.sum(0)

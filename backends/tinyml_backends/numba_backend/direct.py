@@ -189,7 +189,7 @@ def conv(
     start: int,
     stop: int,
 ) -> None:
-    """An item is a group of channels of a sample. There are at least ``len(rows)`` rows of outputs.
+    """An item is a block of filters of a sample. There are at least ``len(rows)`` rows of outputs.
 
     ``weights`` are in the order groups, blocks of filters, channels, cells, filters of a block.
     """
@@ -199,46 +199,44 @@ def conv(
     padded = np.zeros(sizes.channels * size + LANES, x.dtype)
     short = np.empty(len(block) * len(rows) * LANES, x.dtype)
     blocks, pixels = -(-sizes.filters // len(block)), g.out_d * g.out_h * g.out_w
+    steps, copied = -(-g.out_h // len(rows)), -1
     for item in range(start, stop):
-        for channel in range(sizes.channels):
-            copy_plane(x, item * sizes.channels + channel, padded, channel * size, wide, g, False)
-        for number in range(blocks):
-            first = number * len(block)
-            count = min(len(block), sizes.filters - first)
-            of_block = item % sizes.groups * blocks + number
-            of_bias = of_block * len(block)
-            of_weights = of_bias * sizes.channels * cells
-            to = (item * sizes.filters + first) * pixels
-            steps = -(-g.out_h // len(rows))
-            for step in range(g.out_d * steps):
-                d = step // steps
-                h = min(step % steps * len(rows), g.out_h - len(rows))
-                corner = d * g.stride_d * high + h * g.stride_h
-                for w in range(0, g.out_w, LANES):
-                    begin = min(w, max(0, g.out_w - LANES))
-                    totals = broadcasts(block, rows, bias, of_bias)
-                    k = of_weights
-                    for channel in range(sizes.channels):
-                        for kd in range(g.size_d):
-                            for kh in range(g.size_h):
-                                depth = kd * g.dilation_d * high + kh * g.dilation_h
-                                of = channel * size + (corner + depth) * wide + begin
-                                for kw in range(g.size_w):
-                                    cell, pitch = of + kw * g.dilation_w, g.stride_h * wide
-                                    totals = add_products(
-                                        totals, rows, padded, cell, pitch, weights, k
-                                    )
-                                    k += len(block)
-                    place = to + (d * g.out_h + h) * g.out_w + begin
-                    if g.out_w >= LANES:
-                        store_all(out, place, pixels, g.out_w, totals, rows, count)
-                        continue
-                    store_all(short, 0, len(rows) * LANES, LANES, totals, rows, len(block))
-                    for f in range(count):
-                        for r in range(len(rows)):
-                            for i in range(g.out_w):
-                                value = at(short, (f * len(rows) + r) * LANES + i)
-                                put(out, place + f * pixels + r * g.out_w + i, value)
+        of_group, first = item // blocks, item % blocks * len(block)
+        if of_group != copied:
+            copied = of_group
+            for c in range(sizes.channels):
+                copy_plane(x, of_group * sizes.channels + c, padded, c * size, wide, g, False)
+        count = min(len(block), sizes.filters - first)
+        of_bias = item % (sizes.groups * blocks) * len(block)
+        of_weights = of_bias * sizes.channels * cells
+        to = (of_group * sizes.filters + first) * pixels
+        for step in range(g.out_d * steps):
+            d = step // steps
+            h = min(step % steps * len(rows), g.out_h - len(rows))
+            corner = d * g.stride_d * high + h * g.stride_h
+            for w in range(0, g.out_w, LANES):
+                begin = min(w, max(0, g.out_w - LANES))
+                totals = broadcasts(block, rows, bias, of_bias)
+                k = of_weights
+                for channel in range(sizes.channels):
+                    for kd in range(g.size_d):
+                        for kh in range(g.size_h):
+                            depth = kd * g.dilation_d * high + kh * g.dilation_h
+                            of = channel * size + (corner + depth) * wide + begin
+                            for kw in range(g.size_w):
+                                cell, pitch = of + kw * g.dilation_w, g.stride_h * wide
+                                totals = add_products(totals, rows, padded, cell, pitch, weights, k)
+                                k += len(block)
+                place = to + (d * g.out_h + h) * g.out_w + begin
+                if g.out_w >= LANES:
+                    store_all(out, place, pixels, g.out_w, totals, rows, count)
+                    continue
+                store_all(short, 0, len(rows) * LANES, LANES, totals, rows, len(block))
+                for f in range(count):
+                    for r in range(len(rows)):
+                        for i in range(g.out_w):
+                            value = at(short, (f * len(rows) + r) * LANES + i)
+                            put(out, place + f * pixels + r * g.out_w + i, value)
 
 
 @compiled
