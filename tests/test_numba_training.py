@@ -1,4 +1,4 @@
-"""Numba's kernels for training, and for convolution's columns: beside the generic ones on NumPy."""
+"""Numba's kernels for training and convolution, beside the generic ones on NumPy."""
 
 import numpy as np
 import pytest
@@ -42,6 +42,21 @@ def chunked(request, numba, monkeypatch):
         monkeypatch.setattr(scheduling, "SHARED_BYTES", 0)
         monkeypatch.setattr(scheduling, "CHUNK_BYTES", 1)
         monkeypatch.setattr(threads, "thread_count", lambda: 3)
+    return numba
+
+
+@pytest.fixture(params=["one chunk", "last items first"])
+def directly(request, numba, monkeypatch):
+    """The backend, where direct kernels also compute rows of few outputs; items in either order."""
+    from tinyml_backends.numba_backend import convolution as kernels
+
+    def backwards(kernel, arguments, items, size):
+        for stop in range(items, 0, -2):
+            kernel(*arguments, max(0, stop - 2), stop)
+
+    monkeypatch.setattr(kernels, "WIDTH", 1)
+    if request.param == "last items first":
+        monkeypatch.setattr(kernels, "run", backwards)
     return numba
 
 
@@ -232,3 +247,112 @@ def same_columns(backend, shape, window, dtype):
         out = guarded(x.copy(), at_end)
         backend.add_patches(guarded(cols, at_end), out, window)
         assert_same_bits(out, total)
+
+
+@DTYPES
+@given(data=st.data())
+def test_direct_convolution(directly, dtype, data):
+    """Every geometry that has a direct kernel, beside matrix products in float64."""
+    spatial, geometry = data.draw(geometries())
+    stride = tuple(geometry["stride"]) if not isinstance(geometry["stride"], int) else None
+    geometry["ceil_mode"] = False
+    geometry["stride"] = (*(stride or (geometry["stride"],) * len(spatial))[:-1], 1)
+    window = Window.of(len(spatial), **geometry)
+    fit = [n + sum(p) >= e for n, p, e in zip(spatial, window.padding, window.extent, strict=True)]
+    groups, channels = data.draw(st.sampled_from([(1, 1), (1, 3), (2, 2), (3, 1)]))
+    filters = groups * data.draw(st.integers(1, 10))
+    if all(fit):
+        shape = (data.draw(st.integers(1, 3)), groups * channels, *spatial)
+        same_convolution(directly, shape, filters, window, groups, dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("width", [1, 5, 14, 16, 17, 28, 40])
+@pytest.mark.parametrize("filters", [1, 2, 6, 9, 16])
+def test_direct_convolution_of_each_width(directly, dtype, width, filters):
+    window = Window.of(2, (3, 5), 1, ((1, 1), (2, 2)))
+    same_convolution(directly, (9, 2, 10, width), filters, window, 1, dtype)
+
+
+def test_values_that_are_not_finite_reach_only_their_windows(directly):
+    rng = np.random.default_rng(0)
+    window = Window.of(2, 3, 1, 1)
+    x, weight = normal(rng, 2, 2, 9, 20), normal(rng, 3, 2, 3, 3)
+    gradient = normal(rng, 2, 3, 9, 20)
+    x[0, 0, 0, 0], x[1, 1, 4, 19], gradient[1, 2, 8, 0] = np.nan, np.inf, -np.inf
+    with np.errstate(all="ignore"):
+        for method, arguments in (
+            ("conv", (x, weight, None, window, 1)),
+            ("conv_input", (gradient, weight, None, (9, 20), window, 1)),
+            ("conv_weight", (gradient, x, weight.shape, window, 1)),
+        ):
+            found = getattr(directly, method)(*arguments)
+            expected = getattr(convolution, method)(NUMPY, *arguments)
+            close(found, expected, np.float64)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_direct_convolution_does_not_depend_on_threads(numba, monkeypatch, threads):
+    from tinyml_backends import threads as pool
+    from tinyml_backends.numba_backend import scheduling
+
+    rng, window = np.random.default_rng(0), Window.of(2, 5, 1, 2)
+    x, weight = (
+        normal(rng, *shape, dtype=np.float32) for shape in ((21, 6, 14, 14), (16, 6, 5, 5))
+    )
+    monkeypatch.setattr(pool, "thread_count", lambda: 1)
+    y = numba.conv(x, weight, None, window, 1)
+    expected = y, *numba.conv_gradient(y, x, weight, window, 1)
+    monkeypatch.setattr(pool, "thread_count", lambda: threads)
+    monkeypatch.setattr(scheduling, "SHARED_BYTES", 0)
+    monkeypatch.setattr(scheduling, "CHUNK_BYTES", 1)
+    found = numba.conv(x, weight, None, window, 1), *numba.conv_gradient(y, x, weight, window, 1)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_same_bits(ours, theirs)
+
+
+def test_which_convolutions_are_direct(numba, monkeypatch):
+    """LeNet's are, and few channels of an image; strides along rows and many channels are not."""
+    from tinyml_backends.numba_backend import convolution as kernels
+
+    ran = []
+    monkeypatch.setattr(kernels, "run", lambda kernel, *_: ran.append(kernel))
+    rng = np.random.default_rng(0)
+    for shape, filters, stride, count in (
+        ((2, 1, 28, 28), 6, 1, 1),
+        ((2, 6, 14, 14), 16, 1, 1),
+        ((1, 16, 64, 64), 16, 1, 1),
+        ((1, 16, 64, 64), 16, 2, 0),
+        ((1, 128, 8, 8), 16, 1, 0),
+    ):
+        ran.clear()
+        x = normal(rng, *shape, dtype=np.float32)
+        weight = normal(rng, filters, shape[1], 5, 5, dtype=np.float32)
+        numba.conv(x, weight, None, Window.of(2, 5, stride, 2), 1)
+        assert len(ran) == count
+
+
+def same_convolution(backend, shape, filters, window, groups, dtype):
+    """Output and gradients, from arrays next to protected memory."""
+    rng = np.random.default_rng(0)
+    x = normal(rng, *shape, dtype=dtype)
+    weight = normal(rng, filters, shape[1] // groups, *window.size, dtype=dtype)
+    bias = normal(rng, filters, dtype=dtype)
+    outputs = window.output_shape(shape[2:])
+    gradient = normal(rng, shape[0], filters, *outputs, dtype=dtype)
+    for at_end in (True, False):
+        x_, weight_, bias_, gradient_ = (guarded(a, at_end) for a in (x, weight, bias, gradient))
+        for method, arguments in (
+            ("conv", (x_, weight_, bias_, window, groups)),
+            ("conv", (x_, weight_, None, window, groups)),
+            ("conv_input", (gradient_, weight_, None, shape[2:], window, groups)),
+            ("conv_weight", (gradient_, x_, weight.shape, window, groups)),
+            ("conv_gradient", (gradient_, x_, weight_, window, groups)),
+        ):
+            wide = [a.astype(np.float64) if isinstance(a, np.ndarray) else a for a in arguments]
+            found = getattr(backend, method)(*arguments)
+            expected = getattr(convolution, method)(NUMPY, *wide)
+            if not isinstance(found, tuple):
+                found, expected = (found,), (expected,)
+            for ours, theirs in zip(found, expected, strict=True):
+                close(ours, theirs, dtype)

@@ -29,7 +29,7 @@ class NumbaBackend(NumbaTraining, NumbaConvolution):
     """NumPy arrays on the CPU, through kernels that Numba compiles when they are first called.
 
     For float16 only kernels that copy values are compiled. Maxima and sums of float16, averages of
-    integers, and all methods that are not overridden here are the NumPy backend's.
+    integers, and all methods that are not overridden are the NumPy backend's.
     """
 
     name = "numba"

@@ -18,7 +18,7 @@ HALF, QUARTER = (0,) * 8, (0,) * 4
 
 
 @inlined
-def _reach(g: Any) -> Any:
+def reach_of(g: Any) -> Any:
     """Depth, height and width of the padded input that windows read."""
     return (
         (g.out_d - 1) * g.stride_d + (g.size_d - 1) * g.dilation_d + 1,
@@ -34,16 +34,18 @@ def _inside(reach: int, padding: int, cells: int) -> Any:
 
 
 @inlined
-def _copy(x: Any, plane: int, padded: Any, g: Any, is_back: bool) -> None:
-    """Copy a plane to the padded buffer, or back."""
-    deep, high, wide = _reach(g)
+def copy_plane(
+    x: Any, plane: int, padded: Any, begin: int, wide: int, g: Any, is_back: bool
+) -> None:
+    """Copy a plane to the padded buffer, from ``begin`` on in rows of ``wide`` cells; or back."""
+    deep, high, reach = reach_of(g)
     d0, d1 = _inside(deep, g.padding_d, g.in_d)
     h0, h1 = _inside(high, g.padding_h, g.in_h)
-    w0, w1 = _inside(wide, g.padding_w, g.in_w)
+    w0, w1 = _inside(reach, g.padding_w, g.in_w)
     for d in range(d0, d1):
         for h in range(h0, h1):
             row = (plane * g.in_d + d - g.padding_d) * g.in_h + h - g.padding_h
-            of, to = row * g.in_w + w0 - g.padding_w, (d * high + h) * wide + w0
+            of, to = row * g.in_w + w0 - g.padding_w, begin + (d * high + h) * wide + w0
             for i in range(w1 - w0):
                 if is_back:
                     put(x, of + i, at(padded, to + i))
@@ -59,13 +61,13 @@ def patches(x: Any, cols: Any, numbers: Any, step: Any, start: int, stop: int) -
     it.
     """
     g = geometry(numbers)
-    deep, high, wide = _reach(g)
+    deep, high, wide = reach_of(g)
     padded = np.zeros(deep * high * wide + 2 * len(WIDE), x.dtype)
     rows = g.size_d * g.size_h * g.size_w * g.out_d * g.out_h
     end = stop * rows * g.out_w
     to = start * rows * g.out_w
     for plane in range(start, stop):
-        _copy(x, plane, padded, g, False)
+        copy_plane(x, plane, padded, 0, wide, g, False)
         for kd in range(g.size_d):
             for kh in range(g.size_h):
                 for kw in range(g.size_w):
@@ -95,11 +97,11 @@ def _copy_row(padded: Any, of: int, cols: Any, to: int, end: int, g: Any, step: 
 def add_patches(cols: Any, out: Any, numbers: Any, start: int, stop: int) -> None:
     """Add the columns of each plane to it, cell by cell."""
     g = geometry(numbers)
-    deep, high, wide = _reach(g)
+    deep, high, wide = reach_of(g)
     padded = np.zeros(deep * high * wide, out.dtype)
     of = start * g.size_d * g.size_h * g.size_w * g.out_d * g.out_h * g.out_w
     for plane in range(start, stop):
-        _copy(out, plane, padded, g, False)
+        copy_plane(out, plane, padded, 0, wide, g, False)
         for kd in range(g.size_d):
             for kh in range(g.size_h):
                 for kw in range(g.size_w):
@@ -110,7 +112,7 @@ def add_patches(cols: Any, out: Any, numbers: Any, start: int, stop: int) -> Non
                             to = to_h * wide + kw * g.dilation_w
                             _add_row(cols, of, padded, to, g)
                             of += g.out_w
-        _copy(out, plane, padded, g, True)
+        copy_plane(out, plane, padded, 0, wide, g, True)
 
 
 @inlined
