@@ -192,8 +192,13 @@ def gpu() -> Backend:
 
 @pytest.fixture(scope="session")
 def torch():  # type: ignore[no-untyped-def]
-    """PyTorch, the reference for what it supports."""
-    return peer("torch")
+    """PyTorch, the reference for what it supports.
+
+    It has one thread, since the threads of all workers' processes would wait for each other.
+    """
+    library = peer("torch")
+    library.set_num_threads(1)
+    return library
 
 
 def _names(config: pytest.Config) -> list[str]:

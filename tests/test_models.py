@@ -167,7 +167,7 @@ def test_outputs_equal_pytorch(backend, torch, build, forward, shape):
         y = backend.to_numpy(model.train(training)(backend.asarray(x)))
         with torch.no_grad():
             expected = forward(twin, torch.from_numpy(x)).numpy()
-        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def digits():
