@@ -140,17 +140,17 @@ def _conv(x: Array, weight: Array, bias: Array | None, window: Window, groups: i
     samples, filters = len(x), len(weight) // groups
     blocks = -(-filters // BLOCK)
     block = -(-filters // blocks)
-    missing = ((0, 0), (0, blocks * block - filters))
-    matrix = np.pad(weight.reshape(groups, filters, -1), (*missing, (0, 0)))
+    matrix = np.zeros((groups, blocks * block, weight.size // len(weight)), x.dtype)
+    matrix[:, :filters] = weight.reshape(groups, filters, -1)
     packed = matrix.reshape(groups, blocks, block, -1).swapaxes(2, 3).ravel()
-    if bias is None:
-        bias = np.zeros(len(weight), x.dtype)
-    biases = np.pad(bias.reshape(groups, filters), missing).ravel()
+    biases = np.zeros((groups, blocks * block), x.dtype)
+    if bias is not None:
+        biases[:, :filters] = bias.reshape(groups, filters)
     outputs = window.output_shape(x.shape[2:])
     out = empty(np, (samples, len(weight), *outputs), x.dtype)
     sizes = direct.Sizes(samples, groups, weight.shape[1], filters)
     rows = max(1, min(ROWS, direct.SUMS // block, (1, *outputs)[-2]))
-    flat = x.ravel(), packed, biases, out.ravel()
+    flat = x.ravel(), packed, biases.ravel(), out.ravel()
     arguments = (*flat, plan_of(window, x.shape[2:]).numbers, sizes, (0,) * block, (0,) * rows)
     work = samples * weight.size * prod(outputs)
     run(direct.conv, arguments, samples * groups * blocks, work // SPEED)
