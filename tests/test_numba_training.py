@@ -260,7 +260,7 @@ def test_direct_convolution(directly, dtype, data):
     window = Window.of(len(spatial), **geometry)
     fit = [n + sum(p) >= e for n, p, e in zip(spatial, window.padding, window.extent, strict=True)]
     groups, channels = data.draw(st.sampled_from([(1, 1), (1, 3), (2, 2), (3, 1)]))
-    filters = groups * data.draw(st.integers(1, 10))
+    filters = groups * data.draw(st.sampled_from([1, 3, 10]))
     if all(fit):
         shape = (data.draw(st.integers(1, 3)), groups * channels, *spatial)
         same_convolution(directly, shape, filters, window, groups, dtype)

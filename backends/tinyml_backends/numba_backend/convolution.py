@@ -22,7 +22,7 @@ MOSTLY_PADDING = 4
 #: padded sample.
 CHANNELS, FILTERS, WIDTH, BYTES = 64, 64, 7, 1 << 22
 #: For how many filters `direct.conv` sums vectors at once, at most, and for how many rows.
-BLOCK, ROWS = 8, 8
+BLOCK, ROWS = 8, (8, 4, 2, 1)
 #: Of how many samples `direct.conv_weight` sums at once, at most, and how many bytes of inputs and
 #: gradients: they are read once for each row of the window, so they must stay in the cache.
 SAMPLES, SAMPLES_BYTES = 8, 1 << 20
@@ -149,7 +149,8 @@ def _conv(x: Array, weight: Array, bias: Array | None, window: Window, groups: i
     outputs = window.output_shape(x.shape[2:])
     out = empty(np, (samples, len(weight), *outputs), x.dtype)
     sizes = direct.Sizes(samples, groups, weight.shape[1], filters)
-    rows = max(1, min(ROWS, direct.SUMS // block, (1, *outputs)[-2]))
+    most = min(direct.SUMS // block, (1, *outputs)[-2])
+    rows = next(count for count in ROWS if count <= most)  # few choices: each is compiled
     flat = x.ravel(), packed, biases.ravel(), out.ravel()
     arguments = (*flat, plan_of(window, x.shape[2:]).numbers, sizes, (0,) * block, (0,) * rows)
     work = samples * weight.size * prod(outputs)
