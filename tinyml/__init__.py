@@ -28,9 +28,11 @@ from tinyml_backends import (
     TinymlError,
     backends,
     current_backend,
+    current_precision,
     register_backend,
     set_backend,
     use_backend,
+    use_precision,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ __all__ = [
     "avg_pool_gradient",
     "backends",
     "current_backend",
+    "current_precision",
     "load",
     "max_pool",
     "max_pool_gradient",
@@ -66,6 +69,7 @@ __all__ = [
     "set_backend",
     "to_numpy",
     "use_backend",
+    "use_precision",
 ]
 
 

@@ -14,6 +14,7 @@ from tinyml_backends.errors import (
     TinymlError,
 )
 from tinyml_backends.geometry import Window
+from tinyml_backends.precision import current_precision, use_precision
 from tinyml_backends.registry import (
     BackendStatus,
     backends,
@@ -44,9 +45,11 @@ __all__ = [
     "backend_for",
     "backends",
     "current_backend",
+    "current_precision",
     "owner_of",
     "register_backend",
     "resolve",
     "set_backend",
     "use_backend",
+    "use_precision",
 ]

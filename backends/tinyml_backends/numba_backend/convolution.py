@@ -9,7 +9,7 @@ import numpy as np
 from tinyml_backends.arrays import Array
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numba_backend import columns, direct
+from tinyml_backends.numba_backend import columns, direct, winograd
 from tinyml_backends.numba_backend.plans import plan_of
 from tinyml_backends.numba_backend.scheduling import run
 from tinyml_backends.numba_backend.training import FLOATS
@@ -31,7 +31,7 @@ SPEED = 3
 
 
 class NumbaConvolution(NumpyBackend):
-    """Direct convolution of few channels, and else the columns for matrix products.
+    """Winograd's algorithm, direct convolution of few channels, else columns for matrix products.
 
     The callers of `patches` and `add_patches` run chunks of the images in threads.
     """
@@ -40,11 +40,8 @@ class NumbaConvolution(NumpyBackend):
         self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
     ) -> Array:
         """As `Backend.conv`."""
-        if not _is_direct(x, weight, window, groups) or (
-            bias is not None and bias.dtype != x.dtype
-        ):
-            return super().conv(x, weight, bias, window, groups)
-        return _conv(x, weight, bias, window, groups)
+        found = _conv(x, weight, bias, window, groups)
+        return super().conv(x, weight, bias, window, groups) if found is None else found
 
     def conv_gradient(
         self, gradient: Array, x: Array, weight: Array, window: Window, groups: int
@@ -135,7 +132,19 @@ def _is_direct(x: Array, weight: Array, window: Window, groups: int) -> bool:
     )
 
 
-def _conv(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
+def _conv(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array | None:
+    """By Winograd's algorithm or the direct kernel, if one of them is the fastest."""
+    if bias is not None and bias.dtype != x.dtype:
+        return None
+    found = None
+    if winograd.fits(x, weight.dtype, weight.shape, window, groups):
+        found = winograd.conv(x, weight, bias, window)
+    if found is None and _is_direct(x, weight, window, groups):
+        found = _direct(x, weight, bias, window, groups)
+    return found
+
+
+def _direct(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
     """By the direct kernel, whose weights are in blocks of filters; the last one may have zeros."""
     samples, filters = len(x), len(weight) // groups
     blocks = -(-filters // BLOCK)
@@ -166,8 +175,8 @@ def _conv_input(
     window: Window,
     groups: int,
 ) -> Array | None:
-    """The convolution with turned weights, if that has a direct kernel."""
-    if max(window.stride) > 1 or (bias is not None and bias.dtype != gradient.dtype):
+    """The convolution with turned weights, if that has a kernel."""
+    if max(window.stride) > 1:
         return None
     padding = tuple(
         (e - 1 - before, n + before - out)
@@ -180,15 +189,17 @@ def _conv_input(
     of_groups = weight.reshape(groups, filters // groups, channels, *size).swapaxes(1, 2)
     flipped = np.flip(of_groups, tuple(range(3, of_groups.ndim)))
     weights = flipped.reshape(groups * channels, filters // groups, *size)
-    if not _is_direct(gradient, weights, turned, groups):
-        return None
     return _conv(gradient, weights, bias, turned, groups)
 
 
 def _conv_weight(
     gradient: Array, x: Array, shape: tuple[int, ...], window: Window, groups: int
 ) -> Array | None:
-    """By the direct kernel, if there is one; it cannot have sums that are not finite."""
+    """By Winograd's algorithm or the direct kernel, which cannot have sums that are not finite."""
+    if winograd.fits(x, gradient.dtype, shape, window, groups):
+        by_tiles = winograd.conv_weight(gradient, x, window)
+        if by_tiles is not None:
+            return by_tiles
     weight, samples, filters = np.empty(shape, x.dtype), len(x), shape[0] // groups
     if not _is_direct(x, weight, window, groups) or gradient.dtype != x.dtype:
         return None
