@@ -151,6 +151,7 @@ SEGMENTERS: dict[str, Callable[[Dim, int, int], Layer]] = {
     "segnet": _named("segnet", depth=3, channels=16),
     "unet": _named("unet", depth=3, channels=16),
     "enet": _named("enet"),
+    "segnet_vgg16": _named("segnet_vgg16"),
 }
 
 
