@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import tinyml
+from tinyml.bench import measure as bench_measure
 from tinyml.bench.cases import Prepared
 from tinyml.bench.environment import environment, line
 from tinyml.bench.measure import Contender, measure, wall_clock
@@ -260,8 +261,13 @@ def results(result: Any) -> list[NDArray[Any]]:
 @click.option("--backends", default="numba,numpy", show_default=True)
 @click.option("--cases", default="", help="Only rows whose name has this text.")
 @click.option("--rounds", default=15, show_default=True, type=click.IntRange(7))
-def main(backends: str, cases: str, rounds: int) -> None:
-    """Print the table; a ratio is PyTorch's median time over tinyml's."""
+@click.option("--settle", default=0.05, show_default=True, help="Seconds of the break before each.")
+def main(backends: str, cases: str, rounds: int, settle: float) -> None:
+    """Print the table; a ratio is PyTorch's median time over tinyml's.
+
+    In the break, the threads of OpenBLAS and of PyTorch stop to spin-wait for more work.
+    """
+    bench_measure.SETTLED_SECONDS = settle
     names = backends.split(",")
     click.echo(line(environment([resolve(name) for name in names], [load("torch")])))
     table = []

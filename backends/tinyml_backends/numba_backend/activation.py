@@ -37,7 +37,7 @@ def _terms(dtype: "np.dtype[Any]") -> Terms:
 
 TERMS = {dtype: _terms(dtype) for dtype in map(np.dtype, ("f4", "f8"))}
 
-ROOT_HALF, DENSITY, FAR, CENTRE = normal.ROOT_HALF, normal.DENSITY, normal.FAR, normal.CENTRE
+ROOT_HALF, DENSITY, CENTRE = normal.ROOT_HALF, normal.DENSITY, normal.CENTRE
 LOG2_HIGH, LOG2_LOW = exponential.LOG2_HIGH, exponential.LOG2_LOW
 INVERSE_LOG2 = exponential.INVERSE_LOG2
 #: In float32; `range_of` gives the factor for float64.
@@ -108,6 +108,24 @@ def exp(x: Any, terms: Any) -> Any:
 
 
 @fused_inlined
+def exp_of_square(z: Any, terms: Any) -> Any:
+    """``exp(−z²)`` for finite ``z`` up to `far_of`; shorter than `exp`, which takes any number."""
+    x = -z * z
+    whole = np.floor(x * number(INVERSE_LOG2, x) + number(0.5, x))
+    r = x - whole * number(LOG2_HIGH, x) - whole * number(LOG2_LOW, x)
+    small = r + r * r * polynomial(r, terms.exponential)
+    offset = number(64.0, x) * range_of(x)  # so that the first power of two is a normal number
+    power = number(1.0, x) + small
+    return power * power_of_two(whole + offset) * power_of_two(-offset)
+
+
+@fused_inlined
+def far_of(x: Any) -> Any:
+    """A number whose ``erfc`` is 0 in the type of ``x``: 10.5 for float32, 27.3 for float64."""
+    return number(10.5, x) + (range_of(x) - number(1.0, x)) * number(2.4, x)
+
+
+@fused_inlined
 def expm1(x: Any, terms: Any) -> Any:
     """``exp(x) − 1`` for ``x ≤ 0``."""
     small, first, second = _parts(x, terms)
@@ -125,10 +143,10 @@ def sigmoid_of(x: Any, terms: Any) -> Any:
 @fused_inlined
 def tail_of(x: Any, terms: Any) -> Any:
     """``1 − Φ(|x|)`` and ``exp(−x² / 2)``, as in `normal.cdf`."""
-    one, far, centre = number(1.0, x), number(FAR, x), number(CENTRE, x)
+    one, far, centre = number(1.0, x), far_of(x), number(CENTRE, x)
     z = abs(x) * number(ROOT_HALF, x)
-    z = far if z > far else z
-    exponential = exp(-z * z, terms)
+    z = z if z < far else far  # also where x is NaN: its product with anything is NaN
+    exponential = exp_of_square(z, terms)
     shifted, scaled = z + centre, number(4.0, x) * z + one + one
     inverse = one / (shifted * scaled)  # one division for both quotients
     ratio = polynomial((z - centre) * scaled * inverse, terms.tail)
