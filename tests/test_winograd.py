@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -15,6 +16,16 @@ from tinyml_backends import Window, resolve
 #: Bounds of docs/convolution.md on ‖y − exact‖ / ‖exact‖, up to so many summed channels.
 BOUNDS = {64: 1e-6, 512: 1.8e-6}
 OF_WEIGHT = 2e-6
+
+
+@pytest.fixture(autouse=True)
+def small_ones_too(monkeypatch):
+    """Use the algorithm also where it is not faster."""
+    if find_spec("numba"):
+        from tinyml_backends.numba_backend import winograd
+
+        monkeypatch.setattr(winograd, "CHANNELS", 32)
+        monkeypatch.setattr(winograd, "TILES_PER_CHANNEL", 0)
 
 
 def error(found, exact):

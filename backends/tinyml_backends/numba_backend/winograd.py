@@ -10,7 +10,6 @@ A value that is not finite would spread over its tile. So where an output is not
 returned, and the caller convolves directly.
 """
 
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,8 +28,9 @@ PLANES = INPUTS * INPUTS
 TILES = 256
 #: If there are fewer chunks, filters are divided too, into parts of at least so many.
 CHUNKS, FILTERS = 8, 32
-#: With fewer channels or filters the transforms take longer than the products that they save.
-CHANNELS = 32
+#: With fewer channels or filters the transforms take longer than the products that they save. So
+#: do those of the weights, if there are fewer tiles for each channel.
+CHANNELS, TILES_PER_CHANNEL = 48, 0.75
 
 _A, _B = 0.5**0.5, 2**0.5
 #: Transform of the weights: their polynomials at the points, over the products of the distances.
@@ -63,6 +63,10 @@ class _Tiles(NamedTuple):
     def across(self) -> int:
         return -(-self.width // TILE)
 
+    @property
+    def count(self) -> int:
+        return self.samples * self.per_image * self.across
+
     def chunks(self) -> list[slice]:
         """Ranges of tile rows, of about `TILES` tiles each."""
         rows = self.samples * self.per_image
@@ -94,7 +98,8 @@ def fits(
         and min(shape[:2]) >= CHANNELS
         and window.size == (3, 3)
         and window.stride == window.dilation == (1, 1)
-        and min(x.size, prod(window.output_shape(x.shape[2:]))) > 0
+        and _Tiles(len(x), *window.output_shape(x.shape[2:])).count
+        >= max(1, TILES_PER_CHANNEL * min(shape[:2]))
         and current_precision() == "high"
     )
 
