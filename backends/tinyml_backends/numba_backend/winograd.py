@@ -64,7 +64,7 @@ class _Tiles(NamedTuple):
         return -(-self.width // TILE)
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         return self.samples * self.per_image * self.across
 
     def chunks(self) -> list[slice]:
@@ -98,7 +98,7 @@ def fits(
         and min(shape[:2]) >= CHANNELS
         and window.size == (3, 3)
         and window.stride == window.dilation == (1, 1)
-        and _Tiles(len(x), *window.output_shape(x.shape[2:])).count
+        and _Tiles(len(x), *window.output_shape(x.shape[2:])).total
         >= max(1, TILES_PER_CHANNEL * min(shape[:2]))
         and current_precision() == "high"
     )
