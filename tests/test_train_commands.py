@@ -260,6 +260,13 @@ class TestPredict:
         assert result.stderr.splitlines()[-1] == "skipped 2 of 3 images"
         assert [p.name for p in (tmp_path / "out").iterdir()] == ["right.png"]
 
+    def test_a_missing_package(self, failed, tmp_path, monkeypatch):
+        self.saved(tmp_path, segnet((1, 8, 8), 2, depth=1, channels=2))
+        np.save(tmp_path / "a.npy", np.zeros((9, 9), np.uint8))
+        monkeypatch.setitem(sys.modules, "PIL", None)
+        message = failed("predict", "m.safetensors", "a.npy", "--output", "out")
+        assert message.startswith("predict needs PIL")
+
     def test_other_errors(self, failed, tmp_path, picture):
         self.saved(tmp_path, segnet((1, 8, 8), 2, depth=1, channels=2))
         tinyml.save(segnet((1, 8, 8), 2, depth=1, channels=2), tmp_path / "bare.safetensors")

@@ -68,6 +68,11 @@ def command(
                 skipped = _segment(checkpoint.model, task, images, targets, skip_bad)
     except OSError as error:
         raise Failure(f"{error.filename or model}: {error.strerror or error}") from error
+    except ModuleNotFoundError as error:
+        raise Failure(
+            f"predict needs {error.name}; in the clone of tinyml run: "
+            "python3 -m pip install '.[demo]'"
+        ) from error
     except (ValueError, tinyml.BackendUnavailableError) as error:
         raise Failure(str(error)) from error
     if skipped:
