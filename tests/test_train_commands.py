@@ -316,6 +316,19 @@ def test_tiles_have_the_scores_of_the_whole_image(name, size, tile):
     assert model.training  # its mode is restored
 
 
+def test_tiles_of_a_large_image():
+    """By default, tiles are smaller than 2,000×2,000 pixels."""
+    rng = np.random.default_rng(0)
+    model = segnet((1, 64, 64), 2, depth=3, channels=4).eval()
+    task = Task("segment", ("a", "b"), (100.0,), (50.0,), "uint8")
+    image = rng.integers(0, 255, (1, 2000, 2000)).astype(np.uint8)
+    whole = model(task.scaled(image)[None])[0]
+    parts = list(tiled_scores(model, task, image))
+    assert len(parts) > 1
+    for part, scores in parts:
+        np.testing.assert_allclose(scores, whole[:, *part], rtol=0, atol=1e-5 * abs(whole).max())
+
+
 class TestSummary:
     def test_task_and_table(self, run, tmp_path):
         task = Task("segment", ("sky", "road"), (0.5, 1.0), (2.0, 3.0), "uint16")
