@@ -3,7 +3,7 @@
 from tinyml.models.classifiers import inverse_vgg, lenet, mlp, vgg11, vgg13, vgg16, vgg19
 from tinyml.models.enet import enet
 from tinyml.models.resnet import resnet18, resnet34, resnet50
-from tinyml.models.segnet import segnet
+from tinyml.models.segnet import segnet, segnet_vgg16
 from tinyml.models.unet import autoencoder, unet
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "resnet34",
     "resnet50",
     "segnet",
+    "segnet_vgg16",
     "unet",
     "vgg11",
     "vgg13",

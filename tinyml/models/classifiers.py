@@ -191,6 +191,17 @@ def _vgg(
     dim: Dim = lengths("input_dim", input_dim, 3)
     if min(dim[1:]) < 32:
         raise ValueError(f"input_dim is {input_dim}; five poolings need a height and width of 32")
+    layers = vgg_features(depth, dim, width, batch_norm, rng)
+    dim = layers[-1].out_dim
+    layers += [AdaptiveAvgPool2D("average", dim, 7), Flatten("flatten")]
+    dense = _dense(49 * dim[0], (hidden, hidden), n_classes, dropout, rng)
+    return Sequential([*layers, *dense], name=f"vgg{depth}")
+
+
+def vgg_features(
+    depth: int, dim: Dim, width: int, batch_norm: bool, rng: np.random.Generator
+) -> list[Layer]:
+    """The convolutions and poolings of a VGG of ``depth`` layers with weights."""
     layers: list[Layer] = []
     for level, (count, factor) in enumerate(zip(_VGG[depth], _WIDTHS, strict=True), 1):
         for number in range(1, count + 1):
@@ -202,9 +213,7 @@ def _vgg(
         pool = MaxPool2D(f"pool{level}", dim, 2, 2)
         layers.append(pool)
         dim = pool.out_dim
-    layers += [AdaptiveAvgPool2D("average", dim, 7), Flatten("flatten")]
-    dense = _dense(49 * dim[0], (hidden, hidden), n_classes, dropout, rng)
-    return Sequential([*layers, *dense], name=f"vgg{depth}")
+    return layers
 
 
 def inverse_vgg(vgg: Sequential) -> Sequential:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tinyml.layers import BatchNorm2D, Conv2D, Layer, MaxPool2D, MaxUnpool2D, ReLU
+from tinyml.models.classifiers import vgg_features
 from tinyml.net import Sequential
 from tinyml_backends.arguments import generator, integer, lengths
 
@@ -86,3 +87,73 @@ def segnet(
         dim = unpool.out_dim
     layers.append(Conv2D("classes", dim, n_classes, 1, rng=rng))
     return Sequential(layers, name="segnet")
+
+
+def segnet_vgg16(
+    input_dim: tuple[int, int, int],
+    n_classes: int,
+    *,
+    width: int = 64,
+    rng: int | np.random.Generator | None = 0,
+) -> Sequential:
+    """SegNet in the paper's full form: the convolutions of VGG16, and their mirror image.
+
+    Badrinarayanan, Kendall and Cipolla, as of `segnet`. The encoder's layers are those of
+    `vgg16` with batch norm, under the same names. A decoder unpools with the switches of its
+    pooling layer, and has as many convolutions as its encoder, with batch norm and ReLU; the very
+    last one gives the classes, without either. All kernels are 3×3.
+
+    Parameters
+    ----------
+    input_dim : (int, int, int)
+        Channels, height and width; at least 32×32. The output has the same height and width.
+    n_classes : int
+    width : int
+        Filters of the first convolution; the middle ones have eight times as many.
+    rng : int, numpy.random.Generator or None
+        Source of the initial weights.
+
+    Returns
+    -------
+    Sequential
+        Takes (samples, channels, height, width) and gives logits (samples, n_classes, height,
+        width).
+
+    Raises
+    ------
+    ValueError
+        If a number is below 1, or the image is too small.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.models import segnet_vgg16
+    >>> segnet_vgg16((3, 33, 40), 2, width=2)(np.zeros((1, 3, 33, 40), np.float32)).shape
+    (1, 2, 33, 40)
+    """
+    integer("n_classes", n_classes, 1)
+    integer("width", width, 1)
+    dim = lengths("input_dim", input_dim, 3)
+    if min(dim[1:]) < 32:
+        raise ValueError(f"input_dim is {input_dim}; five poolings need a height and width of 32")
+    rng = generator(rng)
+    encoder = vgg_features(16, dim, width, True, rng)
+    decoder: list[Layer] = []
+    dim = encoder[-1].out_dim
+    for layer in reversed(encoder):
+        if isinstance(layer, MaxPool2D):
+            unpool = MaxUnpool2D(f"un{layer.name}", dim, 2, 2, pool=layer)
+            decoder.append(unpool)
+            dim = unpool.out_dim
+        elif isinstance(layer, Conv2D):
+            name = layer.name.removeprefix("conv")
+            last = layer is encoder[0]
+            filters = n_classes if last else layer.input_channel
+            conv = Conv2D(
+                "classes" if last else f"decoder_conv{name}", dim, filters, 3, padding=1, rng=rng
+            )
+            dim = conv.out_dim
+            decoder.append(conv)
+            if not last:
+                decoder += [BatchNorm2D(f"decoder_norm{name}", dim), ReLU(f"decoder_relu{name}")]
+    return Sequential([*encoder, *decoder], name="segnet_vgg16")
