@@ -192,8 +192,13 @@ def gpu() -> Backend:
 
 @pytest.fixture(scope="session")
 def torch():  # type: ignore[no-untyped-def]
-    """PyTorch, the reference for what it supports."""
-    return peer("torch")
+    """PyTorch, the reference for what it supports.
+
+    With one thread: between its operations the others wait actively, and slow ours down.
+    """
+    module = peer("torch")
+    module.set_num_threads(1)
+    return module
 
 
 def _names(config: pytest.Config) -> list[str]:

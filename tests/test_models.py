@@ -172,12 +172,14 @@ def test_outputs_equal_pytorch(backend, torch, build, forward, shape):
     ("build", "forward", "shape"),
     [
         (lambda: vgg16((3, 32, 32), 5, hidden=64, dropout=0), vgg_forward, (3, 32, 32)),
-        (lambda: resnet18((3, 32, 32), 5), resnet18_forward, (3, 32, 32)),
+        (lambda: resnet18((3, 40, 33), 5), resnet18_forward, (3, 40, 33)),
         (lambda: unet((1, 16, 24), 3, depth=2), unet_forward, (1, 16, 24)),
     ],
     ids=["vgg16", "resnet18", "unet"],
 )
 def test_outputs_equal_pytorch_at_full_width(torch, build, forward, shape):
+    """The image of ResNet-18 is larger than 32×32, at which its last batch norms would have two
+    values a channel and depend on rounding: PyTorch's float32 is then 1e-3 from its float64."""
     assert_outputs_equal_pytorch(resolve("numpy"), torch, build(), forward, shape)
 
 
