@@ -194,11 +194,11 @@ def gpu() -> Backend:
 def torch():  # type: ignore[no-untyped-def]
     """PyTorch, the reference for what it supports.
 
-    With one thread: between its operations the others wait actively, and slow ours down.
+    It has one thread, since the threads of all workers' processes would wait for each other.
     """
-    module = peer("torch")
-    module.set_num_threads(1)
-    return module
+    library = peer("torch")
+    library.set_num_threads(1)
+    return library
 
 
 def _names(config: pytest.Config) -> list[str]:

@@ -222,3 +222,13 @@ def test_wrong_channels_name_both_layers():
     conv = Conv2D("first", (1, 8, 8), 4, 3)
     with pytest.raises(ValueError, match=r"(?s)first.*second|second.*first"):
         Sequential([conv, ConvTranspose2D("second", (3, 6, 6), 2, 2)])
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_transposed_convolution_takes_no_padding_by_name(padding):
+    message = f"padding is '{padding}'; it must be ints, since 'same' and 'valid' are for"
+    with pytest.raises(TypeError, match=rf"ConvTranspose1D\('up'\): {message}"):
+        layers.ConvTranspose1D("up", (2, 5), 3, 3, padding=padding)
+    with pytest.raises(TypeError, match=f"^{message}"):
+        F.conv_transpose1d(np.zeros((1, 2, 5)), np.zeros((2, 3, 3)), padding=padding)

@@ -8,6 +8,7 @@ import pytest
 
 from emulation import cupy, only_blocks, record
 from emulation.backend import EmulatedCupyBackend
+from support.compare import assert_same_bits
 from tinyml_backends.cupy_backend.launcher import BLOCK, MAX_BLOCKS
 from tinyml_backends.geometry import Window
 
@@ -109,3 +110,12 @@ def test_avg_pool(emulated):
 def test_below_the_limit_indices_have_32_bits(emulated):
     emulated.max_pool(cupy.ones((1, 8, 8), "f4"), Window.of(2, 2))
     assert not was_64_bit()
+
+
+def test_activation(emulated):
+    x = sparse((LENGTH,), np.float16, VALUES)
+    with only_blocks(block_of_last(LENGTH // 8), 1):
+        y, positive = emulated.activate("relu", x)
+    assert was_64_bit()
+    assert_same_bits(tail(y, LAST), np.maximum(VALUES, np.float16(0)))
+    np.testing.assert_array_equal(tail(positive, LAST), VALUES > 0)

@@ -43,12 +43,12 @@ class TestRun:
         result = run("--steps", 3)
         assert result.exit_code == 0, result.output
         lines = result.output.splitlines()
-        names = ["image", "backend", "network", "training", "switches", "picture"]
+        names = ["image", "backend", "network", "training", "switches", "picture", "model", "IoU"]
         assert [line.split()[0] for line in lines[:-1]] == names
         number = r"0\.\d{3}"
         assert re.fullmatch(
             rf"IoU {number} \(threshold 0\.773\), pixel accuracy {number} \(threshold 0\.955\)",
-            lines[-1],
+            lines[-2],
         )
         assert lines[1].endswith("numpy")
         assert "3 steps of 8 crops" in lines[3]
@@ -139,7 +139,7 @@ class TestRun:
                 process.kill()
         assert process.returncode == 0, err
         assert "interrupted before 100000" in out
-        assert out.splitlines()[-1].startswith("IoU 0.")
+        assert out.splitlines()[-2].startswith("IoU 0.")
         assert (tmp_path / "tinyml-demo.png").exists()
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tinyml import prediction
 from tinyml.cli import demo
 
 pytestmark = pytest.mark.host
@@ -42,13 +43,13 @@ class TestScores:
         expected = demo.score(sign * grey[:, 7:] > sign * level, mask[:, 7:])
         assert demo.threshold(image, mask, 7) == expected
 
-    def test_strips_find_what_the_whole_image_shows(self, monkeypatch):
+    def test_tiles_find_what_the_whole_image_shows(self, monkeypatch):
         data = demo.halves(*demo.nuclei()[:2])
         learner = demo.build(data, 0)
         demo.train(learner, data, 3, 0)
         whole = demo.find(learner, data, 0.0)
         logits = learner.predict(data.image[None, :, :, data.cut :])
-        monkeypatch.setattr(demo, "STRIP", 72)
+        monkeypatch.setattr(prediction, "_TILE_BYTES", 1 << 22)
         strips = demo.find(learner, data, 0.0)
         np.testing.assert_array_equal(whole.found, logits[0].argmax(0) == 1)
         np.testing.assert_array_equal(strips.found, whole.found)

@@ -264,7 +264,10 @@ def test_training(backend, make):
 def test_a_loss_that_is_not_finite_is_the_learners_error(backend, value):
     x = backend.asarray(np.full((2, 1, 4, 4), value, np.float32))
     y = backend.asarray(np.zeros((2, 4, 4), np.int64))
-    for layer in (Conv2D("conv", (1, 4, 4), 2, 3, padding=1, rng=0), BatchNorm2D("n", (1, 4, 4))):
+    tried = [Conv2D("conv", (1, 4, 4), 2, 3, padding=1, rng=0)]
+    if not np.isfinite(value):  # a backend may compute the mean in float64
+        tried.append(BatchNorm2D("n", (1, 4, 4)))
+    for layer in tried:
         learner = Learner(layer, SoftmaxCrossEntropy(), SGD(0.1))
         with (
             np.errstate(all="raise"),

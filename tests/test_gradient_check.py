@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import tinyml
+from tinyml.core import Parameter
 from tinyml.graph import Graph
 from tinyml.layers import BatchNorm2D, Conv2D, Dropout, Flatten, Layer, Linear, MaxPool2D, ReLU
 from tinyml.losses import MSE, Dice, SoftmaxCrossEntropy
@@ -67,8 +69,76 @@ def test_a_wrong_parameter_gradient_is_named(backend):
 
     net = Graph("net", (3,))
     net.add(Forgets("dense", 3, 2, rng=0))
-    with pytest.raises(AssertionError, match=r"gradient of dense\.bias\[0\] is 0\.0; differences"):
+    message = r"gradient of dense\.bias\[\d\] is 0\.0; differences give .*; the worst of 2 wrong"
+    with pytest.raises(AssertionError, match=message):
         gradient_check(net, (2, 3))
+
+
+def test_the_worst_entry_is_named(backend):
+    class Scaled(Linear):
+        """Every gradient is wrong, one of a weight by far the most."""
+
+        def backward(self, in_gradient):
+            gradient = super().backward(in_gradient)
+            self.weight.gradient[0, 1] += 100
+            self.bias.gradient += 1
+            return gradient + 1
+
+    message = r"gradient of dense\.weight\[0, 1\] is .*; the worst of 9 wrong derivatives"
+    with pytest.raises(AssertionError, match=message):
+        gradient_check(Scaled("dense", 3, 2, rng=0), (2, 3))
+
+
+class Bias(Layer):
+    """|x · 0 + bias|, where the first bias is 0, so at the kink."""
+
+    def __init__(self, name, gradient):
+        super().__init__(name)
+        self.of_bias = gradient
+        self.bias = Parameter(tinyml.asarray(np.array([0.0, 1.0])))
+
+    def forward(self, x):
+        return abs(x * 0 + self.bias.tensor)
+
+    def backward(self, in_gradient):
+        self.bias.gradient += in_gradient.sum(0) * tinyml.asarray(np.array([self.of_bias, 1.0]))
+        return in_gradient * 0
+
+
+def test_a_point_at_the_kink_is_left_out(backend):
+    for of_bias in (-1.0, 0.0, 1.0):  # each is a subgradient
+        assert gradient_check(Bias("it", of_bias), (3, 2)) == 6 + 1  # not the first bias
+
+
+def test_curvature_is_no_kink(backend):
+    class Steep(Layer):
+        def forward(self, x):
+            self.saved = x
+            return 1e4 * x * x
+
+        def backward(self, in_gradient):
+            return 2e4 * self.saved * in_gradient
+
+    assert gradient_check(Steep("it"), (3, 4)) == 12
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_gradient_must_be_finite(backend, value):
+    """Also where no derivative is compared: at a kink, or an element that is not drawn."""
+    with pytest.raises(AssertionError, match=r"it\.bias\[0\] is -?(nan|inf); it must be finite"):
+        gradient_check(Bias("it", value), (3, 2), most=0)
+
+
+def test_an_output_must_be_finite(backend):
+    class Log(Layer):
+        def forward(self, x):
+            return x / 0.0 * 0.0
+
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(AssertionError, match=r"Log\('it'\): the output, or its sum, is nan"),
+    ):
+        gradient_check(Log("it"), (3, 4))
 
 
 def test_points_without_a_derivative_are_left_out(backend):

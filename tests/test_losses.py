@@ -67,6 +67,27 @@ def test_elements_equal_pytorch(backend, torch, name, shape, reduction, weighted
     np.testing.assert_allclose(backend.to_numpy(gradient), tensor.grad.numpy(), **CLOSE)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        *(loss for loss, _, _ in OF_ELEMENTS.values()),
+        Dice(),
+        SoftmaxCrossEntropy(),
+        SoftmaxCrossEntropy(label_smoothing=0.1),
+        SoftmaxCrossEntropy(class_weights=[1, 2, 3]),
+        Sum([Dice(), SoftmaxCrossEntropy()], [0.5, 2]),
+    ],
+    ids=repr,
+)
+def test_the_gradient_has_the_dtype_of_the_output(backend, loss, dtype):
+    x = backend.asarray(normal(2, 3).astype(dtype))
+    of_elements = isinstance(loss, tuple(type(known) for known, _, _ in OF_ELEMENTS.values()))
+    target = np.zeros((2, 3), np.float32) if of_elements else np.array([0, 2])
+    loss.forward(x, backend.asarray(target))
+    assert loss.backward().dtype == dtype
+
+
 def test_positive_weights_equal_pytorch(backend, torch):
     x, target, weight = normal(4, 3), np.eye(4, 3), np.array([0.5, 1.0, 4.0])
     tensor = torch.from_numpy(x).requires_grad_()

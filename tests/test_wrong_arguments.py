@@ -1,11 +1,15 @@
 """Wrong arguments: the error names the argument, what it was, and what it may be."""
 
+import copy
+import pickle
 import threading
+from inspect import signature
 
 import numpy as np
 import pytest
 
 import tinyml
+from tinyml import layers
 from tinyml.core import Parameter
 from tinyml.graph import Graph
 from tinyml.layers import BatchNorm2D, Conv2D, Layer, MaxPool2D, ReLU
@@ -197,3 +201,34 @@ def test_a_replica_names_the_layer_and_what_cannot_be_copied():
 def test_without_arrays_auto_is_the_backend_of_new_arrays():
     with tinyml.use_backend("auto") as backend:
         assert backend_for() is backend
+
+
+def classes_of_layers():
+    return sorted({getattr(layers, name) for name in layers.__all__ if name[0].isupper()}, key=repr)
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("of", classes_of_layers(), ids=lambda of: of.__name__)
+def test_a_misspelt_option_names_the_class_that_was_called(of):
+    needed = [
+        (1, 4, 4)
+        for wanted in signature(of).parameters.values()
+        if wanted.default is wanted.empty and wanted.kind is not wanted.VAR_POSITIONAL
+    ]
+    message = rf"{of.__name__}: got an unexpected keyword argument 'grops'; its arguments are name"
+    with pytest.raises(TypeError, match=f"^{message}"):
+        of(*needed, grops=1)
+    if len(needed) > 1:
+        with pytest.raises(TypeError, match=f"^{of.__name__}: missing a required argument"):
+            of("it")
+
+
+@pytest.mark.host
+def test_a_layer_of_ones_own_is_named():
+    class Own(layers.Conv3D):
+        pass
+
+    with pytest.raises(TypeError, match=r"^Own: got an unexpected keyword argument 'paddign'"):
+        Own("own", (1, 4, 4, 4), 2, 3, paddign=1)
+    assert copy.copy(ReLU("relu")).name == copy.deepcopy(ReLU("relu")).name == "relu"
+    assert pickle.loads(pickle.dumps(ReLU("relu"))).name == "relu"

@@ -35,7 +35,7 @@ class Node:
     dim: Dim | None
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """A layer, and the numbers of the nodes that it reads."""
 
     layer: Layer
@@ -69,6 +69,8 @@ class Graph(Layer):
         The node whose value ``forward`` returns: the one added last, unless another one is set.
     layers : tuple of Layer
         In the order added; `add` adds another one.
+    steps : list of (layer, numbers)
+        Each layer, and the numbers of the ``nodes`` that it reads.
 
     Examples
     --------
@@ -88,7 +90,7 @@ class Graph(Layer):
         super().__init__(name)
         if not input_dims:
             raise ValueError(f"{self!r}: input_dims are missing; give one for each input")
-        self._steps: list[_Step] = []
+        self.steps: list[Step] = []
         self._owner = Owner()
         self._workspace: Any = None
         self._shapes: tuple[object, ...] = ()
@@ -96,7 +98,7 @@ class Graph(Layer):
         self._plan: tuple[int, ...] | None = None
         dims = (None if dim is None else lengths("input_dims", dim, len(dim)) for dim in input_dims)
         self.inputs = tuple(Node(number, dim) for number, dim in enumerate(dims))
-        self._nodes = list(self.inputs)
+        self.nodes = list(self.inputs)
         if self.input.dim is not None:
             self.input_dim = self.input.dim
 
@@ -110,17 +112,17 @@ class Graph(Layer):
     @property
     def output(self) -> Node:
         """The node that ``forward`` returns: the one added last, unless another one is set."""
-        return self._nodes[-1] if self._chosen is None else self._chosen
+        return self.nodes[-1] if self._chosen is None else self._chosen
 
     @output.setter
     def output(self, node: Node) -> None:
-        self._chosen = self._nodes[self._number(node)]
+        self._chosen = self.nodes[self._number(node)]
         self._changed()
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers in the order added."""
-        return tuple(step.layer for step in self._steps)
+        return tuple(step.layer for step in self.steps)
 
     def add(self, layer: Layer, *nodes: Node) -> Node:
         """Run ``layer`` on the values of ``nodes``, by default of the node added last.
@@ -151,7 +153,7 @@ class Graph(Layer):
         """
         if not isinstance(layer, Layer):
             raise TypeError(f"layer is {layer!r}; it must be a Layer object")
-        last = len(self._nodes) - 1 if self._steps else 0
+        last = len(self.nodes) - 1 if self.steps else 0
         numbers = tuple(map(self._number, nodes)) or (last,)
         present = set(self.walk())
         twice = next((inside for inside in layer.walk() if inside in present), None)
@@ -165,18 +167,18 @@ class Graph(Layer):
             raise ValueError(
                 f"layers of {self!r} are named {[*names, layer.name]}; each must have its own name"
             )
-        dims = tuple(self._nodes[number].dim for number in numbers)
+        dims = tuple(self.nodes[number].dim for number in numbers)
         _check_dims(layer, dims, [self._source(number) for number in numbers])
-        node = Node(len(self._nodes), _output_dim(layer, dims))
-        self._nodes.append(node)
-        self._steps.append(_Step(layer, numbers))
+        node = Node(len(self.nodes), _output_dim(layer, dims))
+        self.nodes.append(node)
+        self.steps.append(Step(layer, numbers))
         self._changed()
         return node
 
     def _source(self, number: int) -> str:
         """What gives the value of a node, for messages."""
         step = number - len(self.inputs)
-        return f"input {number}" if step < 0 else repr(self._steps[step].layer)
+        return f"input {number}" if step < 0 else repr(self.steps[step].layer)
 
     def _changed(self) -> None:
         self._plan = None
@@ -186,13 +188,19 @@ class Graph(Layer):
 
     def output_dim(self, *dims: Dim) -> Dim | None:
         """Shape of one output sample, given the shape of one sample of each input."""
+        return self.trace(*dims)[1]
+
+    def trace(self, *dims: Dim) -> tuple[list[tuple[Layer, tuple[Any, ...]]], Dim | None]:
+        """Each layer that a pass runs with the shapes that it gets, and the output's shape."""
         self._check_count(len(dims))
+        ran = []
         with nullcontext() if pooled_dims.get() is not None else _set(pooled_dims, {}):
             readers, known = self._readers(), dict[int, Dim | None](enumerate(dims))
-            for number, step in enumerate(self._steps, len(dims)):
+            for number, step in enumerate(self.steps, len(dims)):
                 if readers[number]:
-                    known[number] = _output_dim(step.layer, tuple(known[i] for i in step.inputs))
-        return known[self.output.number]
+                    ran.append((step.layer, tuple(known[i] for i in step.inputs)))
+                    known[number] = _output_dim(*ran[-1])
+        return ran, known[self.output.number]
 
     def _check_count(self, count: int) -> None:
         if count != len(self.inputs):
@@ -201,7 +209,7 @@ class Graph(Layer):
     def _number(self, node: Node) -> int:
         if not isinstance(node, Node):
             raise TypeError(f"node is {node!r}; it must be a Node that add() returned, or an input")
-        if node.number >= len(self._nodes) or self._nodes[node.number] is not node:
+        if node.number >= len(self.nodes) or self.nodes[node.number] is not node:
             raise ValueError(f"{node} is not a node of {self!r}")
         return node.number
 
@@ -225,7 +233,7 @@ class Graph(Layer):
             waiting = list(self._readers())
             values: dict[int, Any] = dict(enumerate(inputs))
             del inputs
-            for number, step in enumerate(self._steps, len(self.inputs)):
+            for number, step in enumerate(self.steps, len(self.inputs)):
                 if waiting[number]:
                     values[number] = step.layer(*_take(values, waiting, step.inputs))
             return values[self.output.number]
@@ -245,9 +253,9 @@ class Graph(Layer):
             readers = self._readers()
             gradients: dict[int, Array] = {self.output.number: in_gradient}
             del in_gradient
-            for number in reversed(range(len(self.inputs), len(self._nodes))):
+            for number in reversed(range(len(self.inputs), len(self.nodes))):
                 if readers[number]:
-                    layer, inputs = self._steps[number - len(self.inputs)]
+                    layer, inputs = self.steps[number - len(self.inputs)]
                     _add(gradients, inputs, layer, layer.backward(gradients.pop(number)))
             of_inputs = tuple(gradients[number] for number in range(len(self.inputs)))
             return of_inputs[0] if len(of_inputs) == 1 else of_inputs
@@ -264,14 +272,14 @@ class Graph(Layer):
     def _readers(self) -> tuple[int, ...]:
         """For each node, how many layers that lead to the output read it; 1 more for the output."""
         if self._plan is None:
-            counts = [0] * len(self._nodes)
+            counts = [0] * len(self.nodes)
             counts[self.output.number] = 1
-            for number in reversed(range(len(self.inputs), len(self._nodes))):
+            for number in reversed(range(len(self.inputs), len(self.nodes))):
                 if counts[number]:
-                    for i in self._steps[number - len(self.inputs)].inputs:
+                    for i in self.steps[number - len(self.inputs)].inputs:
                         counts[i] += 1
             unused = [number for number in range(len(self.inputs)) if not counts[number]]
-            if unused or not self._steps:
+            if unused or not self.steps:
                 first = unused[0] if unused else 0
                 raise ValueError(f"{self!r}: no layer leads from input {first} to the output")
             self._plan = tuple(counts)
@@ -318,10 +326,7 @@ class Graph(Layer):
 
 def _output_dim(layer: Layer, dims: tuple[Dim | None, ...]) -> Dim | None:
     """Shape of one sample of a layer's output; None if it is not known."""
-    if None in dims:
-        return getattr(layer, "out_dim", None)
-    dim: Dim | None = layer.output_dim(*dims)
-    return dim
+    return getattr(layer, "out_dim", None) if None in dims else layer.output_dim(*dims)
 
 
 def _check_dims(layer: Layer, dims: tuple[Dim | None, ...], sources: list[str]) -> None:
@@ -346,7 +351,7 @@ def _check_dims(layer: Layer, dims: tuple[Dim | None, ...], sources: list[str]) 
 
 def _check_tree(network: Graph, layers: tuple[Layer, ...]) -> None:
     """Raise ValueError for a layer added twice, and for one tied to a layer outside the network."""
-    added = [step.layer for graph in layers if isinstance(graph, Graph) for step in graph._steps]
+    added = [step.layer for graph in layers if isinstance(graph, Graph) for step in graph.steps]
     if len(set(added)) < len(added):
         twice = next(layer for layer in added if added.count(layer) > 1)
         raise ValueError(f"{twice!r} was added twice to {network!r}; a layer runs once in a pass")

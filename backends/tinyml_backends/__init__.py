@@ -8,11 +8,13 @@ from tinyml_backends.contract import DTYPES, Backend
 from tinyml_backends.conventions import Convention, ConventionName, Duplicates
 from tinyml_backends.errors import (
     BackendUnavailableError,
+    CheckpointError,
     MixedBackendError,
     SwitchIndexError,
     TinymlError,
 )
 from tinyml_backends.geometry import Window
+from tinyml_backends.precision import current_precision, use_precision
 from tinyml_backends.registry import (
     BackendStatus,
     backends,
@@ -32,6 +34,7 @@ __all__ = [
     "Backend",
     "BackendStatus",
     "BackendUnavailableError",
+    "CheckpointError",
     "Convention",
     "ConventionName",
     "Duplicates",
@@ -42,9 +45,11 @@ __all__ = [
     "backend_for",
     "backends",
     "current_backend",
+    "current_precision",
     "owner_of",
     "register_backend",
     "resolve",
     "set_backend",
     "use_backend",
+    "use_precision",
 ]

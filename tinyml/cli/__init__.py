@@ -3,7 +3,7 @@
 import click
 
 import tinyml
-from tinyml.cli import bench, demo, info
+from tinyml.cli import bench, demo, info, predict, summary, train
 from tinyml.cli.terminal import Program
 
 
@@ -18,5 +18,5 @@ def main() -> None:
     """
 
 
-for module in (info, demo, bench):
+for module in (info, demo, train, predict, summary, bench):
     main.add_command(module.command)

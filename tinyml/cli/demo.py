@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import tinyml
 from tinyml.cli.demo_picture import Panels, draw
 from tinyml.cli.outputs import PICTURES, Failure, check_output
+from tinyml.cli.recipes import task_of
 from tinyml.data import load_nuclei
 from tinyml.data.pairs import Pair, read_pair
 from tinyml.layers import MaxPool2D
@@ -23,16 +24,17 @@ from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
 from tinyml.models import segnet
 from tinyml.optims import Adam
-from tinyml.progress import Progress
+from tinyml.prediction import Task, segment
 
 CROP = 64
 BATCH = 8
 DEPTH = 3
 CHANNELS = 16
-#: Rows of the right half that are predicted at a time, and rows added at both ends of them.
-STRIP = 512
-MARGIN = 32
+CLASSES = ("background", "foreground")
 LEARNING_RATE = 5e-3
+
+#: Endings of what is written beside the picture.
+MODEL, INPUT = ".safetensors", "-input.png"
 
 Mask = NDArray[np.bool]
 
@@ -49,8 +51,12 @@ class Score(NamedTuple):
 class Halves(NamedTuple):
     """An annotated image whose left half trains and whose right half tests."""
 
+    picture: NDArray[Any]
+    """(channels, height, width), as it was read."""
+    task: Task
+    """With the mean and deviation of the left half's pixels."""
     image: NDArray[np.float32]
-    """(channels, height, width), standardised per channel by the left half's mean and deviation."""
+    """The picture, standardised by them."""
     mask: Mask
     """(height, width), true in the foreground."""
     cut: int
@@ -83,12 +89,11 @@ def halves(image: NDArray[Any], mask: Mask) -> Halves:
         if half.all() or not half.any():
             kind = "foreground (not 0)" if half.all() else "background (0)"
             raise ValueError(f"the {side} half of the mask is all {kind}; it must hold both")
-    left = image[:, :, :cut].astype(np.float64)
-    mean, deviation = left.mean((1, 2), keepdims=True), left.std((1, 2), keepdims=True)
-    if not deviation.any():
+    left = image[:, :, :cut]
+    if (left == left[:, :1, :1]).all():
         raise ValueError("the left half of the image is constant; there is nothing to learn from")
-    standard = (image - mean) / np.where(deviation > 0, deviation, 1)
-    return Halves(standard.astype(np.float32), mask, cut)
+    task = task_of("segment", CLASSES, [left], image.dtype)
+    return Halves(image, task, task.scaled(image), mask, cut)
 
 
 @dataclass(frozen=True)
@@ -178,26 +183,32 @@ def train(learner: Learner, data: Halves, steps: int, seed: int) -> float:
 
 
 def find(learner: Learner, data: Halves, seconds: float) -> Result:
-    """Predict the right half with the trained network, in strips of rows that fit in memory.
-
-    A strip has some rows more at both ends, further than the network looks, and begins at a
-    multiple of its poolings' product; so the whole image would give the same.
-    """
-    right = data.image[None, :, :, data.cut :]
-    height = right.shape[2]
-    found = np.empty(right.shape[2:], bool)
-    for top in Progress(range(0, height, STRIP), desc="testing", unit="strip"):
-        first = max(0, top - MARGIN)
-        logits = learner.predict(right[:, :, first : top + STRIP + MARGIN])
-        classes = logits[0, :, top - first : top - first + STRIP].argmax(0)
-        found[top : top + STRIP] = classes == 1
-    windows, size = 0, right.shape[2:]
+    """Segment the right half with the trained network, as `tinyml predict` does."""
+    right = data.picture[:, :, data.cut :]
+    found = segment(learner.model, data.task, right) == 1
+    windows, size = 0, right.shape[1:]
     for pool in learner.model.walk():
         if isinstance(pool, MaxPool2D):
             size = pool.window.output_shape(size)
             windows += CHANNELS * prod(size)
             winner_bytes = pool.window.winner_dtype.itemsize
     return Result(learner.history["loss"], seconds, found, winner_bytes * windows, 8 * windows)
+
+
+def keep(output: Path, learner: Learner, data: Halves, image: Path | None) -> list[str]:
+    """Write the model beside the picture; lines that say so and what to try next.
+
+    The right half of the packaged image is written too, since it is no file yet.
+    """
+    model = output.with_suffix(MODEL)
+    tinyml.save(learner.model, model, info=data.task.as_info())
+    if image is None:
+        import imagecodecs
+
+        image = output.with_name(output.stem + INPUT)
+        image.write_bytes(imagecodecs.png_encode(data.picture[0, :, data.cut :]))
+    folder = output.with_name(f"{output.stem}-predictions")
+    return [f"model     {model}", f"next      tinyml predict {model} {image} --output {folder}"]
 
 
 def heading(learner: Learner, data: Halves) -> str:
@@ -263,10 +274,10 @@ def command(
 
     The image is a fluorescence micrograph of 125 cell nuclei that comes with tinyml. The network
     trains on random crops of its left half, rotated and flipped, and is tested on the right half,
-    which it has never seen. The last line printed gives the intersection over union (IoU) of the
-    foreground and the share of correct pixels, and both for a threshold, the grey level that is
-    best on the left half. The picture shows the right half, the truth, the prediction, the errors
-    and the training curve.
+    which it has never seen. A line gives the intersection over union (IoU) of the foreground and
+    the share of correct pixels, and both for a threshold, the grey level that is best on the left
+    half. The picture shows the right half, the truth, the prediction, the errors and the training
+    curve. The model is written beside it; the last line printed is a command that uses it.
 
     With --image and --mask it uses your own pair of files: PNG, TIFF, JPEG, BMP, npy or npz, grey
     or RGB, uint8 or uint16, at least 64 pixels high and 128 wide. A mask may hold bool, any
@@ -286,6 +297,8 @@ def command(
             raise ValueError("--image and --mask go together; give both or neither")
         with tinyml.use_backend(backend or tinyml.current_backend()):
             check_output("output", output, (image, mask), "your image or mask", PICTURES)
+            for name in (output.with_suffix(MODEL), output.with_name(output.stem + INPUT)):
+                check_output("output", name, (image, mask), "your image or mask")
             picture, truth, notes = read_pair(image, mask) if image and mask else nuclei()
             data = halves(picture, truth)
             learner = build(data, seed)
@@ -311,6 +324,8 @@ def command(
             ]
             try:
                 draw(output, panels, result.losses)
+                model, following = keep(output, learner, data, image)
+                lines = [*lines[:2], model, lines[2], following]
             except OSError as error:  # a full disk; the scores are not lost with the picture
                 click.echo("\n".join((lines[0], lines[2])))
                 raise ValueError(f"output {output} cannot be written: {error}") from error

@@ -1,4 +1,4 @@
-"""Checks of the files that a command writes, made before its work; errors in one sentence."""
+"""Checks of what a command is given and of the files that it writes; errors in one sentence."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,3 +53,17 @@ def check_output(
                 pass
     except OSError as error:
         raise ValueError(f"{name} {output} cannot be written: {error.strerror}") from error
+
+
+def height_and_width(text: str) -> tuple[int, int]:
+    """Numbers of the option --size.
+
+    Raises
+    ------
+    ValueError
+        If it is not of the form 360x480.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"--size is {text!r}; it must be height and width, for example 360x480")
+    return int(parts[0]), int(parts[1])

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tinyml.arrays import zeros_like
+from tinyml.core.initial import is_without_memory
 from tinyml_backends import Backend, owner_of
 from tinyml_backends.arrays import Array
 
@@ -58,7 +59,7 @@ class Parameter(Buffer):
 
     def __init__(self, tensor: Array) -> None:
         super().__init__(tensor)
-        self.gradient = zeros_like(tensor)
+        self.gradient = tensor if is_without_memory() else zeros_like(tensor)
         self.state = {}
 
     def zero_gradient(self) -> None:

@@ -1,5 +1,6 @@
 """A user's own image and mask, from image files and NumPy files."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,13 +69,62 @@ def read_pair(image_file: Path, mask_file: Path) -> Pair:
     return Pair(image, mask, notes)
 
 
+class MissingPackageError(ValueError):
+    """No file of this format can be read, since a package is missing."""
+
+
+def read_image(file: Path) -> Pixels:
+    """Image (channels, height, width) of uint8 or uint16; the files are those of `read_pair`."""
+    return _read(file, "image")[0]
+
+
+def read_labels(file: Path) -> NDArray[np.int64]:
+    """Mask (height, width) of whole numbers; the files are those of `read_pair`.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, or has several channels.
+    """
+    labels, _ = _read(file, "mask")
+    if len(labels) != 1:
+        raise ValueError(f"mask {file} has {len(labels)} channels; it must have one")
+    mask: NDArray[np.int64] = labels[0].astype(np.int64)
+    return mask
+
+
+def resized(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """Image (channels, height, width) of another height and width, by bilinear interpolation."""
+    if image.shape[1:] == tuple(size):
+        return image
+    from PIL import Image
+
+    height, width = size
+    channels = [
+        np.asarray(
+            Image.fromarray(channel.astype(np.float32)).resize(
+                (width, height), Image.Resampling.BILINEAR
+            )
+        )
+        for channel in image
+    ]
+    return np.stack(channels).round().astype(image.dtype)
+
+
 def _read(file: Path, role: str) -> tuple[Pixels, tuple[str, ...]]:
     """Array (channels, height, width) of a file, upright, and notes."""
     reader = _READERS.get(file.suffix.lower())
     if reader is None:
         raise ValueError(f"{role} {file} is none of {', '.join(_READERS)}")
+    if file.exists() and not file.is_file():  # opening a named pipe would wait forever
+        raise ValueError(f"{role} {file} cannot be read: it is no regular file")
     try:
         picture = reader(file, role)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{role} {file} needs {error.name or error}, which is not installed; in the clone of "
+            "tinyml run: python3 -m pip install '.[demo]'"
+        ) from error
     except OSError as error:
         raise ValueError(f"{role} {file} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # each decoder raises errors of its own types for an invalid file
@@ -132,7 +182,8 @@ def _pillow(file: Path, role: str) -> Picture:
     import imagecodecs
     from PIL import Image
 
-    with Image.open(file) as image:
+    with warnings.catch_warnings(), Image.open(file) as image:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         orientation = image.getexif().get(0x0112, 1)
         if role == "mask" and image.format == "JPEG":
             raise ValueError("JPEG changes the values of a mask; save it as PNG")
@@ -192,3 +243,6 @@ _READERS: dict[str, Read] = {
     **dict.fromkeys((".tif", ".tiff"), _tiff),
     **dict.fromkeys((".npz", ".npy"), _numpy),
 }
+
+#: Endings of the files that can be read.
+SUFFIXES = tuple(_READERS)

@@ -274,6 +274,11 @@ def _conv_transpose(
     if input.ndim == axes + 1:
         given = input[None], weight, bias, options, output_padding, groups
         return _conv_transpose(axes, *given)[0]
+    if isinstance(options[1], str):
+        raise TypeError(
+            f"padding is {options[1]!r}; it must be ints, since 'same' and 'valid' are for "
+            "convolutions that are not transposed"
+        )
     window, groups = _checked(axes, weight, options, groups)
     more = per_axis("output_padding", output_padding, axes, 0)
     window = transposed("output_padding", more, window)

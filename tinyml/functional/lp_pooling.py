@@ -1,14 +1,16 @@
 """Power-average pooling, ``(Σ xᵖ)^(1/p)`` of each window, and its gradient.
 
 Names, arguments and values are those of ``torch.nn.functional``. float16 is computed in float32.
+A ``norm_type`` of infinity is the maximum of the absolute values, and of −infinity their minimum.
 """
 
-from math import prod
+from math import isinf, prod
 from typing import Any
 
 from tinyml.arrays import check_shape
 from tinyml.functional.pooling import window_of
 from tinyml.pooling.average import avg_pool_gradient_windowed, avg_pool_windowed
+from tinyml.pooling.max import max_pool_gradient, max_pool_windowed
 from tinyml_backends import Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, number
 from tinyml_backends.arrays import Array, as_floats, quiet, widened
@@ -86,6 +88,9 @@ def lp_pool3d_gradient(
 @quiet
 def _value(axes: int, input: Array, norm_type: float, options: tuple[Any, ...]) -> Array:
     window, p = _checked(axes, input, norm_type, options)
+    if isinf(p):
+        sign = 1 if p > 0 else -1
+        return sign * max_pool_windowed(sign * abs(as_floats(input)), window)[0]
     total = _sums(widened(as_floats(input)) ** p, window)
     return (total ** (1 / p)).astype(as_floats(input).dtype, copy=False)
 
@@ -96,9 +101,17 @@ def _gradient(
 ) -> Array:
     window, p = _checked(axes, input, norm_type, options)
     x = widened(as_floats(input))
+    xp = backend_for(gradient, input).xp
+    if isinf(p):
+        of_largest, switches = max_pool_windowed(abs(x) if p > 0 else -abs(x), window)
+        check_shape("gradient", gradient, tuple(of_largest.shape))
+        wide = gradient.astype(x.dtype, copy=False)
+        back = max_pool_gradient(wide, switches)
+        zero = x.dtype.type(0)  # of NaN too, as in PyTorch
+        back = xp.where(x > 0, back, xp.where(x < 0, -back, zero))
+        return back.astype(as_floats(input).dtype, copy=False)
     total = _sums(x**p, window)
     check_shape("gradient", gradient, tuple(total.shape))
-    xp = backend_for(gradient, input).xp
     slope = xp.where(total == 0, total.dtype.type(0), total ** (1 / p - 1))
     slope *= gradient
     back = avg_pool_gradient_windowed(slope, x.shape[-axes:], window) * prod(window.size)
@@ -115,5 +128,7 @@ def _checked(
 ) -> tuple[Window, float]:
     kernel_size, stride, ceil_mode = options
     window = window_of(axes, input, kernel_size, stride, 0, 1, ceil_mode)
+    if isinstance(norm_type, float) and isinf(norm_type):
+        return window, norm_type
     p = number("norm_type", norm_type, more_than=0)
     return window, int(p) if p == int(p) else p

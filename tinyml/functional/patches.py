@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from tinyml.arrays import check_dtype, check_shape
 from tinyml.functional.interpolation import Table, applied, transposed
 from tinyml_backends import Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, integer, lengths, number
-from tinyml_backends.arrays import Array
+from tinyml_backends.arrays import Array, as_floats
 
 _MODES = ("constant", "reflect", "replicate", "circular")
 
@@ -20,20 +21,22 @@ _MODES = ("constant", "reflect", "replicate", "circular")
 def pad(
     input: Array, pad: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> Array:
-    """As ``torch.nn.functional.pad``.
+    """As ``torch.nn.functional.pad``; the result has the input's dtype, also bool.
 
     Parameters
     ----------
     input : array
     pad : sequence of int
         Cells before and after the last axis, then the axis before it, and so on. Negative numbers
-        crop, in mode "constant".
+        crop; "circular" repeats what is left.
     mode : "constant", "reflect", "replicate" or "circular"
     value : float, optional
-        Of mode "constant"; by default 0.
+        Of mode "constant", where it must fit the dtype; by default 0. It may be infinite or NaN.
 
     Raises
     ------
+    TypeError
+        If ``pad`` holds no ints, ``value`` is no number, or ``input`` no real numbers.
     ValueError
         If the numbers do not fit the input or the mode.
 
@@ -41,42 +44,58 @@ def pad(
     --------
     >>> import numpy as np
     >>> import tinyml.functional as F
-    >>> F.pad(np.array([[[1.0, 2.0, 3.0]]]), (2, 1), mode="reflect")
-    array([[[3., 2., 1., 2., 3., 2.]]])
+    >>> F.pad(np.array([[[1, 2, 3]]]), (2, 1), mode="reflect")
+    array([[[3, 2, 1, 2, 3, 2]]])
     """
-    check_dtype("input", input)
+    if input.dtype != np.bool:
+        check_dtype("input", input)
     pairs = _pairs(tuple(input.shape), pad, mode)
-    if mode == "constant":
-        fill = 0.0 if value is None else number("value", value)
-        backend = backend_for(input)
-        with backend.scope(input):
+    backend = backend_for(input)
+    with backend.scope(input):
+        xp = backend.xp
+        if mode == "constant":
             shape = [n + sum(pair) for n, pair in zip(input.shape, pairs, strict=True)]
-            out = backend.xp.full(shape, fill, input.dtype)
+            out = xp.full(shape, _filling(value, input.dtype), input.dtype)
             inside, outside = _overlap(pairs, tuple(input.shape))
             out[outside] = input[inside]
             return out
-    if value is not None:
-        raise ValueError(f"value is {value}; it is for mode='constant'")
-    return applied(input, _tables(tuple(input.shape), pairs, mode), first=0)
+        if value is not None and value != 0:  # PyTorch allows 0, too
+            raise ValueError(f"value is {value}; it is for mode='constant'")
+        out = input
+        for axis, (n, pair) in enumerate(zip(input.shape, pairs, strict=True)):
+            if any(pair):
+                out = xp.take(out, xp.asarray(_indices(n, pair, mode)), axis)
+        return out.copy() if out is input else out
 
 
 def pad_gradient(
     gradient: Array, input_size: Sequence[int], pad: Sequence[int], mode: str = "constant"
 ) -> Array:
-    """Gradient of `pad` with respect to an input of the shape ``input_size``."""
-    shape = tuple(input_size)
+    """Gradient of `pad` with respect to an input of the shape ``input_size``.
+
+    It has the dtype of ``gradient``, float32 for integers; float16 is summed in float32.
+    """
+    check_dtype("gradient", gradient)
+    shape = lengths("input_size", input_size, len(input_size), 0) if len(input_size) else ()
     pairs = _pairs(shape, pad, mode)
     padded = tuple(n + sum(pair) for n, pair in zip(shape, pairs, strict=True))
     check_shape("gradient", gradient, padded)
-    if mode != "constant":
-        tables = [(t, table) for table, t in _tables(shape, pairs, mode)]
-        return applied(gradient, tables, first=0)
-    backend = backend_for(gradient)
-    with backend.scope(gradient):
-        out = backend.xp.zeros(shape, gradient.dtype)
-        inside, outside = _overlap(pairs, shape)
-        out[inside] = gradient[outside]
-        return out
+    gradient = as_floats(gradient)
+    if mode == "constant":
+        backend = backend_for(gradient)
+        with backend.scope(gradient):
+            out = backend.xp.zeros(shape, gradient.dtype)
+            inside, outside = _overlap(pairs, shape)
+            out[inside] = gradient[outside]
+            return out
+    tables: list[Table | None] = []
+    for n, pair in zip(shape, pairs, strict=True):
+        if not any(pair):
+            tables.append(None)
+            continue
+        indices = _indices(n, pair, mode)[None]
+        tables.append(transposed(Table(indices, np.ones(indices.shape)), n))
+    return applied(gradient, tables, first=0)
 
 
 def unfold(
@@ -87,6 +106,9 @@ def unfold(
     stride: IntPerAxis = 1,
 ) -> Array:
     """As ``torch.nn.functional.unfold``: (samples, channels · cells, windows).
+
+    A single image, (channels, height, width), gives (channels · cells, windows). The gradient is
+    `fold`, with the input's height and width as ``output_size``.
 
     Examples
     --------
@@ -99,14 +121,16 @@ def unfold(
             [4., 5.]]])
     """
     check_dtype("input", input)
+    if input.ndim == 3:
+        return unfold(input[None], kernel_size, dilation, padding, stride)[0]
     check_shape("input", input, ("samples", "channels", "height", "width"))
     window = Window.of(2, kernel_size, stride, padding, dilation)
-    window.output_shape(input.shape[2:])
+    outputs = window.output_shape(input.shape[2:])
     backend = backend_for(input)
     with backend.scope(input):
         cols = backend.patches(input, window)
         samples, channels = cols.shape[:2]
-        return cols.reshape(samples, channels * window.count, -1)
+        return cols.reshape(samples, channels * window.count, prod(outputs))
 
 
 def fold(
@@ -118,6 +142,9 @@ def fold(
     stride: IntPerAxis = 1,
 ) -> Array:
     """As ``torch.nn.functional.fold``: cells of several windows are summed.
+
+    The columns of a single image, (channels · cells, windows), give (channels, height, width). The
+    gradient is `unfold`, with the same options.
 
     Examples
     --------
@@ -132,7 +159,9 @@ def fold(
     size = lengths("output_size", given, 2)
     window = Window.of(2, kernel_size, stride, padding, dilation)
     outputs = window.output_shape(size)
-    check_shape("input", input, ("samples", "channels · cells", outputs[0] * outputs[1]))
+    if input.ndim == 2:
+        return fold(input[None], size, kernel_size, dilation, padding, stride)[0]
+    check_shape("input", input, ("samples", "channels · cells", prod(outputs)))
     samples, rows = input.shape[:2]
     if rows % window.count:
         raise ValueError(
@@ -152,7 +181,10 @@ def _pairs(shape: tuple[int, ...], pad: Sequence[int], mode: str) -> list[tuple[
     """(before, after) of every axis of ``shape``."""
     if mode not in _MODES:
         raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(map(repr, _MODES))}")
-    numbers = [integer("pad", n, -(2**63)) for n in pad]
+    try:
+        numbers = [integer("pad", n, -(2**63)) for n in pad]
+    except TypeError:
+        raise TypeError(f"pad is {pad!r}; it must be a sequence of ints") from None
     if len(numbers) % 2 or len(numbers) > 2 * len(shape):
         raise ValueError(
             f"pad is {tuple(pad)}; it must be two numbers for each of at most {len(shape)} axes"
@@ -160,19 +192,35 @@ def _pairs(shape: tuple[int, ...], pad: Sequence[int], mode: str) -> list[tuple[
     listed = list(zip(numbers[::2], numbers[1::2], strict=True))[::-1]
     pairs = [(0, 0)] * (len(shape) - len(listed)) + listed
     for n, pair in zip(shape, pairs, strict=True):
-        most = {"reflect": n - 1, "circular": n}.get(mode, max(pair))
-        least = -n if mode == "constant" else 0
-        if (
-            min(pair) < least
-            or max(pair) > most
-            or n + sum(pair) < 0
-            or (mode != "constant" and not n)
-        ):
+        left = n + min(0, pair[0]) + min(0, pair[1])
+        if left < 0 or (mode != "constant" and any(pair) and n + sum(pair) < 1):
+            raise ValueError(f"pad is {tuple(pad)}; {pair} crops too much of an axis of length {n}")
+        most = {"reflect": n - 1, "circular": left}.get(mode, max(pair))
+        if mode != "constant" and any(pair) and (not n or max(pair) > most):
+            allowed = f"at most {most} cells at an end" if n else "none"
             raise ValueError(
-                f"pad is {tuple(pad)}; mode={mode!r} allows {least} to "
-                f"{'any number' if most == max(pair) else most} cells for an axis of length {n}"
+                f"pad is {tuple(pad)}; mode={mode!r} allows {allowed} of an axis of length {n}, "
+                f"not {pair}"
             )
     return pairs
+
+
+def _filling(value: float | None, dtype: "np.dtype[Any]") -> Any:
+    """``value`` in ``dtype``; ValueError if that cannot hold it."""
+    if value is None:
+        return 0
+    is_special = isinstance(value, float | np.floating) and not isfinite(value)
+    is_plain = is_special or isinstance(value, bool | np.bool)
+    given = float(value) if is_plain else number("value", value)
+    if dtype == np.bool:
+        return bool(given)
+    if dtype.kind == "f":
+        fits = not isfinite(given) or abs(given) <= float(np.finfo(dtype).max)
+    else:
+        fits = isfinite(given) and np.iinfo(dtype).min <= int(given) <= np.iinfo(dtype).max
+    if not fits:
+        raise ValueError(f"value is {value}; it must fit the input's dtype, {dtype}")
+    return given if dtype.kind == "f" else int(given)
 
 
 def _overlap(
@@ -187,15 +235,17 @@ def _overlap(
     return tuple(inside), tuple(outside)
 
 
-def _tables(
-    shape: tuple[int, ...], pairs: list[tuple[int, int]], mode: str
-) -> list[tuple[Table, Table]]:
-    kinds: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-    tables = []
-    for n, pair in zip(shape, pairs, strict=True):
-        indices = np.pad(np.arange(n), pair, mode=kinds[mode])[None] if any(pair) else None
-        if indices is None:
-            indices = np.arange(n)[None]
-        table = Table(indices, np.ones(indices.shape))
-        tables.append((table, transposed(table, n)))
-    return tables
+def _indices(
+    length: int, pair: tuple[int, int], mode: str
+) -> "np.ndarray[Any, np.dtype[np.int64]]":
+    """The input's cell of every cell of the result along an axis."""
+    cells = np.arange(-pair[0], length + pair[1])
+    result: np.ndarray[Any, np.dtype[np.int64]]
+    if mode == "replicate":
+        result = np.clip(cells, 0, length - 1)
+    elif mode == "reflect":
+        result = length - 1 - np.abs(length - 1 - np.abs(cells))
+    else:
+        first, left = max(0, -pair[0]), length + min(0, pair[0]) + min(0, pair[1])
+        result = first + (cells - first) % max(1, left)
+    return result

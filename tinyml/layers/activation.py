@@ -5,11 +5,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from tinyml.arrays import check_shape
+from tinyml.core.initial import constant
 from tinyml.core.number import Number
 from tinyml.core.parameter import Parameter
 from tinyml.functional.activation import axis_of, gelu_kind, prelu_gradient
 from tinyml.layers.base import Layer
-from tinyml_backends import backend_for, current_backend
+from tinyml_backends import backend_for
 from tinyml_backends.arguments import integer, number
 from tinyml_backends.arrays import Array, quiet
 
@@ -139,8 +140,7 @@ class PReLU(Activation):
     def __init__(self, name: str, channels: int = 1, slope: float = 0.25) -> None:
         super().__init__(name)
         self.channels = integer(f"{self!r}: channels", channels, 1)
-        initial = np.full(self.channels, number(f"{self!r}: slope", slope), np.float32)
-        self.slope = Parameter(current_backend().asarray(initial))
+        self.slope = Parameter(constant(self.channels, number(f"{self!r}: slope", slope)))
 
     def forward(self, x: Array) -> Array:
         """Activation of ``x`` (samples, channels, …), or of any shape for a single slope."""

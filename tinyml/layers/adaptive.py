@@ -1,6 +1,7 @@
 """Adaptive pooling: the number of windows is given, not their size. See docs/pooling.md."""
 
-from tinyml.layers.base import Dim, SpatialLayer
+from tinyml.layers.base import Dim
+from tinyml.layers.spatial import SpatialLayer
 from tinyml.pooling import (
     adaptive_avg_pool,
     adaptive_avg_pool_gradient,

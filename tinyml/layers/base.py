@@ -3,13 +3,18 @@
 import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from tinyml.arrays import check_shape
+from tinyml.core.called import Called
 from tinyml.core.parameter import Buffer, Parameter
 from tinyml_backends import Backend, MixedBackendError, Window, current_backend, owner_of, resolve
-from tinyml_backends.arguments import lengths
 from tinyml_backends.arrays import Array
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tinyml.summary import Summary
 
 Dim = tuple[int, ...]
 
@@ -17,7 +22,7 @@ Dim = tuple[int, ...]
 _REPLICA = "replica"
 
 
-class Layer:
+class Layer(Called):
     """One step of a network: ``forward`` computes its output, ``backward`` its gradient.
 
     Layers form a tree. The children of a layer are the layers in its attributes, also inside lists,
@@ -94,6 +99,36 @@ class Layer:
         """
         return getattr(self, "out_dim", dims[0])
 
+    def multiply_adds(self, *dims: Any) -> int:
+        """Multiplications, each with its addition, of one sample for inputs of these shapes.
+
+        Those of products with weights, as is usual; layers without such products have none.
+        """
+        return 0
+
+    def summary(self, *dims: Dim) -> "Summary":
+        """Shapes, parameters, multiply-adds and memory of every layer, as a table and as data.
+
+        Parameters
+        ----------
+        *dims : tuple of int
+            Shape of one sample of each input; by default what the layer was built for.
+
+        Raises
+        ------
+        ValueError
+            If shapes are missing, or a layer does not accept them.
+
+        Examples
+        --------
+        >>> from tinyml.models import lenet
+        >>> lenet((1, 28, 28), 10).summary().parameters
+        107786
+        """
+        from tinyml.summary import summarize  # it needs graphs, which need this module
+
+        return summarize(self, dims)
+
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Return ``forward`` of the same arguments, run on the device of the first."""
         with scope_of(inputs[0] if inputs else None):
@@ -153,6 +188,38 @@ class Layer:
 
         Other layers keep nothing else, so that this does nothing.
         """
+
+    def load_weights(self, path: "str | Path", strict: bool = True) -> tuple[list[str], list[str]]:
+        """Set parameters and buffers to those of a safetensors file, by their names.
+
+        A name is the names of the layers down the tree and the attribute, with its index or key
+        where that is a list or dict: ``"encoder1.conv1.weight"``. Values take the dtype of the
+        tensor that they replace, and its device.
+
+        Parameters
+        ----------
+        path : str or Path
+            What `tinyml.save` wrote, or any other safetensors file.
+        strict : bool
+            Whether the names must be the same. If not, tensors that only one side has are left
+            out.
+
+        Returns
+        -------
+        missing, surplus : list of str
+            Names that only the model has, and names that only the file has.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged, a tensor has another shape or, if ``strict``, a name is missing
+            or surplus. The message lists all of them, and nothing has changed.
+        OSError
+            If the file cannot be read.
+        """
+        from tinyml.checkpoint import load_weights  # it needs graphs, which need this module
+
+        return load_weights(self, path, strict)
 
     # -- device ------------------------------------------------------------------------------
 
@@ -279,6 +346,8 @@ class Tie(Generic[L]):
         self.layer = layer
 
 
+#: Attributes whose layers and buffers are no members of the layer.
+NO_MEMBERS = ("saved", "given")
 _LEAVES = frozenset((int, float, bool, str, type(None), Window))
 _MEMBERS = (Layer, Buffer, Tie)
 _CONTAINERS = (dict, list, tuple)
@@ -287,7 +356,8 @@ _CONTAINERS = (dict, list, tuple)
 def members(layer: Layer) -> "Iterator[Layer | Buffer | Tie[Layer]]":
     """Layers, buffers and ties in a layer's attributes, also in lists, tuples and dicts."""
     containers: set[int] = set()
-    waiting: list[Any] = [value for name, value in vars(layer).items() if name != "saved"][::-1]
+    waiting: list[Any] = [value for name, value in vars(layer).items() if name not in NO_MEMBERS]
+    waiting.reverse()
     while waiting:
         value = waiting.pop()
         if type(value) in _LEAVES:  # most values are, and this is faster than isinstance
@@ -318,82 +388,3 @@ def scope_of(array: object) -> AbstractContextManager[Any]:
         return owner_of(array).scope(array)
     except TypeError:  # not an array; forward raises an error that names the argument
         return nullcontext()
-
-
-#: Names of the spatial axes in messages and attributes, by their number.
-AXIS_NAMES = (), ("length",), ("height", "width"), ("depth", "height", "width")
-
-
-class SpatialLayer(Layer):
-    """A layer for images: channels first, then one to three spatial axes.
-
-    A network checks ``input_dim`` when the layer is added. A forward pass takes images of any size
-    that the window fits into; only the number of channels must be that of ``input_dim``.
-
-    Attributes
-    ----------
-    axes : int
-        Number of spatial axes.
-    input_channel, input_height, input_width : int
-        Entries of ``input_dim``. Layers in 3-D also have ``input_depth``; layers in 1-D have
-        ``input_length`` instead of height and width.
-    out_height, out_width : int
-        Entries of ``out_dim``, likewise.
-    num_of_entries : int
-        Samples in the last forward pass.
-    """
-
-    axes: ClassVar[int] = 2
-    num_of_entries: int = 0
-    input_channel: int
-    input_height: int
-    input_width: int
-    out_height: int
-    out_width: int
-
-    def set_dims(self, input_dim: Dim) -> None:
-        """Set ``input_dim`` and ``out_dim``, and the attributes named after their axes."""
-        dim = lengths(f"{self!r}: input_dim", input_dim, self.axes + 1)
-        self.input_channel = dim[0]
-        self.set_out_dim(self.output_dim(dim))
-        self.input_dim = dim
-        for name, length in zip(AXIS_NAMES[self.axes], dim[1:], strict=True):
-            setattr(self, f"input_{name}", length)
-
-    def set_out_dim(self, out_dim: Dim) -> None:
-        """Set ``out_dim`` and the attributes named after its axes."""
-        self.out_dim = out_dim
-        for name, length in zip(AXIS_NAMES[self.axes], out_dim[1:], strict=True):
-            setattr(self, f"out_{name}", length)
-
-    def output_dim(self, *dims: Dim) -> Dim:
-        """Shape of one output sample, given the shape of one input sample.
-
-        Raises
-        ------
-        ValueError
-            If the input has another number of channels, or is too small for the window.
-        """
-        if len(dims) != 1:
-            raise ValueError(f"{self!r} takes one input; got {len(dims)}")
-        (dim,) = dims
-        if len(dim) != self.axes + 1 or dim[0] != self.input_channel:
-            wanted = ", ".join((str(self.input_channel), *AXIS_NAMES[self.axes]))
-            raise ValueError(f"{self!r}: the input's dim is {dim}; it must be ({wanted})")
-        try:
-            return self.output_of(dim)
-        except ValueError as error:
-            raise ValueError(f"{self!r}: {error}") from None
-
-    def output_of(self, dim: Dim) -> Dim:
-        """As `output_dim`, for a shape that has been checked; by default the same shape."""
-        return dim
-
-    def check_channels(self, x: Array) -> None:
-        """Raise an error unless ``x`` is (samples, channels, *spatial) with the right channels."""
-        self.check("input", x, ("samples", self.input_channel, *AXIS_NAMES[self.axes]))
-
-    def check_input(self, x: Array) -> None:
-        """As `check_channels`; also raise ValueError if ``x`` is too small for the window."""
-        self.check_channels(x)
-        self.output_dim(tuple(x.shape[1:]))

@@ -4,10 +4,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyml.core.initial import constant
 from tinyml.core.number import Number
 from tinyml.core.parameter import Buffer, Parameter
-from tinyml.layers.base import Dim, SpatialLayer
-from tinyml_backends import backend_for, current_backend
+from tinyml.layers.base import Dim
+from tinyml.layers.spatial import SpatialLayer
+from tinyml_backends import backend_for
 from tinyml_backends.arrays import Array, as_floats, quiet, widened
 
 
@@ -41,11 +43,11 @@ class BatchNorm(SpatialLayer):
         self.momentum = momentum
         self.epsilon = epsilon
         self.set_dims(input_dim)
-        asarray, channels = current_backend().asarray, self.input_channel
-        self.scale = Parameter(asarray(np.ones(channels, np.float32)))
-        self.shift = Parameter(asarray(np.zeros(channels, np.float32)))
-        self.running_mean = Buffer(asarray(np.zeros(channels, np.float32)))
-        self.running_variance = Buffer(asarray(np.ones(channels, np.float32)))
+        channels = self.input_channel
+        self.scale = Parameter(constant(channels, 1))
+        self.shift = Parameter(constant(channels, 0))
+        self.running_mean = Buffer(constant(channels, 0))
+        self.running_variance = Buffer(constant(channels, 1))
 
     @quiet
     def forward(self, x: Array) -> Array:

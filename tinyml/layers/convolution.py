@@ -4,17 +4,19 @@ One class serves every number of spatial axes, since the kernels do.
 """
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
+from tinyml.core.initial import constant, normal
 from tinyml.core.parameter import Parameter
-from tinyml.layers.base import Dim, SpatialLayer
+from tinyml.layers.base import Dim
 from tinyml.layers.im2col import col2im_indices, get_im2col_indices, im2col_indices
-from tinyml_backends import Window, backend_for, current_backend
+from tinyml.layers.spatial import SpatialLayer
+from tinyml_backends import Window, backend_for
 from tinyml_backends.arguments import (
     IntPerAxis,
     PaddingPerAxis,
-    generator,
     integer,
     lengths,
     per_axis,
@@ -69,10 +71,8 @@ class Convolution(SpatialLayer):
         self.window = self._window(window_of(self.axes, size, stride, padding, dilation))
         self.set_dims(input_dim)
         shape, terms = self._weight_shape(channels)
-        weight = generator(rng).standard_normal(shape, np.float32) * (2 / terms) ** 0.5
-        asarray = current_backend().asarray
-        self.weight = Parameter(asarray(weight))
-        self.bias = Parameter(asarray(np.zeros(n_filters, np.float32))) if bias else None
+        self.weight = Parameter(normal(shape, (2 / terms) ** 0.5, rng))
+        self.bias = Parameter(constant(n_filters, 0)) if bias else None
 
     def _window(self, window: Window) -> Window:
         return window
@@ -100,6 +100,10 @@ class _Conv(Convolution):
     def output_of(self, dim: Dim) -> Dim:
         """Filters and spatial lengths of the output."""
         return self.n_filters, *self.window.output_shape(dim[1:])
+
+    def multiply_adds(self, *dims: Dim) -> int:
+        """One for each weight at each place of the kernel."""
+        return int(self.weight.tensor.size) * prod(self.output_dim(*dims)[1:])
 
     def forward(self, input: Array) -> Array:
         """Convolve ``input`` (samples, channels, …)."""
@@ -253,10 +257,19 @@ class ConvTranspose2D(Convolution):
         padding: PaddingPerAxis = 0,
         *,
         output_padding: IntPerAxis = 0,
-        **options: object,
+        dilation: IntPerAxis = 1,
+        groups: int = 1,
+        bias: bool = True,
+        rng: int | np.random.Generator | None = None,
     ) -> None:
+        if isinstance(padding, str):
+            raise TypeError(
+                f"{type(self).__name__}({name!r}): padding is {padding!r}; it must be ints, "
+                "since 'same' and 'valid' are for convolutions that are not transposed"
+            )
         self.output_padding = per_axis("output_padding", output_padding, self.axes, 0)
-        super().__init__(name, input_dim, n_filters, size, stride, padding, **options)  # type: ignore[arg-type]
+        options: dict[str, Any] = {"dilation": dilation, "groups": groups, "bias": bias, "rng": rng}
+        super().__init__(name, input_dim, n_filters, size, stride, padding, **options)
 
     def _window(self, window: Window) -> Window:
         return transposed(f"{self!r}: output_padding", self.output_padding, window)
@@ -269,6 +282,10 @@ class ConvTranspose2D(Convolution):
     def output_of(self, dim: Dim) -> Dim:
         """Filters and spatial lengths of the output."""
         return self.n_filters, *self.window.transposed_shape(dim[1:])
+
+    def multiply_adds(self, *dims: Dim) -> int:
+        """One for each weight at each pixel of the input."""
+        return int(self.weight.tensor.size) * prod(dims[0][1:])
 
     def forward(self, input: Array) -> Array:
         """Spread every value of ``input`` (samples, channels, …) over a window of the output."""

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyml.core.initial import constant
 from tinyml.core.number import Number
 from tinyml.core.parameter import Parameter
 from tinyml.layers.base import Dim, Layer
-from tinyml_backends import backend_for, current_backend
+from tinyml_backends import backend_for
 from tinyml_backends.arguments import integer, lengths
 from tinyml_backends.arrays import Array, as_floats, quiet, widened
 
@@ -36,9 +37,8 @@ class RowNorm(Layer):
     def __init__(self, name: str, shape: Dim, epsilon: float) -> None:
         super().__init__(name)
         self.epsilon = epsilon
-        asarray = current_backend().asarray
-        self.scale = Parameter(asarray(np.ones(shape, np.float32)))
-        self.shift = Parameter(asarray(np.zeros(shape, np.float32)))
+        self.scale = Parameter(constant(shape, 1))
+        self.shift = Parameter(constant(shape, 0))
 
     def _row_length(self, shape: tuple[int, ...]) -> int:
         """Values of a row in an input of this shape; rows are contiguous."""

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from tinyml.core.initial import constant, normal
 from tinyml.core.parameter import Parameter
 from tinyml.layers.base import Dim, Layer
-from tinyml_backends import backend_for, current_backend
-from tinyml_backends.arguments import generator, integer, lengths
+from tinyml_backends import backend_for
+from tinyml_backends.arguments import integer, lengths
 from tinyml_backends.arrays import Array, as_floats, quiet, widened
 
 
@@ -64,10 +65,9 @@ class Linear(Layer):
         else:
             self.input_dim = (integer(argument, input_dim, 1),)
         self.out_dim = (integer(f"{self!r}: output_dim", output_dim, 1),)
-        weight = generator(rng).standard_normal(self.out_dim + self.input_dim, np.float32)
-        asarray = current_backend().asarray
-        self.weight = Parameter(asarray(weight * (2 / self.input_dim[0]) ** 0.5))
-        self.bias = Parameter(asarray(np.zeros(self.out_dim, np.float32))) if bias else None
+        shape = self.out_dim + self.input_dim
+        self.weight = Parameter(normal(shape, (2 / self.input_dim[0]) ** 0.5, rng))
+        self.bias = Parameter(constant(self.out_dim, 0)) if bias else None
 
     def output_dim(self, *dims: Dim) -> Dim:
         """``(outputs,)``; ValueError for an input of another dim than ``input_dim``."""
@@ -78,6 +78,10 @@ class Linear(Layer):
                 f"{self!r}: the input's dim is {got}; it must be {self.input_dim}{hint}"
             )
         return self.out_dim
+
+    def multiply_adds(self, *dims: Dim) -> int:
+        """One for each weight."""
+        return int(self.weight.tensor.size)
 
     @quiet
     def forward(self, input: Array) -> Array:

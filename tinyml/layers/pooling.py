@@ -3,7 +3,8 @@
 from contextvars import ContextVar
 from typing import ClassVar
 
-from tinyml.layers.base import Dim, SpatialLayer
+from tinyml.layers.base import Dim
+from tinyml.layers.spatial import SpatialLayer
 from tinyml.pooling import Switches, max_pool_gradient
 from tinyml.pooling.average import avg_pool_gradient_windowed, avg_pool_windowed, check_divisor
 from tinyml.pooling.max import max_pool_windowed

@@ -4,7 +4,8 @@ from math import prod
 
 from tinyml.arrays import check_shape
 from tinyml.functional.patches import pad
-from tinyml.layers.base import Dim, Layer, SpatialLayer
+from tinyml.layers.base import Dim, Layer
+from tinyml.layers.spatial import SpatialLayer
 from tinyml_backends.arguments import integer, lengths
 from tinyml_backends.arrays import Array
 

@@ -4,9 +4,10 @@ from dataclasses import replace
 from math import prod
 from typing import ClassVar
 
-from tinyml.layers.base import Dim, SpatialLayer, Tie
+from tinyml.layers.base import Dim, Tie
 from tinyml.layers.im2col import columns_to_image
 from tinyml.layers.pooling import MaxPool2D, pooled_dims
+from tinyml.layers.spatial import SpatialLayer
 from tinyml.pooling import Switches, max_unpool, max_unpool_gradient
 from tinyml_backends import Convention, Window, backend_for
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis

@@ -59,7 +59,7 @@ class SoftmaxCrossEntropy:
         (self.ignore_index,) = per_axis("ignore_index", ignore_index, 1, minimum=-(2**63))
         self._has_warned = False
         #: A function that makes the gradient, and its arguments.
-        self._saved: tuple[Callable[..., Array], tuple[Any, ...]] | None = None
+        self._saved: tuple[Callable[..., Array], tuple[Any, ...], Any] | None = None
         self._gradient: Array | None = None
 
     def __repr__(self) -> str:
@@ -120,14 +120,11 @@ class SoftmaxCrossEntropy:
         if self.label_smoothing or self.class_weights is not None:
             return self._general(xp, given, target, count)
         count = max(1, count)
-        index = xp.expand_dims(xp.where(counted, target, 0), 1)
-
-        shifted = logits - logits.max(1, keepdims=True)
-        chosen = xp.take_along_axis(shifted, index, 1)[:, 0]
-        exponentials = xp.exp(shifted, out=shifted)
-        total = exponentials.sum(1, keepdims=True)
-        losses = xp.where(counted, xp.log(total[:, 0]) - chosen, logits.dtype.type(0))
-        self._saved = _gradient, (exponentials, total, index, counted, count)
+        classes = xp.where(counted, target, 0).astype(np.int64, copy=False)
+        backend = backend_for(logits)
+        losses, *kept = backend.class_losses(logits, classes, counted)
+        make = backend.class_losses_gradient
+        self._saved = make, (*kept, classes, counted, count), given.dtype
         self._gradient = None
         return float(losses.sum()) / count
 
@@ -146,7 +143,8 @@ class SoftmaxCrossEntropy:
             "label_smoothing": self.label_smoothing,
         }
         loss = float(cross_entropy(widened(logits), target, **options)) if count else 0.0
-        self._saved = partial(cross_entropy_gradient, 1.0, **options), (logits, target)
+        make = partial(cross_entropy_gradient, 1.0, **options)
+        self._saved = make, (logits, target), logits.dtype
         self._gradient = None
         return loss
 
@@ -160,27 +158,10 @@ class SoftmaxCrossEntropy:
             If there was no forward pass.
         """
         if self._saved is not None:
-            make, arguments = self._saved
+            make, arguments, dtype = self._saved
             with scope_of(arguments[0]):
-                self._gradient, self._saved = make(*arguments), None
+                self._gradient = make(*arguments).astype(dtype, copy=False)
+            self._saved = None
         if self._gradient is None:
             raise RuntimeError("SoftmaxCrossEntropy: backward needs a forward pass before it")
         return self._gradient
-
-
-def _gradient(
-    exponentials: Array, total: Array, index: Array, counted: Array, targets: int
-) -> Array:
-    """Softmax, minus 1 at the target, divided by ``targets``; overwrites ``exponentials``.
-
-    ``total`` is the sum of the exponentials over the classes; ``index`` the class of each target,
-    with an axis of length 1 for the classes, 0 if not counted; ``targets`` the number of counted
-    targets, or 1 if there are none.
-    """
-    xp, probability = backend_for(total).xp, exponentials
-    probability /= total
-    of_target = xp.take_along_axis(probability, index, 1) - 1
-    xp.put_along_axis(probability, index, of_target, 1)
-    probability *= xp.expand_dims(counted, 1)
-    probability /= targets
-    return probability

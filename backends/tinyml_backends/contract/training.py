@@ -1,15 +1,17 @@
-"""The methods of the contract for activations, joins, normalisation, optimizers and memory."""
+"""The contract for activations, interpolation, joins, normalisation, losses, steps and memory."""
 
 from tinyml_backends.arrays import Arrays
-from tinyml_backends.generic import activation, join, norm, steps
+from tinyml_backends.generic import activation, class_loss, join, norm, resample, steps
 from tinyml_backends.memory import Workspace
 
 
 class Training(Arrays):
-    """Activations, joins, batch normalisation, steps of optimizers, and memory for training."""
+    """Activations, interpolation, joins, normalisation, a loss, optimizers, memory for training."""
 
     activate = activation.activate
     activate_gradient = activation.activate_gradient
+
+    resample = resample.resample
 
     add = join.add
     concatenate = join.concatenate
@@ -20,6 +22,9 @@ class Training(Arrays):
     normalize = norm.normalize
     normalize_sums = norm.normalize_sums
     normalize_gradient = norm.normalize_gradient
+
+    class_losses = class_loss.class_losses
+    class_losses_gradient = class_loss.class_losses_gradient
 
     sgd_step = steps.sgd_step
     adam_step = steps.adam_step

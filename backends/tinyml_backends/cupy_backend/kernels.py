@@ -9,6 +9,12 @@ A kernel is a template in ``kernels/*.cu``. Its parameters are
 ``I``
     type of all index arithmetic: int32, or int64 for arrays of more than `launcher.MAX_INT32`
     elements
+``S``
+    type of sums and of arithmetic: float32 for float16, else ``T``
+``F``
+    an activation: a struct of ``formulas.py``
+``K``
+    dtype of what an activation keeps for its gradient: ``T``, or uint8 for ``x > 0``
 ``P``
     number of adjacent elements that fill 16 bytes, which a thread handles at once; the source
     calls it ``N`` too
@@ -21,14 +27,16 @@ that all of them can be compiled without a GPU; the launcher refuses any other.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 
-Value: TypeAlias = "np.dtype[Any] | int"
+from tinyml_backends.cupy_backend import formulas
+
+Value: TypeAlias = "np.dtype[Any] | int | str"
 Instance: TypeAlias = Mapping[str, Value]
 Choices: TypeAlias = tuple[Value, ...] | Callable[[Instance], tuple[Value, ...]]
 
@@ -137,8 +145,14 @@ class Kernel:
             value = instance[parameter]
             if value not in self.values_of(parameter, instance):
                 raise ValueError(f"{self.name} has no instance with {parameter} = {value}")
-            values.append(str(int(value)) if isinstance(value, int) else CUDA_NAMES[value.name])
+            values.append(_cuda_name(value))
         return f"{self.name}<{', '.join(values)}>"
+
+
+def _cuda_name(value: Value) -> str:
+    if isinstance(value, np.dtype):
+        return CUDA_NAMES[value.name]
+    return value if isinstance(value, str) else str(int(value))
 
 
 def pack_length(dtype: Value) -> int:
@@ -147,12 +161,26 @@ def pack_length(dtype: Value) -> int:
     return PACK_BYTES // dtype.itemsize
 
 
+def sum_dtype(dtype: Value) -> "np.dtype[Any]":
+    """Type of sums and of arithmetic on elements of ``dtype``."""
+    assert isinstance(dtype, np.dtype)
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
+
+
+def _kept(chosen: Instance) -> tuple[Value, ...]:
+    return (chosen["T"] if formulas.ELEMENTWISE[str(chosen["F"])].saves != "positive" else _BYTE,)
+
+
+_BYTE = np.dtype("uint8")
 _FLAG = (False, True)
 _CHOICES: Mapping[str, Choices] = {
     "T": FLOATS,
     "W": WINNERS,
     "I": INDICES,
     "N": lambda chosen: (1, pack_length(chosen["T"])),
+    "S": lambda chosen: (sum_dtype(chosen["T"]),),
+    "F": tuple(formulas.ELEMENTWISE),
+    "K": _kept,
     "P": lambda chosen: (pack_length(chosen["T"]),),
     "SUM": _FLAG,
     "LAST": _FLAG,
@@ -164,15 +192,16 @@ _CHOICES: Mapping[str, Choices] = {
 
 @cache
 def source(file: str) -> str:
-    """CUDA source of one file, with ``common.cuh`` inserted where it is included."""
+    """CUDA source of one file, with ``common.cuh`` and the formulas where they are included."""
     folder = files("tinyml_backends.cupy_backend") / "kernels"
     text = (folder / file).read_text("utf-8")
-    common = (folder / "common.cuh").read_text("utf-8")
-    before, included, after = text.partition('#include "common.cuh"\n')
-    if not included:
-        return text
-    line = before.count("\n") + 2
-    return f'#line 1 "common.cuh"\n{common}\n{before}#line {line} "{file}"\n{after}'
+    common = partial((folder / "common.cuh").read_text, "utf-8")
+    for name, content in (("common.cuh", common), ("formulas.cuh", formulas.code)):
+        before, included, after = text.partition(f'#include "{name}"\n')
+        if included:
+            line = before.count("\n") + 2
+            text = f'{before}#line 1 "{name}"\n{content()}\n#line {line} "{file}"\n{after}'
+    return text
 
 
 def _product(*names: str) -> Count:
@@ -285,6 +314,30 @@ NORMALIZE_GRADIENT = _training(
 _ALL, _COUNT = Elements("T", _product("count")), Number("I", "count")
 SGD = _training("optimizers.cu", "sgd", *[_ALL] * 3, *[Number("T")] * 2, _COUNT)
 ADAM = _training("optimizers.cu", "adam", *[_ALL] * 4, *[Number("T")] * 7, _COUNT)
+
+_ACTIVATION = ("F", "T", "S", "I", "N")
+_SIGNS = Elements("uint8", _product("count"))
+_KEEPS_SIGNS = tuple(f for f, of in formulas.ELEMENTWISE.items() if of.saves == "positive")
+ACTIVATE = Kernel(
+    "activation.cu",
+    "activate",
+    _ACTIVATION,
+    (_ALL, _ALL, Number("S"), _COUNT),
+    {"F": tuple(f for f in formulas.ELEMENTWISE if f not in _KEEPS_SIGNS)},
+)
+ACTIVATE_SIGNED = Kernel(
+    "activation.cu",
+    "activate_signed",
+    _ACTIVATION,
+    (_ALL, _ALL, _SIGNS, Number("S"), _COUNT),
+    {"F": _KEEPS_SIGNS},
+)
+ACTIVATE_GRADIENT = Kernel(
+    "activation.cu",
+    "activate_gradient",
+    ("F", "T", "K", "S", "I", "N"),
+    (_ALL, Elements("K", _product("count")), _ALL, Number("S"), _COUNT),
+)
 
 #: All kernels above.
 KERNELS = tuple(value for value in tuple(globals().values()) if isinstance(value, Kernel))

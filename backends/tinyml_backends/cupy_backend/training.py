@@ -25,6 +25,7 @@ class CupyTraining(CupyArrays):
     conv_gradient = on_device(Backend.conv_gradient)
     conv_input = on_device(Backend.conv_input)
     conv_weight = on_device(Backend.conv_weight)
+    resample = on_device(Backend.resample)
 
     @on_device
     def im2col(self, x: Array, window: Window) -> Array:
@@ -73,16 +74,6 @@ class CupyTraining(CupyArrays):
         instance, structs = _image_structs(cols, x_shape, window, cols.size)
         self._launch(k.COL2IM, {**instance, **flags}, out.size, cols, out, *structs)
         return out
-
-    def activate(self, kind: str, x: Array, **options: Any) -> tuple[Array, Array]:
-        """As `Backend.activate`."""
-        with self.scope(x):
-            return super().activate(kind, x, **options)
-
-    def activate_gradient(self, kind: str, gradient: Array, saved: Array, **options: Any) -> Array:
-        """As `Backend.activate_gradient`."""
-        with self.scope(gradient):
-            return super().activate_gradient(kind, gradient, saved, **options)
 
     @on_device
     def moments(self, x: Array) -> tuple[Array, Array]:

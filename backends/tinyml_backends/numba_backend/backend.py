@@ -9,13 +9,15 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.contract import DTYPES
 from tinyml_backends.conventions import Duplicates
 from tinyml_backends.generic.activation import formula_of
+from tinyml_backends.generic.resample import Indices, Weights, resampled, split
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numba_backend import activation, average, pool, tiles_2x2, unpool
+from tinyml_backends.numba_backend import activation, average, pool, resample, tiles_2x2, unpool
+from tinyml_backends.numba_backend.convolution import NumbaConvolution
 from tinyml_backends.numba_backend.plans import Fixed, divisors, plan_of
 from tinyml_backends.numba_backend.scheduling import run
+from tinyml_backends.numba_backend.training import FLOATS, NumbaTraining
 from tinyml_backends.numba_backend.vectors import STREAM_ALIGNMENT
-from tinyml_backends.numpy_backend import NumpyBackend
 
 #: Bytes of all arrays from which on unpooled images are written with non-temporal stores.
 STREAMED_BYTES = 3 << 24
@@ -23,11 +25,11 @@ STREAMED_BYTES = 3 << 24
 ROW_BYTES = 1 << 10
 
 
-class NumbaBackend(NumpyBackend):
+class NumbaBackend(NumbaTraining, NumbaConvolution):
     """NumPy arrays on the CPU, through kernels that Numba compiles when they are first called.
 
     For float16 only kernels that copy values are compiled. Maxima and sums of float16, averages of
-    integers, and all methods that are not overridden here are the NumPy backend's.
+    integers, and all methods that are not overridden are the NumPy backend's.
     """
 
     name = "numba"
@@ -49,7 +51,7 @@ class NumbaBackend(NumpyBackend):
         if plan.is_2x2_tiling:
             run(tiles_2x2.max_pool, (*flat, plan.numbers), items, size)
         else:
-            fixed = plan.fixed if x.dtype in _FLOATS else _ANY._replace(step=plan.fixed.step)
+            fixed = plan.fixed if x.dtype in FLOATS else _ANY._replace(step=plan.fixed.step)
             arguments = (*flat, plan.numbers, plan.spans, *fixed)
             run(pool.max_pool, arguments, items, size + ROW_BYTES * items)
         return out
@@ -140,7 +142,7 @@ class NumbaBackend(NumpyBackend):
     ) -> Array:
         """As `Backend.avg_pool`."""
         plan = plan_of(window, x.shape[1:])
-        if plan.is_global or x.dtype not in _FLOATS:
+        if plan.is_global or x.dtype not in FLOATS:
             return super().avg_pool(x, window, count_include_pad, divisor, out=out)
         if out is None:
             out = empty(np, x.shape[:1] + plan.pooled, x.dtype)
@@ -162,7 +164,7 @@ class NumbaBackend(NumpyBackend):
     ) -> Array:
         """As `Backend.avg_pool_gradient`."""
         plan = plan_of(window, (*input_shape, *gradient.shape[window.axes + 1 :]))
-        if plan.is_global or gradient.dtype not in _FLOATS:
+        if plan.is_global or gradient.dtype not in FLOATS:
             return super().avg_pool_gradient(
                 gradient, window, input_shape, count_include_pad, divisor, out=out
             )
@@ -180,7 +182,7 @@ class NumbaBackend(NumpyBackend):
     def activate(self, kind: str, x: Array, **options: Any) -> tuple[Array, Array]:
         """As `Backend.activate`."""
         formula, options = formula_of(kind, options)
-        if x.dtype not in _FLOATS or not (kind == "relu" or kind in activation.KERNELS):
+        if x.dtype not in FLOATS or not (kind == "relu" or kind in activation.KERNELS):
             return super().activate(kind, x, **options)
         y = empty(np, x.shape, x.dtype)
         source, target = x.ravel(), y.ravel()
@@ -196,7 +198,7 @@ class NumbaBackend(NumpyBackend):
     def activate_gradient(self, kind: str, gradient: Array, saved: Array, **options: Any) -> Array:
         """As `Backend.activate_gradient`."""
         _, options = formula_of(kind, options)
-        fits = gradient.dtype in _FLOATS and gradient.shape == saved.shape
+        fits = gradient.dtype in FLOATS and gradient.shape == saved.shape
         if fits and kind == "relu":
             out = empty(np, gradient.shape, gradient.dtype)
             size = 2 * out.nbytes + saved.nbytes
@@ -211,11 +213,26 @@ class NumbaBackend(NumpyBackend):
             return super().activate_gradient(kind, gradient, saved, **options)
         return out
 
+    def resample(self, x: Array, axis: int, indices: Indices, weights: Weights) -> Array:
+        """As `Backend.resample`."""
+        if x.dtype not in FLOATS:
+            return super().resample(x, axis, indices, weights)
+        out = empty(np, resampled(x.shape, axis, indices), x.dtype)
+        outer, length, inner = split(x.shape, axis)
+        (terms, results), size = indices.shape, x.nbytes + out.nbytes
+        tables = indices.T.ravel(), weights.T.astype(x.dtype).ravel()
+        arguments = (x.ravel(), out.ravel(), *tables, (length, results, inner))
+        if inner == 1:
+            taps = (0,) * terms if terms <= resample.MOST_TAPS else ()
+            run(resample.elements, (*arguments, taps), outer, terms * size)
+        else:
+            run(resample.rows, arguments, outer * results, size)
+        return out
+
 
 #: For kernels that are compiled without a known size of the window.
 _ANY = Fixed((), (), (0,))
 _HALF = np.dtype("f2")
-_FLOATS = frozenset(map(np.dtype, ("f4", "f8")))
 _UNSIGNED = {dtype: np.dtype(f"u{dtype.itemsize}") for dtype in DTYPES}
 #: The bits that are written as 0, by dtype and whether values are added to +0.0 (then the bits of
 #: −0.0).

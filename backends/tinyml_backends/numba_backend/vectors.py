@@ -40,7 +40,7 @@ class _Model(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, ir.VectorType(element, kind.lanes))
 
 
-def _vector_pointer(
+def vector_pointer(
     code: Code, argument: int, array: Any, index: Any, lanes: int
 ) -> tuple[Any, int]:
     """Pointer to ``lanes`` elements of an array, and its alignment."""
@@ -50,21 +50,23 @@ def _vector_pointer(
     return pointer, code.types[argument].dtype.bitwidth // 8
 
 
-def _shuffle(code: Code, first: Any, second: Any, lanes: Any) -> Any:
+def shuffled(code: Code, first: Any, second: Any, lanes: Any) -> Any:
+    """A vector of some lanes of two vectors, which count as one."""
     mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
     return code.builder.shuffle_vector(first, second, mask)
 
 
-def _broadcast(code: Code, value: Any, lanes: int) -> Any:
+def broadcast_value(code: Code, value: Any, lanes: int) -> Any:
+    """A vector with ``value`` in each lane."""
     undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
     one = code.builder.insert_element(undefined, value, ir.IntType(32)(0))
-    return _shuffle(code, one, one, (0,) * lanes)
+    return shuffled(code, one, one, (0,) * lanes)
 
 
 @instruction(lambda lanes, array, index: Vector(array.dtype, lanes.count)(lanes, array, types.intp))
 def load(code: Code, lanes: Any, array: Any, index: Any) -> Any:
     """A vector of the elements from ``index`` on."""
-    pointer, align = _vector_pointer(code, 1, array, index, code.types[0].count)
+    pointer, align = vector_pointer(code, 1, array, index, code.types[0].count)
     return code.builder.load(pointer, align=align)
 
 
@@ -77,9 +79,9 @@ def _two_vectors(lanes: Any, array: Any, index: Any) -> Any:
 def load_alternating(code: Code, lanes: Any, array: Any, index: Any) -> Any:
     """Two vectors from twice as many elements: those with even offsets, and those with odd ones."""
     total = 2 * code.types[0].count
-    pointer, align = _vector_pointer(code, 1, array, index, total)
+    pointer, align = vector_pointer(code, 1, array, index, total)
     both = code.builder.load(pointer, align=align)
-    vectors = [_shuffle(code, both, both, range(first, total, 2)) for first in range(2)]
+    vectors = [shuffled(code, both, both, range(first, total, 2)) for first in range(2)]
     kind = types.UniTuple(Vector(code.types[1].dtype, code.types[0].count), 2)
     return code.context.make_tuple(code.builder, kind, vectors)
 
@@ -103,7 +105,7 @@ def prefetch(code: Code, lanes: Any, array: Any, index: Any, step: Any) -> None:
 @instruction(lambda array, index, vector: types.void(array, types.intp, vector))
 def store(code: Code, array: Any, index: Any, vector: Any) -> None:
     """Store a vector at the elements from ``index`` on."""
-    pointer, align = _vector_pointer(code, 0, array, index, code.types[2].lanes)
+    pointer, align = vector_pointer(code, 0, array, index, code.types[2].lanes)
     code.builder.store(vector, pointer, align=align)
 
 
@@ -119,9 +121,9 @@ def store_alternating(
     without reading them first. The address must then be a multiple of `STREAM_ALIGNMENT`.
     """
     lanes = code.types[2].lanes
-    pointer, align = _vector_pointer(code, 0, array, index, 2 * lanes)
+    pointer, align = vector_pointer(code, 0, array, index, 2 * lanes)
     order = [lane // 2 + lane % 2 * lanes for lane in range(2 * lanes)]
-    stored = code.builder.store(_shuffle(code, even, odd, order), pointer, align=align)
+    stored = code.builder.store(shuffled(code, even, odd, order), pointer, align=align)
     if code.types[4].count > 0:
         stored.align = STREAM_ALIGNMENT
         metadata = code.builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
@@ -133,7 +135,7 @@ def store_alternating(
 )
 def broadcast(code: Code, lanes: Any, array: Any, value: Any) -> Any:
     """A vector with ``value`` in each lane, of the dtype of ``array``."""
-    return _broadcast(code, value, code.types[0].count)
+    return broadcast_value(code, value, code.types[0].count)
 
 
 @instruction(lambda value, best: Vector(types.boolean, value.lanes)(value, best))
@@ -149,7 +151,7 @@ def exceeds(code: Code, value: Any, best: Any) -> Any:
 @instruction(lambda vector, value: Vector(types.boolean, vector.lanes)(vector, vector.element))
 def equals(code: Code, vector: Any, value: Any) -> Any:
     """True in the lanes where a vector of integers equals a scalar."""
-    other = _broadcast(code, value, code.types[0].lanes)
+    other = broadcast_value(code, value, code.types[0].lanes)
     return code.builder.icmp_signed("==", vector, other)
 
 

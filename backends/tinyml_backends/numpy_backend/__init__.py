@@ -7,7 +7,7 @@ import numpy as np
 from tinyml_backends import threads
 from tinyml_backends.arrays import Array, quiet
 from tinyml_backends.contract import Backend, Convolution, Pooling, Training
-from tinyml_backends.numpy_backend import activation, pool, unpool
+from tinyml_backends.numpy_backend import activation, pool, resample, unpool
 
 B = TypeVar("B", bound=type[Backend])
 
@@ -69,4 +69,5 @@ class NumpyBackend(Backend):
     max_unpool_gradient = unpool.max_unpool_gradient
     activate = activation.activate
     activate_gradient = activation.activate_gradient
+    resample = resample.resample
     run_in_order = staticmethod(threads.run_in_order)
