@@ -1,26 +1,18 @@
 """ENet and SegNet against networks written in PyTorch, and every model on every backend."""
 
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 import pytest
 
 from support.gradients import in_float64
+from support.weightless import parameter_shapes
 from tinyml import models
 from tinyml.data import load_nuclei
 from tinyml.layers import BatchNorm2D, Conv2D
 from tinyml.losses import SoftmaxCrossEntropy
 from tinyml.optims import Adam
-
-
-class NoDraw(np.random.Generator):
-    """Weights of zero, which cost no time."""
-
-    def __init__(self):
-        super().__init__(np.random.PCG64(0))
-
-    def standard_normal(self, size=None, dtype=np.float64, out=None):
-        return np.zeros(size, dtype)
 
 
 def torch_enet(torch, inputs, classes, width=16, dropout=(0.0, 0.0)):
@@ -148,23 +140,21 @@ def torch_segnet_vgg16(torch, inputs, classes, width=64):
         (models.segnet_vgg16, torch_segnet_vgg16, 11, (29.4, 29.5)),
     ],
 )
-def test_number_of_parameters(torch, build, build_torch, classes, millions):
-    model = build((3, 64, 64), classes, rng=NoDraw())
-    shapes = [tuple(p.tensor.shape) for p in model.parameters]
+def test_number_of_parameters(torch, build, build_torch, classes, millions, monkeypatch):
+    shapes = parameter_shapes(build, (3, 64, 64), classes, monkeypatch=monkeypatch)
     with torch.device("meta"):
         twin = build_torch(torch, 3, classes)
     assert shapes == [tuple(p.shape) for p in twin.parameters()]
-    count = sum(p.tensor.size for p in model.parameters)
-    assert millions[0] <= count / 1e6 <= millions[1]
+    assert millions[0] <= sum(map(prod, shapes)) / 1e6 <= millions[1]
 
 
 @pytest.mark.parametrize(
     ("build", "build_torch", "shape"),
     [
         (
-            lambda: models.enet((3, 24, 40), 5, channels=8, dropout=(0, 0)),
-            lambda torch: torch_enet(torch, 3, 5, 8),
-            (3, 24, 40),
+            lambda: models.enet((2, 16, 144), 5, channels=4, dropout=(0, 0)),
+            lambda torch: torch_enet(torch, 2, 5, 4),
+            (2, 16, 144),  # in the middle 18 columns, so that dilation 16 reads more than zeros
         ),
         (
             lambda: models.segnet_vgg16((2, 33, 46), 3, width=2),
@@ -224,23 +214,23 @@ def test_dropout_of_enet():
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: models.enet((1, 32, 32), 2, channels=8, dropout=(0, 0)),
+        lambda: models.enet((1, 32, 32), 2, channels=8),
         lambda: models.segnet_vgg16((1, 32, 32), 2, width=4),
     ],
     ids=["enet", "segnet_vgg16"],
 )
 def test_loss_falls_on_nuclei(build):
     image, instances = load_nuclei()
-    crops = [np.s_[r : r + 32, c : c + 32] for r in (0, 32, 64, 96) for c in (0, 32, 64, 96)]
+    crops = [np.s_[r : r + 32, c : c + 32] for r in (0, 32, 64) for c in (0, 32, 64)]
     x = np.stack([image[crop] / 255.0 for crop in crops])[:, None].astype(np.float32)
     y = np.stack([(instances[crop] > 0).astype(np.int64) for crop in crops])
-    model, loss, optimizer, losses = build(), SoftmaxCrossEntropy(), Adam(0.005), []
-    for _ in range(20):
+    model, loss, optimizer, losses = build(), SoftmaxCrossEntropy(), Adam(0.02), []
+    for _ in range(16):
         model.zero_gradients()
         losses.append(loss.forward(model(x), y))
         model.backward(loss.backward())
         optimizer.update(model.parameters)
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.6 * losses[0]
 
 
 def test_segnet_with_the_encoder_of_a_vgg(backend):
@@ -298,7 +288,8 @@ def test_forward_and_backward(backend, name):
     x = backend.asarray(np.random.default_rng(0).standard_normal((2, *dim), np.float32))
     y = model(x)
     assert y.dtype == np.float32
-    assert model.backward(y * 0 + 1).shape == x.shape
+    g = np.random.default_rng(1).standard_normal(tuple(y.shape), np.float32)
+    assert model.backward(backend.asarray(g)).shape == x.shape
     gradients = [backend.to_numpy(p.gradient) for p in model.parameters]
     assert all(np.isfinite(gradient).all() for gradient in gradients)
     assert gradients[-1].any()
