@@ -12,14 +12,11 @@ from support.compare import assert_same_bits
 from test_float_errors import LAYERS
 from tinyml import CheckpointError
 from tinyml.arrays import to_numpy
-from tinyml.checkpoint import configuration, read
-from tinyml.core import Buffer, Parameter
-from tinyml.graph import Graph
-from tinyml.layers import Add, BatchNorm2D, Conv2D, Dropout, Flatten, Layer, Linear, MaxPool2D, ReLU
+from tinyml.checkpoint import read
+from tinyml.layers import Linear
 from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
 from tinyml.models import autoencoder, inverse_vgg, lenet, mlp, resnet18, segnet, unet, vgg11
-from tinyml.net import Sequential
 from tinyml.optims import SGD
 
 MODELS = {
@@ -31,26 +28,6 @@ MODELS = {
     "autoencoder": lambda: autoencoder((1, 9, 8), channels=(4, 8)),
     "inverse_vgg": lambda: inverse_vgg(vgg11((1, 32, 32), 3, width=4, hidden=8)),
 }
-
-
-class Residual(Layer):
-    """A layer of the user's own, with layers and tensors in a list and a dict."""
-
-    def __init__(self, name, body, *more, scale=1.0, others=(), settings=None):
-        super().__init__(name)
-        self.body = body
-        self.more = list(more)
-        self.scale = scale
-        self.settings = settings
-        self.others = {"first": list(others)}
-        self.weights = [Parameter(np.full(2, 0.5, np.float32)) for _ in range(2)]
-        self.tables = {"mean": Buffer(np.zeros(3, np.float32))}
-
-    def forward(self, x):
-        y = self.body(x)
-        for layer in self.more:
-            y = layer(y)
-        return x + self.scale * y
 
 
 @pytest.fixture
@@ -200,100 +177,6 @@ class TestFile:
 
 
 @pytest.mark.host
-class TestOwnLayers:
-    def model(self):
-        body = Linear("body", 4, 4, rng=0)
-        more = Sequential([Linear("one", 4, 4, rng=1), ReLU("relu")], name="more")
-        return Residual(
-            "res", body, more, scale=float("inf"), others=[ReLU("r")], settings={"a": (1, [None])}
-        )
-
-    def test_names(self, path):
-        tinyml.save(self.model(), path)
-        assert set(load_file(path)) == {
-            "body.weight",
-            "body.bias",
-            "more.one.weight",
-            "more.one.bias",
-            "weights.0",
-            "weights.1",
-            "tables.mean",
-        }
-
-    def test_it_must_be_known(self, path):
-        tinyml.save(self.model(), path)
-        with pytest.raises(CheckpointError, match=r"layer 'Residual' is not known here; call tiny"):
-            tinyml.load(path)
-
-    def test_passed_in(self, path):
-        model = self.model()
-        model.weights[1].tensor[:] = 7
-        tinyml.save(model, path)
-        loaded = tinyml.load(path, layers=[Residual])
-        assert loaded.scale == float("inf")
-        assert loaded.settings == {"a": (1, [None])}
-        assert [layer.name for layer in loaded.walk()] == [layer.name for layer in model.walk()]
-        assert_same_bits(loaded.weights[1].tensor, model.weights[1].tensor)
-        assert_same_bits(
-            loaded.more[0].layers[0].weight.tensor, model.more[0].layers[0].weight.tensor
-        )
-
-    def test_registered(self, path, monkeypatch):
-        monkeypatch.setattr(configuration, "_registered", {})
-        assert tinyml.register_layer(Residual) is Residual
-        tinyml.save(self.model(), path)
-        assert isinstance(tinyml.load(path), Residual)
-        with pytest.raises(TypeError, match="must be a class of layers"):
-            tinyml.register_layer(self.model())
-
-    def test_a_name_of_ours(self, path):
-        own = type("ReLU", (ReLU,), {})
-        with pytest.raises(ValueError, match="ReLU is the name of a layer of tinyml"):
-            tinyml.register_layer(own)
-        with pytest.raises(CheckpointError, match="named as one of tinyml; rename it"):
-            tinyml.save(own("relu"), path)
-
-    def test_a_layer_that_stands_elsewhere(self, path):
-        class Tied(Layer):
-            def __init__(self, name, to):
-                super().__init__(name)
-                self.to_layer = to
-
-        net = Graph("net", (1, 4, 4))
-        conv = Conv2D("conv", (1, 4, 4), 2, 3, rng=0)
-        net.add(conv)
-        pair = Residual("pair", Tied("tied", conv), others=[conv])
-        tinyml.save(pair, path)
-        loaded = tinyml.load(path, layers=[Residual, Tied])
-        assert loaded.body.to_layer is loaded.others["first"][0]
-
-    def test_arguments_that_cannot_be_saved(self, path):
-        with pytest.raises(
-            CheckpointError, match=r"Residual\('r'\): settings is <built-in function abs>"
-        ):
-            tinyml.save(Residual("r", ReLU("a"), settings=abs), path)
-        assert not path.exists()
-
-    def test_numbers_that_were_set_later(self, path):
-        net = Sequential([BatchNorm2D("norm", (1, 4, 4)), Dropout("drop", 0.2, rng=3)])
-        net.layers[0].momentum, net.layers[1].probability = 0.25, np.float32(0.75)
-        tinyml.save(net, path)
-        loaded = tinyml.load(path)
-        assert (loaded.layers[0].momentum, loaded.layers[1].probability) == (0.25, 0.75)
-
-    def test_a_network_that_was_extended_and_its_output(self, path):
-        net = Sequential([Conv2D("conv", (1, 6, 6), 2, 3, padding=1, rng=0)])
-        relu = net.add(ReLU("relu"))
-        net.add(Add("add"), relu, relu)
-        chosen = net.add(MaxPool2D("pool", (2, 6, 6), 2, 2), relu)
-        net.add(Flatten("flat"), relu)
-        net.output = chosen
-        tinyml.save(net, path)
-        x = np.random.default_rng(0).standard_normal((1, 1, 6, 6), np.float32)
-        assert_same_bits(tinyml.load(path)(x), net(x))
-
-
-@pytest.mark.host
 class TestErrors:
     def test_everything_that_differs_is_listed_and_nothing_changes(self, path):
         tinyml.save(mlp(4, 3, hidden=(5,)), path)
@@ -319,11 +202,6 @@ class TestErrors:
         missing, surplus = model.load_weights(path, strict=False)
         assert missing == []
         assert sorted(surplus) == ["linear2.bias", "linear2.weight"]
-
-    def test_siblings_of_one_name(self, path):
-        pair = Residual("pair", ReLU("same"), ReLU("same"))
-        with pytest.raises(CheckpointError, match=r"two layers of .* are named 'same'"):
-            tinyml.save(pair, path)
 
     def rewritten(self, path, change):
         """The file with another configuration and the checksum that belongs to it."""
