@@ -1,7 +1,9 @@
 """Checkpoints: what is saved is loaded again, to the bit, and errors name everything."""
 
 import json
+import os
 import stat
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from test_float_errors import LAYERS
 from tinyml import CheckpointError
 from tinyml.arrays import to_numpy
 from tinyml.checkpoint import read
-from tinyml.layers import Linear
+from tinyml.layers import Linear, ReLU
 from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
 from tinyml.models import autoencoder, inverse_vgg, lenet, mlp, resnet18, segnet, unet, vgg11
@@ -152,7 +154,7 @@ class TestFile:
         assert found.info == info
         assert_same_bits(found.extra["optimizer.step"], np.array([3]))
         lenet((1, 8, 8), 2).load_weights(path)  # extra is not surplus
-        with pytest.raises(CheckpointError, match=r"info is .*; it must be what JSON can hold"):
+        with pytest.raises(CheckpointError, match="info must be what JSON can hold: Object of"):
             tinyml.save(lenet((1, 8, 8), 2), path, info={"a": np.zeros(2)})
         with pytest.raises(CheckpointError, match="extra has the names"):
             tinyml.save(lenet((1, 8, 8), 2), path, extra={"conv1.weight": np.zeros(2)})
@@ -168,6 +170,38 @@ class TestFile:
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
         assert tinyml.load(path).out_dim == (3,)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "model.safetensors"]
+
+    def test_a_long_name(self, tmp_path):
+        path = tmp_path / ("x" * 250)
+        tinyml.save(lenet((1, 8, 8), 2), path)
+        assert tinyml.load(path).out_dim == (2,)
+
+    def test_a_folder_or_a_device_is_not_replaced(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "folder").mkdir()
+        for name in ("pipe", "folder"):
+            with pytest.raises(OSError, match=rf"a folder or a device, not a file: '.*{name}'"):
+                tinyml.save(lenet((1, 8, 8), 2), tmp_path / name)
+        assert sorted(os.listdir(tmp_path)) == ["folder", "pipe"]
+        assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+    def test_while_another_thread_trains(self, path):
+        model, stop = mlp(64, 64, hidden=(256,)), threading.Event()
+
+        def train():
+            while not stop.is_set():
+                for p in model.parameters:
+                    p.tensor += 1
+
+        thread = threading.Thread(target=train)
+        thread.start()
+        try:
+            for _ in range(20):
+                tinyml.save(model, path)
+                tinyml.load(path)  # its checksum is right
+        finally:
+            stop.set()
+            thread.join()
 
     def test_folder_is_missing(self, tmp_path):
         with pytest.raises(FileNotFoundError):
@@ -202,6 +236,19 @@ class TestErrors:
         missing, surplus = model.load_weights(path, strict=False)
         assert missing == []
         assert sorted(surplus) == ["linear2.bias", "linear2.weight"]
+
+    def test_what_a_file_cannot_hold(self, path):
+        for extra, message in (
+            ({"a": np.zeros(2, np.complex128)}, "tensor 'a' has dtype complex128; it must be one"),
+            ({"a": np.array([None])}, "tensor 'a' has dtype object; it must be one of float64, "),
+            ({"__metadata__": np.zeros(2)}, "a tensor is named '__metadata__', which a file can"),
+            ({"\ud800": np.zeros(2)}, "a tensor is named '.ud800', which a file cannot hold"),
+        ):
+            with pytest.raises(CheckpointError, match=message):
+                tinyml.save(ReLU("relu"), path, extra=extra)
+        with pytest.raises(CheckpointError, match=r"its header has \d+ entries in \d+ bytes, too"):
+            tinyml.save(ReLU("relu"), path, info={"a": [0] * 200_000})
+        assert not path.exists()
 
     def rewritten(self, path, change):
         """The file with another configuration and the checksum that belongs to it."""
@@ -263,7 +310,7 @@ class TestErrors:
             tinyml.load(path)
 
     def test_deep_and_long_headers(self, path):
-        for text in ("[" * 100_000 + "]" * 100_000, json.dumps([[]] * 50_000)):
+        for text in ("[" * 200_000 + "]" * 200_000, json.dumps([[]] * 100_000)):
             save_file({"a": np.zeros(2, np.float32)}, path, {"tinyml": text})
             with pytest.raises(CheckpointError, match=r"entries"):
                 tinyml.load(path)

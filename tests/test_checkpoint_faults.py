@@ -149,6 +149,85 @@ def test_an_error_or_the_right_tensors(fault, path, tmp_path):
     assert os.listdir(tmp_path) == ["model.safetensors"]
 
 
+def described(model):
+    """Metadata of a file with this network, whether or not it is one."""
+    rest = {"shared": {}, "extra": [], "info": {}, "training": None}
+    text = json.dumps({"format": 1, "model": model, **rest})
+    tensors = {"a": np.zeros(2, np.float32)}
+    return {"tinyml": text, "tinyml.sha256": file._checksum(text, tensors)}
+
+
+def nested(depth, name, layers):
+    steps = [{"layer": layer, "reads": [number]} for number, layer in enumerate(layers)]
+    network = {"class": "Sequential", "inputs": [None], "output": None}
+    inside = {**network, "name": name, "steps": steps}
+    return nested(depth - 1, name, [inside]) if depth else inside
+
+
+RELUS = [{"class": "ReLU", "arguments": {"name": str(number)}} for number in range(300)]
+ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+VALUES = [{str(number): []} for number in range(21_000)]
+LARGE = {
+    "text": lambda: {"__metadata__": {"tinyml": "x" * (8 << 20)}},
+    "other signs": lambda: {"__metadata__": {"tinyml": "x" * (4 << 20) + "\U0001f600"}},
+    "of another writer": lambda: {"__metadata__": {"x": "x" * (4 << 20) + "\U0001f600"}},
+    "name": lambda: {"x" * (8 << 20): ENTRY},
+    "a little less text": lambda: {"__metadata__": {"x": "x" * 2_300_000}},
+    "a little less of other signs": lambda: {"__metadata__": {"x": "x" * 850_000 + "\U0001f600"}},
+    "a shorter name": lambda: {"x" * 2_300_000: ENTRY},
+    "a shorter other name": lambda: {"x" * 850_000 + "\U0001f600": ENTRY},
+    "values": lambda: {"a": ENTRY, "__metadata__": described(VALUES)},
+    "too many values": lambda: {"a": ENTRY, "__metadata__": described([[]] * 80_000)},
+    "deep": lambda: {"a": ENTRY, "__metadata__": described(nested(120, "n" * 2000, RELUS))},
+}
+
+#: Lets glibc return freed memory at once, which would otherwise hide later peaks.
+FREED = {"MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_MMAP_THRESHOLD_": "65536"}
+
+READER = """
+import sys
+import tinyml
+from tinyml.models import lenet
+
+def memory(name):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith(name))
+
+target = lenet((1, 8, 8), 3)
+tinyml.save(target, sys.argv[1])
+tinyml.load(sys.argv[1])
+for path in sys.argv[2:]:
+    for load in (tinyml.load, target.load_weights):
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the peak is now what is used
+        before = memory("VmRSS")
+        try:
+            load(path)
+        except tinyml.CheckpointError:
+            pass
+        print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+def test_a_large_header_takes_little_memory(path, tmp_path):
+    """Of the process, since the parser of safetensors is not Python's."""
+    paths = [tmp_path / name for name in LARGE]
+    for one, header in zip(paths, LARGE.values(), strict=True):
+        text = json.dumps(header(), ensure_ascii=False).encode()
+        one.write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
+    found = subprocess.run(
+        [sys.executable, "-c", READER, path, *paths],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **FREED},
+    )
+    peaks = [int(line) for line in found.stdout.split()]
+    for number, one in enumerate(paths):
+        assert max(peaks[2 * number :][:2]) < 2 * one.stat().st_size + (16 << 20), one.name
+
+
 WRITER = """
 import sys
 import tinyml

@@ -113,6 +113,8 @@ class TestOwnLayers:
             CheckpointError, match=r"Residual\('r'\): settings is <built-in function abs>"
         ):
             tinyml.save(Residual("r", ReLU("a"), settings=abs), path)
+        with pytest.raises(CheckpointError, match="model must be what JSON can hold: Exceeds"):
+            tinyml.save(Residual("r", ReLU("a"), settings=10**5000), path)
         assert not path.exists()
 
     def test_numbers_that_were_set_later(self, path):

@@ -1,5 +1,6 @@
 """Files of the safetensors format: written whole or not at all, and checked when they are read."""
 
+import errno
 import hashlib
 import json
 import os
@@ -19,9 +20,17 @@ FORMAT = 1
 #: Keys of the metadata: the configuration, and the SHA-256 of it and of all tensors.
 CONFIGURATION, CHECKSUM = "tinyml", "tinyml.sha256"
 
-#: Values of JSON that a header may have, besides one for every hundred bytes of the file. Each
-#: takes some hundred bytes of memory when it is parsed.
-_VALUES = 40_000
+#: Bytes that a header may take when it is parsed, besides as many as the file has, and what its
+#: values take at most, and its characters: more if one of them is not ASCII.
+_MEMORY = 14 << 20
+_VALUE, _ASCII, _OTHER = 100, 6, 16
+#: Kinds of values that the format and NumPy have.
+_DTYPES = (
+    *("float64", "float32", "float16", "complex64", "bool"),
+    *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"),
+)
+#: Name in the header that is no tensor's.
+_METADATA = "__metadata__"
 
 Tensors = dict[str, "np.ndarray[Any, Any]"]
 
@@ -40,31 +49,46 @@ def write(path: Path, described: Mapping[str, Any], tensors: Mapping[str, Array]
     Raises
     ------
     CheckpointError
-        If the configuration holds what JSON cannot.
+        If the configuration holds what JSON cannot or is too large, or a tensor what a file cannot.
     OSError
         If it cannot be written; a file that was there is then unchanged.
     """
     from safetensors.numpy import save
 
+    text = json.dumps({name: _checked(name, value) for name, value in described.items()})
+    arrays = {name: _copied(name, tensor) for name, tensor in tensors.items()}
+    data = save(arrays, {CONFIGURATION: text, CHECKSUM: _checksum(text, arrays)})
+    _check_header(data)  # or it could not be read
+    _replace(path, data)
+
+
+def _checked(name: str, value: Any) -> Any:
+    """A value, if JSON can hold it."""
     try:
-        text = json.dumps(described)
-    except (TypeError, ValueError) as error:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{name} must be what JSON can hold: {error}") from None
+    return value
+
+
+def _copied(name: str, tensor: Array) -> "np.ndarray[Any, Any]":
+    """A tensor as it is now: another thread may change it before it is written."""
+    if name == _METADATA or any("\ud800" <= sign <= "\udfff" for sign in name):
+        raise CheckpointError(f"a tensor is named {name!r}, which a file cannot hold; rename it")
+    array = owner_of(tensor).to_numpy(tensor)
+    if array.dtype.name not in _DTYPES:
         raise CheckpointError(
-            f"info is {described.get('info')!r}; it must be what JSON can hold: {error}"
-        ) from None
-    arrays = {name: _contiguous(owner_of(t).to_numpy(t)) for name, t in tensors.items()}
-    checksum = _checksum(text, arrays)
-    _replace(path, save(arrays, {CONFIGURATION: text, CHECKSUM: checksum}))
-
-
-def _contiguous(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    return np.asarray(array, array.dtype.newbyteorder("="), order="C")
+            f"tensor {name!r} has dtype {array.dtype}; it must be one of {', '.join(_DTYPES)}"
+        )
+    return np.array(array, array.dtype.newbyteorder("="), order="C")
 
 
 def _replace(path: Path, data: bytes) -> None:
     """Write to a file beside ``path``, and rename it when all of it is on the disk."""
     path = Path(os.path.realpath(path))  # the file that a link leads to, not the link
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "It is a folder or a device, not a file", str(path))
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
     try:
         with temporary.open("xb") as file:
             if path.exists():
@@ -97,13 +121,14 @@ def read(path: Path) -> Contents:
     """
     data = path.read_bytes()
     with errors_of(path):
-        _check_header(data)
+        size, header = len(data), _check_header(data)
         tensors = _tensors(data)
-        metadata = json.loads(_header(data)).get("__metadata__", {})
+        del data  # the header takes memory too when it is parsed
+        metadata = json.loads(header).get(_METADATA, {})
         if CONFIGURATION not in metadata:
             return Contents(None, tensors)
         text = metadata[CONFIGURATION]
-        _check_size(text, len(data))
+        _check_size(text.encode(), size)
         described = json.loads(text)
         version = described.get("format")
         if isinstance(version, int) and version > FORMAT:
@@ -128,28 +153,25 @@ def errors_of(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path} cannot be loaded, it is not valid: {reason}") from error
 
 
-def _check_header(data: bytes) -> None:
-    """Raise CheckpointError before a header is parsed that is none, or takes too much memory."""
-    if (
-        len(data) < 8
-        or not data[8:9] == b"{"
-        or len(_header(data)) < int.from_bytes(data[:8], "little")
-    ):
+def _check_header(data: bytes) -> bytes:
+    """The header; CheckpointError if there is none, or one that takes too much memory."""
+    length = int.from_bytes(data[:8], "little")
+    if data[8:9] != b"{" or length > len(data) - 8:
         raise CheckpointError("it is no safetensors file, or is cut off")
-    _check_size(_header(data), len(data))
+    header = data[8 : 8 + length]
+    _check_size(header, len(data))
+    return header
 
 
-def _header(data: bytes) -> bytes:
-    return data[8 : 8 + int.from_bytes(data[:8], "little")]
-
-
-def _check_size(text: bytes | str, size: int) -> None:
-    if isinstance(text, str):
-        values = sum(map(text.count, ",[{:"))
-    else:
-        values = sum(map(text.count, (b",", b"[", b"{", b":")))
-    if values > _VALUES + size // 100:
-        raise CheckpointError(f"it is not valid: its header has {values} entries")
+def _check_size(text: bytes, size: int) -> None:
+    """Raise CheckpointError if JSON would take too much memory for a file of this size."""
+    values = sum(map(text.count, (b",", b"[", b"{", b":")))
+    is_ascii = text.isascii() and b"\\u" not in text
+    memory = values * _VALUE + len(text) * (_ASCII if is_ascii else _OTHER)
+    if memory > _MEMORY + size:
+        raise CheckpointError(
+            f"its header has {values} entries in {len(text)} bytes, too many for a file of {size}"
+        )
 
 
 def _tensors(data: bytes) -> Tensors:

@@ -12,6 +12,9 @@ from tinyml.core.parameter import Buffer, Parameter
 from tinyml.layers.base import NO_MEMBERS, Layer
 from tinyml_backends import CheckpointError, current_backend, owner_of
 
+#: Characters that the paths of all layers may have: deep below long names, each has all of them.
+_CHARACTERS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -55,9 +58,14 @@ def paths(model: Layer) -> dict[str, Layer]:
     """Layers by their names down the tree; the model itself is ""."""
     found: dict[str, Layer] = {}
     seen: set[int] = set()
+    characters = 0
 
     def visit(layer: Layer, path: str) -> None:
+        nonlocal characters
         seen.add(id(layer))
+        characters += len(path)
+        if characters > _CHARACTERS:
+            raise CheckpointError("the names of its layers down the tree are too long")
         if path in found:
             raise CheckpointError(
                 f"two layers of {model!r} are named {path!r}; layers beside each other must have "
