@@ -1,5 +1,8 @@
 """Checkpoints of layers of the user's own."""
 
+import enum
+from collections import OrderedDict, namedtuple
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -116,6 +119,64 @@ class TestOwnLayers:
         with pytest.raises(CheckpointError, match="model must be what JSON can hold: Exceeds"):
             tinyml.save(Residual("r", ReLU("a"), settings=10**5000), path)
         assert not path.exists()
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            enum.IntEnum("Kind", "ONE").ONE,
+            namedtuple("Pair", "a b")(1, 2),
+            OrderedDict(a=1),
+            {1: 2},
+            np.zeros((1000, 1000)),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_arguments_that_would_be_others(self, path, value):
+        with pytest.raises(CheckpointError, match=r"settings is .*; a checkpoint") as caught:
+            tinyml.save(Residual("r", ReLU("a"), settings=value), path)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 250
+
+    def test_an_argument_that_holds_itself(self, path):
+        endless = []
+        endless.append(endless)
+        with pytest.raises(CheckpointError, match="argument in it is nested too deeply"):
+            tinyml.save(Residual("r", ReLU("a"), settings=endless), path)
+
+    def test_arguments_without_a_name(self, path):
+        class Only(Residual):
+            def __init__(self, name, rng, scale=2.0, /, **more):
+                super().__init__(name, ReLU("body"), scale=scale)
+                self.rng, self.more = rng, more
+
+        class Rest(Residual):
+            def __init__(self, name, rng=5, *layers):
+                super().__init__(name, *layers)
+                self.rng = rng
+
+        tinyml.save(Sequential([Only("a", 7), Only("b", 7, 3.0, z=1)]), path)
+        first, second = tinyml.load(path, layers=[Only]).layers
+        assert (first.rng, first.scale, second.scale) == (None, 2.0, 3.0)
+        assert second.more == {"z": 1}
+        tinyml.save(Rest("c", 7, ReLU("one"), ReLU("two")), path)
+        loaded = tinyml.load(path, layers=[Rest])
+        assert [layer.name for layer in loaded.walk()] == ["c", "one", "two"]
+        assert loaded.rng == 5
+
+    def test_a_tensor_in_a_tuple_that_the_constructor_shares(self, path):
+        class Tied(Layer):
+            def __init__(self, name):
+                super().__init__(name)
+                self.weight = Parameter(np.zeros(2, np.float32))
+                self.all = (self.weight,)
+
+        tinyml.save(Tied("tied"), path)
+        loaded = tinyml.load(path, layers=[Tied])
+        assert loaded.all[0] is loaded.weight
+
+    def test_what_is_no_layer(self, path):
+        with pytest.raises(TypeError, match="model is 'model'; it must be a layer or a network"):
+            tinyml.save("model", path)
 
     def test_numbers_that_were_set_later(self, path):
         net = Sequential([BatchNorm2D("norm", (1, 4, 4)), Dropout("drop", 0.2, rng=3)])

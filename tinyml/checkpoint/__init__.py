@@ -90,7 +90,10 @@ def write(
 ) -> None:
     """As `save`, with the state of a training."""
     from tinyml.checkpoint import configuration, file, names
+    from tinyml.layers.base import Layer
 
+    if not isinstance(model, Layer):
+        raise TypeError(f"model is {model!r}; it must be a layer or a network")
     slots = names.slots(model)
     tensors = {slot.name: slot.buffer.tensor for slot in slots if slot.first}
     extra = dict(extra or {})

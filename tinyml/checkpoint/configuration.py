@@ -55,7 +55,10 @@ def describe(model: Layer) -> dict[str, Any]:
         If an argument of a layer is nothing that JSON can hold, or a layer has the name of one of
         tinyml's.
     """
-    return _Describer(model).layer(model)
+    try:
+        return _Describer(model).layer(model)
+    except RecursionError:
+        raise CheckpointError(f"{model!r} or an argument in it is nested too deeply") from None
 
 
 class _Describer:
@@ -112,21 +115,23 @@ class _Describer:
         """An argument; what JSON lacks is a dict with the key of its type."""
         if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
             value = value.item()
-        if value is None or isinstance(value, bool | int | str):
+        kind = type(value)  # an object of a subclass, such as an enum, would not be the same again
+        if value is None or kind in (bool, int, str):
             return value
-        if isinstance(value, float):
+        if kind is float:
             return value if isfinite(value) else {"float": str(value)}
-        if isinstance(value, list):
+        if kind is list:
             return [self._value(layer, name, v) for v in value]
-        if isinstance(value, tuple):
+        if kind is tuple:
             return {"tuple": [self._value(layer, name, v) for v in value]}
-        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        if kind is dict and all(type(key) is str for key in value):
             return {"dict": {key: self._value(layer, name, v) for key, v in value.items()}}
         if isinstance(value, Layer):
             return {"layer": self.layer(value)}
+        said = " ".join(repr(value).split())
         raise CheckpointError(
-            f"{layer!r}: {name} is {value!r}; a checkpoint can hold numbers, strings, lists, dicts "
-            "and layers"
+            f"{layer!r}: {name} is {said if len(said) <= 80 else said[:77] + '...'}; a checkpoint "
+            "can hold plain numbers, strings, lists, tuples, dicts with str keys, and layers"
         )
 
 
@@ -140,10 +145,11 @@ def _named(
     return named | {"*": rest} if rest else named
 
 
-def _positional(kind: type[Layer]) -> list[str]:
-    """Parameters of a constructor that can be given without a name."""
-    without_name = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [name for name, p in _parameters(kind).items() if p.kind in without_name]
+def _positional(kind: type[Layer], *, only: bool = False) -> list[str]:
+    """Parameters of a constructor that can be given without a name, or ``only`` so."""
+    either = () if only else (inspect.Parameter.POSITIONAL_OR_KEYWORD,)
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, *either)
+    return [name for name, p in _parameters(kind).items() if p.kind in kinds]
 
 
 def _parameters(kind: type[Layer]) -> dict[str, inspect.Parameter]:
@@ -203,8 +209,13 @@ class _Builder:
     def _call(self, kind: type[Layer], described: Any) -> Layer:
         values = {name: self._value(value) for name, value in described["arguments"].items()}
         rest = [self._value(value) for value in described.get("rest", ())]
-        before = [values.pop(name) for name in _positional(kind)] if rest else []
-        return kind(*before, *rest, **values)
+        parameters = _parameters(kind)
+        defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+        known = {"rng": None} | defaults | values
+        without_name = _positional(kind, only=not rest)
+        before = [known[name] for name in without_name]
+        options = {name: value for name, value in values.items() if name not in without_name}
+        return kind(*before, *rest, **options)
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, list):

@@ -92,7 +92,9 @@ def share(model: Layer, shared: Mapping[str, str]) -> None:
     for name, source in shared.items():
         if name not in by_name or source not in by_name:
             raise CheckpointError(f"{name!r} cannot share {source!r}; the network lacks one")
-        by_name[name].put(by_name[source].buffer)
+        buffer = by_name[source].buffer
+        if by_name[name].buffer is not buffer:  # the constructor may have shared it
+            by_name[name].put(buffer)
 
 
 def assign(
