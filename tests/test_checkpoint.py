@@ -15,7 +15,8 @@ from test_float_errors import LAYERS
 from tinyml import CheckpointError
 from tinyml.arrays import to_numpy
 from tinyml.checkpoint import read
-from tinyml.layers import Linear, ReLU
+from tinyml.core import Buffer
+from tinyml.layers import Layer, Linear, ReLU
 from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
 from tinyml.models import autoencoder, inverse_vgg, lenet, mlp, resnet18, segnet, unet, vgg11
@@ -108,6 +109,25 @@ def test_load_weights_keeps_device_and_dtype(backend, path):
         assert a.tensor.dtype == np.float64
         assert_same_bits(to_numpy(a.tensor).astype(np.float32), to_numpy(b.tensor))
     assert other.device == model.device
+
+
+def test_buffers_that_are_not_floats(backend, path):
+    class Counts(Layer):
+        def __init__(self, name, values, dtype="int64"):
+            super().__init__(name)
+            self.counts = Buffer(backend.asarray(np.array(values, dtype)))
+            self.mean = Buffer(backend.asarray(np.zeros(1, np.float32)))
+
+    for dtype in ("int64", "bool", "uint8"):
+        other = Counts("counts", [0, 0], dtype)
+        tinyml.save(Counts("counts", [1, 0], dtype), path)
+        other.load_weights(path)
+        assert_same_bits(to_numpy(other.counts.tensor), np.array([1, 0], dtype))
+    with pytest.raises(CheckpointError, match=r": counts has dtype uint8, not int64$"):
+        Counts("counts", [0, 0]).load_weights(path)
+    tinyml.save(Counts("counts", [1, 0], "float32"), path)
+    with pytest.raises(CheckpointError, match=r": counts has dtype float32, not int64$"):
+        Counts("counts", [0, 0]).load_weights(path)
 
 
 @pytest.mark.host
@@ -227,6 +247,15 @@ class TestErrors:
             assert part in str(caught.value)
         for p, tensor in zip(model.parameters, before, strict=True):
             assert_same_bits(p.tensor, tensor)
+
+    def test_values_too_large_for_the_dtype(self, path):
+        large, model = Linear("linear", 2, 2, rng=0), Linear("linear", 2, 2, rng=1)
+        large.bias.tensor = np.full(2, 1e300)
+        tinyml.save(large, path)
+        with np.errstate(all="raise"):
+            model.load_weights(path)
+        assert_same_bits(model.weight.tensor, large.weight.tensor)
+        assert_same_bits(model.bias.tensor, np.full(2, np.inf, np.float32))
 
     def test_not_strict(self, path):
         tinyml.save(mlp(4, 3, hidden=(5, 5)), path)

@@ -11,6 +11,7 @@ from tinyml.arrays import zeros_like
 from tinyml.core.parameter import Buffer, Parameter
 from tinyml.layers.base import NO_MEMBERS, Layer
 from tinyml_backends import CheckpointError, current_backend, owner_of
+from tinyml_backends.arrays import Array, quiet
 
 #: Characters that the paths of all layers may have: deep below long names, each has all of them.
 _CHARACTERS = 1_000_000
@@ -121,8 +122,10 @@ def assign(
         tensor, old = tensors[source[slot.name]], slot.buffer.tensor
         if tensor.shape != tuple(old.shape):
             wrong.append(f"{slot.name} has shape {tensor.shape}, not {tuple(old.shape)}")
-        elif tensor.dtype.kind != "f" and not new:
+        elif not new and old.dtype.kind == "f" != tensor.dtype.kind:
             wrong.append(f"{slot.name} has dtype {tensor.dtype}, not a floating one")
+        elif not new and old.dtype.kind != "f" and tensor.dtype != old.dtype:
+            wrong.append(f"{slot.name} has dtype {tensor.dtype}, not {old.dtype}")
         chosen.append((slot.buffer, tensor))
     problems = [*wrong]
     if strict:
@@ -130,22 +133,23 @@ def assign(
         problems += [f"{name} is surplus" for name in surplus]
     if problems:
         raise CheckpointError(f"its tensors are not those of {model!r}: {'; '.join(problems)}")
+    made = [_made(buffer, tensor, new) for buffer, tensor in chosen]  # all, or none is set
     model.forget()
-    for buffer, tensor in chosen:
-        _set(buffer, tensor, new)
+    for (buffer, _), array in zip(chosen, made, strict=True):
+        buffer.tensor = array
+        if new and isinstance(buffer, Parameter):
+            buffer.gradient = zeros_like(array)
     return missing, surplus
 
 
-def _set(buffer: Buffer, tensor: "np.ndarray[Any, Any]", new: bool) -> None:
-    """Give a buffer other values; in a ``new`` network also a parameter's gradient."""
+@quiet
+def _made(buffer: Buffer, tensor: "np.ndarray[Any, Any]", new: bool) -> Array:
+    """New values of a buffer; in a network that is not ``new``, of the old dtype and device."""
     if new:
-        buffer.tensor = current_backend().asarray(tensor)
-        if isinstance(buffer, Parameter):
-            buffer.gradient = zeros_like(buffer.tensor)
-        return
+        return current_backend().asarray(tensor)
     owner = owner_of(buffer.tensor)
     with owner.scope(buffer.tensor):
-        buffer.tensor = owner.asarray(tensor.astype(buffer.tensor.dtype))
+        return owner.asarray(tensor.astype(buffer.tensor.dtype, copy=False))
 
 
 def _children(layer: Layer) -> Iterator[Layer]:
