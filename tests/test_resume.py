@@ -167,6 +167,35 @@ def test_every_so_many_steps(path):
     assert seen == [False, 2, 2, 4, 4, 6]
 
 
+@pytest.mark.host
+@pytest.mark.parametrize("first", ["best", "last", "neither"])
+def test_interrupted_at_the_end_of_an_epoch(tmp_path, monkeypatch, first):
+    """While a file is written, or before: what is lacking is written at the end of the training."""
+    best, last = tmp_path / "best.safetensors", tmp_path / "last.safetensors"
+    waiting = [f"{first}.safetensors"]
+
+    def replace(source, target):
+        if waiting == [target.name] and learner.history["steps"]:
+            waiting.clear()
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    class Stop(Callback):
+        def on_epoch_end(self, learner, epoch):
+            raise KeyboardInterrupt
+
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", replace)
+    learner = new_learner()
+    stop = [Stop()] if first == "neither" else []
+    with pytest.raises(KeyboardInterrupt):
+        learner.fit(data(), data(), callbacks=[*stop, KeepBest(best), KeepLast(last)])
+    assert sorted(os.listdir(tmp_path)) == ["best.safetensors", "last.safetensors"]
+    assert resume(new_learner(), last) == learner.position
+    assert learner.position.epoch == 2
+    assert_same_bits(tinyml.load(best).parameters[0].tensor, learner.model.parameters[0].tensor)
+
+
 SCRIPT = """
 import sys
 sys.path[:0] = sys.argv[2:]

@@ -8,14 +8,36 @@ from tinyml.callbacks import Callback
 from tinyml.checkpoint import save
 from tinyml.checkpoint.training import save_training
 from tinyml.history import best_epoch, check_mode
-from tinyml.training import eval_mode
+from tinyml.training import Position, eval_mode
 from tinyml_backends.arguments import integer
 
 if TYPE_CHECKING:
     from tinyml.learner import Learner
 
 
-class KeepBest(Callback):
+class _Keep(Callback):
+    """Knows what is kept, so that what Ctrl-C interrupts is done at the end of the training."""
+
+    def __init__(self) -> None:
+        self._kept: Position | None = None
+
+    def on_fit_begin(self, learner: "Learner") -> None:
+        """Begin where the training begins or goes on."""
+        self._kept = learner.position
+
+    def _keep(self, learner: "Learner") -> None:
+        self._kept = learner.position
+        try:
+            self._write(learner)
+        except KeyboardInterrupt:
+            self._kept = None
+            raise
+
+    def _write(self, learner: "Learner") -> None:
+        raise NotImplementedError
+
+
+class KeepBest(_Keep):
     """Writes the model, as `tinyml.save`, after each epoch that is better than all before.
 
     The file has the model in eval mode, so that it can be used at once.
@@ -56,6 +78,7 @@ class KeepBest(Callback):
         mode: str | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> None:
+        super().__init__()
         check_mode(mode)
         self.path = Path(path)
         self.monitor = monitor
@@ -64,12 +87,22 @@ class KeepBest(Callback):
 
     def on_epoch_end(self, learner: "Learner", epoch: int) -> None:
         """Write the model if this epoch is the best."""
-        if best_epoch(learner.history, self.monitor, self.mode) == epoch:
+        self._keep(learner)
+
+    def on_fit_end(self, learner: "Learner") -> None:
+        """Do the same if Ctrl-C at the end of the epoch has prevented it."""
+        position = learner.position
+        if position is not None and not position.batches and position is not self._kept:
+            self._keep(learner)
+
+    def _write(self, learner: "Learner") -> None:
+        epochs = len(learner.history["steps"])
+        if best_epoch(learner.history, self.monitor, self.mode) == epochs:
             with eval_mode(learner.model):
                 save(learner.model, self.path, info=self.info)
 
 
-class KeepLast(Callback):
+class KeepLast(_Keep):
     """Writes model and training, for `resume`, after each epoch and at the end, also after Ctrl-C.
 
     Parameters
@@ -103,6 +136,7 @@ class KeepLast(Callback):
         every: int | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> None:
+        super().__init__()
         self.path = Path(path)
         self.every = None if every is None else integer("every", every, 1)
         self.info = info
@@ -110,16 +144,16 @@ class KeepLast(Callback):
     def on_step_end(self, learner: "Learner") -> None:
         """Write, if it is time."""
         if self.every is not None and len(learner.history["loss"]) % self.every == 0:
-            self._save(learner)
+            self._keep(learner)
 
     def on_epoch_end(self, learner: "Learner", epoch: int) -> None:
         """Write."""
-        self._save(learner)
+        self._keep(learner)
 
     def on_fit_end(self, learner: "Learner") -> None:
-        """Write what was done since the last epoch."""
-        if learner.position is not None and learner.position.batches:
-            self._save(learner)
+        """Write what was done since the last time."""
+        if learner.position is not self._kept:
+            self._keep(learner)
 
-    def _save(self, learner: "Learner") -> None:
+    def _write(self, learner: "Learner") -> None:
         save_training(learner, self.path, info=self.info)
