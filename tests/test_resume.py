@@ -1,11 +1,13 @@
 """A training that is saved, killed and resumed ends with the bits of one that never stopped."""
 
+import copy
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,13 +17,14 @@ import tinyml
 from support.compare import assert_same_bits
 from tinyml import CheckpointError
 from tinyml.callbacks import Callback
-from tinyml.checkpoint import read
+from tinyml.checkpoint import file, read
 from tinyml.checkpoint.callbacks import KeepBest, KeepLast
 from tinyml.checkpoint.training import resume, save_training
 from tinyml.clipping import Clipped
 from tinyml.layers import BatchNorm2D, Conv2D, Dropout
 from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
+from tinyml.metrics import Confusion
 from tinyml.net import Sequential
 from tinyml.optims import SGD, Adagrad, Adam, AdamW, ParameterGroups, RMSprop
 from tinyml.schedules import Cosine
@@ -161,7 +164,7 @@ def test_every_so_many_steps(path):
 
     class Look(Callback):
         def on_step_end(self, learner):
-            seen.append(path.exists() and len(read(path).extra["training.loss"]))
+            seen.append(path.exists() and len(read(path).extra["training.history.loss"]))
 
     new_learner().fit(data(), batch_size=4, callbacks=[KeepLast(path, every=2), Look()])
     assert seen == [False, 2, 2, 4, 4, 6]
@@ -194,6 +197,36 @@ def test_interrupted_at_the_end_of_an_epoch(tmp_path, monkeypatch, first):
     assert resume(new_learner(), last) == learner.position
     assert learner.position.epoch == 2
     assert_same_bits(tinyml.load(best).parameters[0].tensor, learner.model.parameters[0].tensor)
+
+
+@pytest.mark.host
+def test_a_history_of_any_length_and_any_values(path):
+    class Own:
+        name = "own"
+
+        def reset(self):
+            pass
+
+        def update(self, output, target):
+            pass
+
+        def value(self):
+            return np.float32(0.1)
+
+    learner = new_learner()
+    learner.fit(data(), data(), epochs=2, batch_size=20, metrics=[Own(), Confusion()])
+    history, epochs = learner.history, 50_000
+    history["loss"] *= epochs // 2
+    history["steps"] = list(range(2, 2 * epochs + 1, 2))
+    last = history["validation"][-1]
+    history["validation"] = [{**last, "confusion": [], "loss": float(n)} for n in range(epochs)]
+    history["note"] = ["a", 1]
+    learner.position = replace(learner.position, epoch=epochs + 1)
+    save_training(learner, path)
+    second = new_learner()
+    resume(second, path)
+    assert second.history == history
+    assert type(second.history["steps"][0]) is int
 
 
 SCRIPT = """
@@ -265,6 +298,42 @@ class TestErrors:
         for p, tensor in zip(other.model.parameters, before, strict=True):
             assert_same_bits(p.tensor, tensor)
         assert other.position is None
+
+    def test_a_schedule_and_a_number(self, path):
+        learner = new_learner("Adam")
+        learner.fit(data(), callbacks=[KeepLast(path)])
+        other = new_learner("Adam")
+        other.optimizer.learning_rate = 0.5
+        with pytest.raises(CheckpointError, match="its Adam has the numbers betas, epsilon, w"):
+            resume(other, path)
+        assert other.optimizer.learning_rate == 0.5
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda training: training["optimizers"][0]["numbers"].update(epsilon=-1),
+            lambda training: training["optimizers"][0].update(steps="1"),
+            lambda training: training.update(epoch=3),
+            lambda training: training.update(rng={}),
+            lambda training: training["generators"].update(states=[{}]),
+            lambda training: training["history"].update(loss=3),
+            lambda training: training["parameters"].update({"conv1.weight": [0, {}, ["third"]]}),
+        ],
+    )
+    def test_a_state_that_is_not_valid(self, path, change):
+        learner = new_learner()
+        learner.fit(data(), callbacks=[KeepLast(path)])
+        contents = file.read(path)
+        change(contents.described["training"])
+        file.write(path, contents.described, contents.tensors)
+        other = new_learner(seed=1)
+        before = copy.deepcopy(other)
+        with pytest.raises(CheckpointError, match=r"last\.safetensors cannot be loaded"):
+            resume(other, path)
+        for one in (other, before):
+            assert one.position is None
+            one.fit(data())
+        assert other.history == before.history
 
     def test_an_optimizer_of_the_user(self, path):
         class Own:

@@ -137,7 +137,7 @@ class TestTrain:
         assert training.returncode == 130
         assert "Traceback" not in err
         assert "--resume goes on" in err
-        assert read(tmp_path / "model.last.safetensors").extra["training.loss"].size >= 90
+        assert read(tmp_path / "model.last.safetensors").extra["training.history.loss"].size >= 90
         tinyml.load(tmp_path / "model.safetensors")
 
 

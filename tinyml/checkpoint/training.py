@@ -1,6 +1,8 @@
 """Trainings in checkpoints: everything that a `Learner` needs to go on with the same bits."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +18,13 @@ from tinyml.optims.groups import ParameterGroups
 from tinyml.schedules import Schedule
 from tinyml.training import Position
 from tinyml_backends import CheckpointError, owner_of
+from tinyml_backends.arguments import integer
 
 if TYPE_CHECKING:
     from tinyml.learner import Learner
 
 #: Begin the names of tensors that belong to the training.
-_STATE, _LOSS = "training.state.", "training.loss"
+_STATE, _HISTORY = "training.state.", "training.history."
 
 
 def save_training(
@@ -67,7 +70,7 @@ def save_training(
         raise ValueError(f"{learner!r} has not trained; call fit first")
     optimizers = list(_optimizers(learner.optimizer))
     marks = [optimizer._mark for optimizer in optimizers]
-    extra: dict[str, Any] = {_LOSS: np.array(learner.history["loss"], np.float64)}
+    history, extra = _packed(learner.history)
     numbers: dict[str, Any] = {}
     for name, parameter in _parameters(learner.model):
         state = {**parameter.state}
@@ -85,7 +88,7 @@ def save_training(
         "optimizers": [_describe(optimizer) for optimizer in optimizers],
         "parameters": numbers,
         "generators": _generators(learner.model),
-        "history": {key: value for key, value in learner.history.items() if key != "loss"},
+        "history": history,
     }
     write(learner.model, path, info=info, extra=extra, training=training)
 
@@ -127,35 +130,88 @@ def resume(learner: "Learner", path: str | Path) -> Position:
         states = {}
         for name, (number, others, keys) in training["parameters"].items():
             arrays = {key: extra[f"{_STATE}{name}.{key}"] for key in keys}
-            mark = {"optimizer": optimizers[number]._mark}
-            states[parameters[name]] = mark | others | arrays
+            states[name] = _state(parameters[name], optimizers[number], others, arrays)
         layers = names.paths(learner.model)
         generators = [(layers[at], key, rng) for at, key, rng in _made(training["generators"])]
         for layer, key, _ in generators:
             if not isinstance(vars(layer).get(key), np.random.Generator):
                 raise CheckpointError(f"{key} of {layer!r} is no random generator")
         for optimizer, kept in zip(optimizers, training["optimizers"], strict=True):
-            if kept["numbers"].keys() - _numbers(optimizer):
-                raise CheckpointError(f"{optimizer!r} lacks one of {[*kept['numbers']]}")
-        position = Position(training["epoch"], training["batches"], training["rng"])
-        history = {"loss": extra[_LOSS].tolist(), **training["history"]}
-
+            _restore(copy(optimizer), kept)  # an error comes before anything has changed
+        history = _unpacked(training["history"], extra)
+        epoch, batches = integer("epoch", training["epoch"], 1), training["batches"]
+        position = Position(epoch, integer("batches", batches, 0), training["rng"])
+        _generator(position.rng)
+        if len(history["steps"]) != epoch - 1:
+            raise CheckpointError(f"it is in epoch {epoch}, after {len(history['steps'])} epochs")
         names.assign(learner.model, tensors, strict=True, new=False)
     for layer, key, rng in generators:
         setattr(layer, key, rng)
-    for parameter, state in states.items():
-        owner = owner_of(parameter.tensor)
-        with owner.scope(parameter.tensor):
-            parameter.state = {
-                key: owner.asarray(value) if hasattr(value, "dtype") else value
-                for key, value in state.items()
-            }
+    for name, state in states.items():
+        parameters[name].state = state
     for optimizer, kept in zip(optimizers, training["optimizers"], strict=True):
-        optimizer.steps = kept["steps"]
-        for name, value in kept["numbers"].items():
-            setattr(optimizer, name, value)
+        _restore(optimizer, kept)
     learner.history, learner.position = history, position
     return position
+
+
+def _state(
+    parameter: Parameter,
+    optimizer: BaseOptimizer,
+    others: Mapping[str, Any],
+    arrays: "Mapping[str, np.ndarray[Any, Any]]",
+) -> dict[str, Any]:
+    """What an optimizer keeps for a parameter, on its device."""
+    owner = owner_of(parameter.tensor)
+    for key, array in arrays.items():
+        if array.shape != parameter.tensor.shape:
+            raise CheckpointError(
+                f"its {key} of a parameter has shape {array.shape}, not {parameter.tensor.shape}"
+            )
+    with owner.scope(parameter.tensor):
+        moved = {key: owner.asarray(array) for key, array in arrays.items()}
+    return {"optimizer": optimizer._mark} | dict(others) | moved
+
+
+def _packed(history: Mapping[str, Any]) -> "tuple[dict[str, Any], dict[str, Any]]":
+    """A history for JSON; arrays take the place of its lists of numbers, which become long."""
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+
+    def pack(name: str, values: list[Any]) -> Any:
+        rows = values and all(isinstance(value, dict) for value in values)
+        if rows and all(value.keys() == values[0].keys() for value in values):
+            return {
+                key: pack(f"{name}.{key}", [value[key] for value in values]) for key in values[0]
+            }
+        with suppress(ValueError):  # lists of several lengths
+            array = np.array(values)
+            if array.ndim == 1 and array.dtype.kind in "fi":
+                arrays[_HISTORY + name] = array.astype(
+                    np.float64 if array.dtype.kind == "f" else int
+                )
+                return None
+        return values
+
+    return {name: pack(name, values) for name, values in history.items()}, arrays
+
+
+def _unpacked(packed: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The history that `_packed` got."""
+
+    def unpack(name: str, values: Any) -> list[Any]:
+        if values is None:
+            array = arrays[_HISTORY + name]
+            if array.ndim != 1:
+                raise CheckpointError(f"its history of {name} has shape {array.shape}")
+            return list(array.tolist())
+        if isinstance(values, dict):
+            columns = {key: unpack(f"{name}.{key}", value) for key, value in values.items()}
+            return [
+                dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+            ]
+        return list(values)
+
+    return {name: unpack(name, values) for name, values in packed.items()}
 
 
 def _parameters(model: Layer) -> Iterator[tuple[str, Parameter]]:
@@ -183,6 +239,19 @@ def _describe(optimizer: BaseOptimizer) -> dict[str, Any]:
     values = {name: getattr(optimizer, name) for name in sorted(_numbers(optimizer))}
     numbers = {name: value for name, value in values.items() if not isinstance(value, Schedule)}
     return {"class": type(optimizer).__name__, "steps": optimizer.steps, "numbers": numbers}
+
+
+def _restore(optimizer: BaseOptimizer, kept: Mapping[str, Any]) -> None:
+    """Set what `_describe` has kept."""
+    ours, theirs = _describe(optimizer)["numbers"], kept["numbers"]
+    if ours.keys() != theirs.keys():
+        raise CheckpointError(
+            f"its {kept['class']} has the numbers {', '.join(theirs)}, and the learner's has "
+            f"{', '.join(ours)}; a schedule is not among them"
+        )
+    optimizer.steps = integer("steps", kept["steps"], 0)
+    for name, value in theirs.items():
+        setattr(optimizer, name, value)
 
 
 def _numbers(optimizer: BaseOptimizer) -> set[str]:
@@ -217,10 +286,12 @@ def _plain(rng: np.random.Generator) -> dict[str, Any]:
 
 def _made(described: Mapping[str, Any]) -> list[tuple[str, str, np.random.Generator]]:
     """Path and attribute of each generator, made again."""
-    generators = []
-    for state in described["states"]:
-        kind = {"PCG64": np.random.PCG64, "PCG64DXSM": np.random.PCG64DXSM}[state["bit_generator"]]
-        bits = kind()
-        bits.state = state
-        generators.append(np.random.Generator(bits))
+    generators = [_generator(state) for state in described["states"]]
     return [(path, name, generators[number]) for path, name, number in described["places"]]
+
+
+def _generator(state: Mapping[str, Any]) -> np.random.Generator:
+    kind = {"PCG64": np.random.PCG64, "PCG64DXSM": np.random.PCG64DXSM}[state["bit_generator"]]
+    bits = kind()
+    bits.state = dict(state)
+    return np.random.Generator(bits)
