@@ -123,3 +123,9 @@ def test_errors():
         segnet((3, 48, 48), 2, depth=1).summary((4, 47, 33))
     with pytest.raises(TypeError, match="takes 1 inputs; got 2"):
         mlp(4, 2).summary((4,), (4,))
+    with pytest.raises(TypeError, match="dims holds 1; it must hold the shape of one sample of"):
+        mlp(4, 2).summary(1, 28, 28)
+    with pytest.raises(
+        ValueError, match=r"a shape in dims is \(0,\); every value must be at least"
+    ):
+        mlp(4, 2).summary((0,))

@@ -12,6 +12,7 @@ from tinyml.graph import Graph
 from tinyml.layers.adaptive import AdaptiveMaxPool2D
 from tinyml.layers.base import Dim, Layer
 from tinyml.layers.pooling import MaxPool2D, pooled_dims
+from tinyml_backends.arguments import lengths
 
 #: Bytes of a value of float32, and of an index of adaptive max-pooling.
 _VALUE = 4
@@ -93,10 +94,19 @@ def summarize(model: Layer, dims: tuple[Dim, ...]) -> Summary:
     token = pooled_dims.set({})  # an unpool layer may be in another network than its pool layer
     try:
         counted: set[Parameter] = set()
-        dims = tuple(tuple(dim) for dim in dims)
+        dims = tuple(_checked(model, dim) for dim in dims)
         return Summary(model.name, tuple(_rows(model, dims, "", counted)))
     finally:
         pooled_dims.reset(token)
+
+
+def _checked(model: Layer, dim: Any) -> Dim:
+    if not hasattr(dim, "__len__"):
+        raise TypeError(
+            f"{model!r}: dims holds {dim!r}; it must hold the shape of one sample of each input, "
+            "summary((3, 224, 224))"
+        )
+    return lengths(f"{model!r}: a shape in dims", dim, len(dim))
 
 
 def _built_for(model: Layer) -> tuple[Dim, ...]:
