@@ -224,7 +224,7 @@ class TestFile:
             thread.join()
 
     def test_folder_is_missing(self, tmp_path):
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(FileNotFoundError, match=r"no/m\.safetensors'$"):
             tinyml.save(lenet((1, 8, 8), 2), tmp_path / "no" / "m.safetensors")
         with pytest.raises(FileNotFoundError):
             tinyml.load(tmp_path / "m.safetensors")
