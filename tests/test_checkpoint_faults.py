@@ -132,14 +132,14 @@ def test_an_error_or_the_right_tensors(fault, path, tmp_path):
         bad = fault(data, rng)
         path.write_bytes(bad)
         tracemalloc.start()
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             found = tinyml.load(path)
         except CheckpointError:
             found = None
         with suppress(CheckpointError):
             target.load_weights(path)
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 2 * len(bad) + (16 << 20)

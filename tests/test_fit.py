@@ -3,6 +3,7 @@
 import copy
 import json
 import signal
+import sys
 import threading
 from itertools import pairwise
 
@@ -288,31 +289,41 @@ def test_ctrl_c_during_an_update_waits_for_its_end(backend, ctrl_c):
     assert all((a != b).any() for a, b in zip(weights(backend, ours)[:1], before, strict=False))
 
 
+def count_calls(function, at=None):
+    """The number of calls and returns in this thread while ``function`` runs; SIGINT ``at`` one."""
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            signal.raise_signal(signal.SIGINT)
+
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a __del__
 def test_ctrl_c_at_random_moments(backend, ctrl_c):
     """However often a training is interrupted, it goes on with the same bits."""
     options = {"epochs": 4, "batch_size": 4, "accumulate": 2}
     ours, whole = learner(), learner()
-    whole.fit(data(backend), data(backend, 9, 1), **options)
+    calls = count_calls(lambda: whole.fit(data(backend), data(backend, 9, 1), **options))
     rng, interrupted = np.random.default_rng(0), 0
-    here, fired = threading.main_thread().ident, threading.Event()
 
-    def press():
-        signal.pthread_kill(here, signal.SIGINT)
-        fired.set()
+    def go_on():
+        ours.fit(data(backend), data(backend, 9, 1), start=ours.position, **options)
 
     while ours.position is None or ours.position.epoch <= 4:
-        fired.clear()
-        timer = threading.Timer(0.01 * 1.2**interrupted * rng.random(), press)
         try:
-            timer.start()
-            ours.fit(data(backend), data(backend, 9, 1), start=ours.position, **options)
-            fired.wait()
-            raise KeyboardInterrupt  # at the latest here
+            count_calls(go_on, at=rng.integers(1, int(calls / 8 * 1.2**interrupted)))
         except KeyboardInterrupt:
             interrupted += 1
-            timer.join()
-    assert interrupted > 1
+    assert interrupted > 2
     assert ours.history == whole.history
     assert_same_weights(backend, ours, whole)
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from conftest import peer
+from support.chunks import backwards, use_small_compiled_chunks
 from support.compare import assert_same_bits, assert_same_sums
 from support.guarded import guarded
 from support.strategies import arrays, geometries
@@ -36,19 +37,12 @@ def chunked(request, numba, monkeypatch):
 
     Or in chunks of three items, the last ones first: none may write items after its own.
     """
-    from tinyml_backends import threads
-    from tinyml_backends.numba_backend import backend, scheduling
-
-    def backwards(kernel, arguments, items, size):
-        for stop in range(items, 0, -3):
-            kernel(*arguments, max(0, stop - 3), stop)
+    from tinyml_backends.numba_backend import backend
 
     if request.param == "last rows first":
-        monkeypatch.setattr(backend, "run", backwards)
+        monkeypatch.setattr(backend, "run", backwards(3))
     if request.param == "small chunks":
-        monkeypatch.setattr(scheduling, "SHARED_BYTES", 0)
-        monkeypatch.setattr(scheduling, "CHUNK_BYTES", 1)
-        monkeypatch.setattr(threads, "thread_count", lambda: 3)
+        use_small_compiled_chunks(monkeypatch)
         monkeypatch.setattr(backend, "STREAMED_BYTES", 0)
     return numba
 

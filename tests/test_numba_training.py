@@ -6,6 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import peer
+from support.chunks import backwards, use_small_compiled_chunks
 from support.compare import assert_same_bits
 from support.guarded import guarded
 from support.strategies import geometries, laid_out
@@ -29,19 +30,12 @@ def numba() -> Backend:
 @pytest.fixture(params=["one chunk", "small chunks", "last items first"])
 def chunked(request, numba, monkeypatch):
     """The backend, with items in one chunk; or in many, in three threads; or in reverse order."""
-    from tinyml_backends import threads
-    from tinyml_backends.numba_backend import scheduling, training
-
-    def backwards(kernel, arguments, items, size):
-        for stop in range(items, 0, -2):
-            kernel(*arguments, max(0, stop - 2), stop)
+    from tinyml_backends.numba_backend import training
 
     if request.param == "last items first":
-        monkeypatch.setattr(training, "run", backwards)
+        monkeypatch.setattr(training, "run", backwards(2))
     if request.param == "small chunks":
-        monkeypatch.setattr(scheduling, "SHARED_BYTES", 0)
-        monkeypatch.setattr(scheduling, "CHUNK_BYTES", 1)
-        monkeypatch.setattr(threads, "thread_count", lambda: 3)
+        use_small_compiled_chunks(monkeypatch)
     return numba
 
 
@@ -50,13 +44,9 @@ def directly(request, numba, monkeypatch):
     """The backend, where direct kernels also compute rows of few outputs; items in either order."""
     from tinyml_backends.numba_backend import convolution as kernels
 
-    def backwards(kernel, arguments, items, size):
-        for stop in range(items, 0, -2):
-            kernel(*arguments, max(0, stop - 2), stop)
-
     monkeypatch.setattr(kernels, "WIDTH", 1)
     if request.param == "last items first":
-        monkeypatch.setattr(kernels, "run", backwards)
+        monkeypatch.setattr(kernels, "run", backwards(2))
     return numba
 
 

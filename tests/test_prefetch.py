@@ -74,7 +74,10 @@ def test_no_more_than_depth_items_are_made_ahead(depth):
     iterator = iter(Prefetch(items(), depth))
     for number in range(5):
         assert next(iterator) == number
-        time.sleep(0.02)
+        deadline = time.monotonic() + 10
+        while len(made) < number + 1 + depth and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.01)
         assert len(made) == number + 1 + depth
     iterator.close()
     time.sleep(0.02)

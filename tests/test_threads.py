@@ -330,8 +330,8 @@ def test_a_compiled_spin_sees_that_the_flag_has_changed(monkeypatch):
     spin, flag = njit(nogil=True)(scheduling._spin), np.zeros(1, np.int64)
     spin(flag, 1)  # compiled
     timer = threading.Timer(0.1, flag.fill, (1,))
-    timer.start()
     begin = time.monotonic()
+    timer.start()
     spin(flag, 0)
     assert 0.05 < time.monotonic() - begin < 2
     timer.join()

@@ -1,5 +1,6 @@
 """The windows of convolutions, from users' arguments."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tinyml_backends.arguments import IntPerAxis, PaddingPerAxis
@@ -44,3 +45,13 @@ def transposed(name: str, output_padding: tuple[int, ...], window: Window) -> Wi
         )
     pairs = zip(window.padding, output_padding, strict=True)
     return replace(window, padding=tuple((before, after - more) for (before, after), more in pairs))
+
+
+def adjoint(window: Window, input_shape: Sequence[int], output_shape: Sequence[int]) -> Window:
+    """The window of the convolution that is the adjoint of one with stride 1, with turned weights.
+
+    Its padding may be negative.
+    """
+    lengths = zip(window.extent, window.padding, input_shape, output_shape, strict=True)
+    pairs = ((e - 1 - before, n + before - out) for e, (before, _), n, out in lengths)
+    return replace(window, padding=tuple(pairs))

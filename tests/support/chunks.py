@@ -1,4 +1,4 @@
-"""Chunks of another size for the generic kernels."""
+"""Chunks of another size for the generic kernels, and for compiled ones."""
 
 import pytest
 
@@ -15,3 +15,23 @@ def use_chunk_bytes(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
 
     for module in (chunks, convolution, indices):
         monkeypatch.setattr(module, "chunks", of_size)
+
+
+def backwards(step):  # type: ignore[no-untyped-def]
+    """As `scheduling.run`, with chunks of ``step`` items, the last ones first."""
+
+    def run(kernel, arguments, items, size):  # type: ignore[no-untyped-def]
+        for stop in range(items, 0, -step):
+            kernel(*arguments, max(0, stop - step), stop)
+
+    return run
+
+
+def use_small_compiled_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make Numba's kernels run in many chunks, in three threads."""
+    from tinyml_backends import threads
+    from tinyml_backends.numba_backend import scheduling
+
+    monkeypatch.setattr(scheduling, "SHARED_BYTES", 0)
+    monkeypatch.setattr(scheduling, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(threads, "thread_count", lambda: 3)

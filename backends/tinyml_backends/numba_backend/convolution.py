@@ -1,12 +1,12 @@
 """Which convolutions, and steps of them, run compiled kernels, and with which arguments."""
 
-from dataclasses import replace
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from tinyml_backends.arrays import Array
+from tinyml_backends.convolutions import adjoint
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
 from tinyml_backends.numba_backend import columns, direct, winograd
@@ -178,13 +178,7 @@ def _conv_input(
     """The convolution with turned weights, if that has a kernel."""
     if max(window.stride) > 1:
         return None
-    padding = tuple(
-        (e - 1 - before, n + before - out)
-        for e, (before, _), n, out in zip(
-            window.extent, window.padding, spatial, gradient.shape[2:], strict=True
-        )
-    )
-    turned = replace(window, padding=padding)
+    turned = adjoint(window, spatial, gradient.shape[2:])
     filters, channels, *size = weight.shape
     of_groups = weight.reshape(groups, filters // groups, channels, *size).swapaxes(1, 2)
     flipped = np.flip(of_groups, tuple(range(3, of_groups.ndim)))

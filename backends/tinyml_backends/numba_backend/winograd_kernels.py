@@ -4,6 +4,7 @@ A tile of the input is 6×6 cells, and overlaps its neighbours by two; one of th
 arrays are flat. ``planes`` and ``products`` are (36, channels, tile rows, tiles in a row).
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from tinyml_backends.numba_backend.compiled import at, compiled, put
 TILE, INPUTS = 4, 6
 PLANES = INPUTS * INPUTS
 
+#: A multiplication and an addition may become one instruction, which rounds once.
+fused = partial(compiled, fastmath={"contract"})
+inlined = partial(compiled, forceinline=True, fastmath={"contract"})
+
 _FLOAT = np.float32
 #: The points A and B, and their products with whole numbers and halves.
 A, A2, A_HALF = _FLOAT(0.5**0.5), _FLOAT(2**0.5), _FLOAT(0.125**0.5)
@@ -21,7 +26,47 @@ B, B2, B_HALF = _FLOAT(2**0.5), _FLOAT(8**0.5), _FLOAT(0.5**0.5)
 HALF, TWO, MIDDLE = _FLOAT(0.5), _FLOAT(2), _FLOAT(2.5)
 
 
-def _inputs(
+@inlined
+def _of_inputs(d0: Any, d1: Any, d2: Any, d3: Any, d4: Any, d5: Any) -> Any:
+    """``Bᵀ d`` of docs/convolution.md."""
+    even_a, odd_a = d4 - TWO * d2, A * d3 - A2 * d1
+    even_b, odd_b = d4 - HALF * d2, B * d3 - B_HALF * d1
+    first, last = d0 - MIDDLE * d2 + d4, d1 - MIDDLE * d3 + d5
+    return first, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, last
+
+
+@inlined
+def _of_products(m0: Any, m1: Any, m2: Any, m3: Any, m4: Any, m5: Any) -> Any:
+    """``Aᵀ m``."""
+    even_a, odd_a, even_b, odd_b = m1 + m2, m1 - m2, m3 + m4, m3 - m4
+    last = A_HALF * odd_a + B2 * odd_b + m5
+    return m0 + even_a + even_b, A * odd_a + B * odd_b, HALF * even_a + TWO * even_b, last
+
+
+@inlined
+def _of_gradients(g0: Any, g1: Any, g2: Any, g3: Any) -> Any:
+    """``A g``."""
+    even_a, odd_a = g0 + HALF * g2, A * g1 + A_HALF * g3
+    even_b, odd_b = g0 + TWO * g2, B * g1 + B2 * g3
+    return g0, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, g3
+
+
+@inlined
+def _six(array: Any, index: int, step: int) -> Any:
+    """Six elements, ``step`` apart."""
+    first = at(array, index), at(array, index + step), at(array, index + 2 * step)
+    index += 3 * step
+    return (*first, at(array, index), at(array, index + step), at(array, index + 2 * step))
+
+
+@inlined
+def _put_six(array: Any, index: int, step: int, values: Any) -> None:
+    for i in range(INPUTS):
+        put(array, index + i * step, values[i])
+
+
+@fused
+def inputs(
     x: Any,
     planes: Any,
     buffer: Any,
@@ -65,35 +110,17 @@ def _inputs(
                         put(buffer, to + j, _FLOAT(0))
             below = INPUTS * wide
             for j in range(wide):
-                d0, d1, d2 = at(buffer, j), at(buffer, wide + j), at(buffer, 2 * wide + j)
-                d3, d4 = at(buffer, 3 * wide + j), at(buffer, 4 * wide + j)
-                d5 = at(buffer, 5 * wide + j)
-                even_a, odd_a = d4 - TWO * d2, A * d3 - A2 * d1
-                even_b, odd_b = d4 - HALF * d2, B * d3 - B_HALF * d1
-                put(buffer, below + j, d0 - MIDDLE * d2 + d4)
-                put(buffer, below + wide + j, even_a + odd_a)
-                put(buffer, below + 2 * wide + j, even_a - odd_a)
-                put(buffer, below + 3 * wide + j, even_b + odd_b)
-                put(buffer, below + 4 * wide + j, even_b - odd_b)
-                put(buffer, below + 5 * wide + j, d1 - MIDDLE * d3 + d5)
+                _put_six(buffer, below + j, wide, _of_inputs(*_six(buffer, j, wide)))
             for i in range(INPUTS):
                 of = below + i * wide
                 to = INPUTS * i * plane + c * tiles + r * across
                 for t in range(across):
-                    s = of + TILE * t
-                    d0, d1, d2 = at(buffer, s), at(buffer, s + 1), at(buffer, s + 2)
-                    d3, d4, d5 = at(buffer, s + 3), at(buffer, s + 4), at(buffer, s + 5)
-                    even_a, odd_a = d4 - TWO * d2, A * d3 - A2 * d1
-                    even_b, odd_b = d4 - HALF * d2, B * d3 - B_HALF * d1
-                    put(planes, to + t, d0 - MIDDLE * d2 + d4)
-                    put(planes, to + plane + t, even_a + odd_a)
-                    put(planes, to + 2 * plane + t, even_a - odd_a)
-                    put(planes, to + 3 * plane + t, even_b + odd_b)
-                    put(planes, to + 4 * plane + t, even_b - odd_b)
-                    put(planes, to + 5 * plane + t, d1 - MIDDLE * d3 + d5)
+                    cells = _six(buffer, of + TILE * t, 1)
+                    _put_six(planes, to + t, plane, _of_inputs(*cells))
 
 
-def _outputs(
+@fused
+def outputs(
     products: Any,
     out: Any,
     bias: Any,
@@ -123,30 +150,17 @@ def _outputs(
             for j in range(INPUTS):
                 s = of + j * plane
                 for t in range(across):
-                    m0, m1 = at(products, s + t), at(products, s + INPUTS * plane + t)
-                    m2 = at(products, s + 2 * INPUTS * plane + t)
-                    m3 = at(products, s + 3 * INPUTS * plane + t)
-                    m4 = at(products, s + 4 * INPUTS * plane + t)
-                    m5 = at(products, s + 5 * INPUTS * plane + t)
-                    even_a, odd_a, even_b, odd_b = m1 + m2, m1 - m2, m3 + m4, m3 - m4
-                    put(buffer, j * across + t, m0 + even_a + even_b)
-                    put(buffer, (6 + j) * across + t, A * odd_a + B * odd_b)
-                    put(buffer, (12 + j) * across + t, HALF * even_a + TWO * even_b)
-                    put(buffer, (18 + j) * across + t, A_HALF * odd_a + B2 * odd_b + m5)
+                    of_column = _of_products(*_six(products, s + t, INPUTS * plane))
+                    for i in range(TILE):
+                        put(buffer, (INPUTS * i + j) * across + t, of_column[i])
             base = (sample * filters + f) * height
             total = _FLOAT(0)
             for i in range(min(TILE, height - row * TILE)):
                 to = (base + row * TILE + i) * width
                 s = INPUTS * i * across
                 for t in range(across):
-                    m0, m1 = at(buffer, s + t), at(buffer, s + across + t)
-                    m2, m3 = at(buffer, s + 2 * across + t), at(buffer, s + 3 * across + t)
-                    m4, m5 = at(buffer, s + 4 * across + t), at(buffer, s + 5 * across + t)
-                    even_a, odd_a, even_b, odd_b = m1 + m2, m1 - m2, m3 + m4, m3 - m4
-                    y0 = m0 + even_a + even_b + added
-                    y1 = A * odd_a + B * odd_b + added
-                    y2 = HALF * even_a + TWO * even_b + added
-                    y3 = A_HALF * odd_a + B2 * odd_b + m5 + added
+                    y0, y1, y2, y3 = _of_products(*_six(buffer, s + t, across))
+                    y0, y1, y2, y3 = y0 + added, y1 + added, y2 + added, y3 + added
                     total += (y0 - y0) + (y1 - y1) + (y2 - y2) + (y3 - y3)  # NaN if one is infinite
                     o = to + TILE * t
                     if TILE * t + TILE <= width:
@@ -165,7 +179,8 @@ def _outputs(
     return finite
 
 
-def _gradients(
+@fused
+def gradients(
     gradient: Any,
     planes: Any,
     buffer: Any,
@@ -177,7 +192,7 @@ def _gradients(
     per_image: int,
     across: int,
 ) -> None:
-    """Adjoint of `_outputs` without the bias: gradients of outputs to those of the products."""
+    """Adjoint of `outputs` without the bias: gradients of outputs to those of the products."""
     tiles = rows * across
     plane = filters * tiles
     wide = across * TILE
@@ -194,37 +209,13 @@ def _gradients(
                         put(buffer, i * wide + j, at(gradient, (base + y) * width + j))
             below = TILE * wide
             for j in range(wide):
-                g0, g1 = at(buffer, j), at(buffer, wide + j)
-                g2, g3 = at(buffer, 2 * wide + j), at(buffer, 3 * wide + j)
-                even_a, odd_a = g0 + HALF * g2, A * g1 + A_HALF * g3
-                even_b, odd_b = g0 + TWO * g2, B * g1 + B2 * g3
-                put(buffer, below + j, g0)
-                put(buffer, below + wide + j, even_a + odd_a)
-                put(buffer, below + 2 * wide + j, even_a - odd_a)
-                put(buffer, below + 3 * wide + j, even_b + odd_b)
-                put(buffer, below + 4 * wide + j, even_b - odd_b)
-                put(buffer, below + 5 * wide + j, g3)
+                column = at(buffer, j), at(buffer, wide + j), at(buffer, 2 * wide + j)
+                last = at(buffer, 3 * wide + j)
+                _put_six(buffer, below + j, wide, _of_gradients(*column, last))
             for i in range(INPUTS):
                 of = below + i * wide
                 to = INPUTS * i * plane + f * tiles + r * across
                 for t in range(across):
                     s = of + TILE * t
-                    g0, g1, g2, g3 = (
-                        at(buffer, s),
-                        at(buffer, s + 1),
-                        at(buffer, s + 2),
-                        at(buffer, s + 3),
-                    )
-                    even_a, odd_a = g0 + HALF * g2, A * g1 + A_HALF * g3
-                    even_b, odd_b = g0 + TWO * g2, B * g1 + B2 * g3
-                    put(planes, to + t, g0)
-                    put(planes, to + plane + t, even_a + odd_a)
-                    put(planes, to + 2 * plane + t, even_a - odd_a)
-                    put(planes, to + 3 * plane + t, even_b + odd_b)
-                    put(planes, to + 4 * plane + t, even_b - odd_b)
-                    put(planes, to + 5 * plane + t, g3)
-
-
-inputs = compiled(_inputs, fastmath={"contract"})
-outputs = compiled(_outputs, fastmath={"contract"})
-gradients = compiled(_gradients, fastmath={"contract"})
+                    row_of = at(buffer, s), at(buffer, s + 1), at(buffer, s + 2)
+                    _put_six(planes, to + t, plane, _of_gradients(*row_of, at(buffer, s + 3)))
