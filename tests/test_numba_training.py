@@ -301,25 +301,26 @@ def test_direct_convolution_does_not_depend_on_threads(numba, monkeypatch, threa
         assert_same_bits(ours, theirs)
 
 
-def test_which_convolutions_are_direct(numba, monkeypatch):
-    """LeNet's are, and few channels of an image; strides along rows and many channels are not."""
+def test_which_kernel_convolves(numba, monkeypatch):
+    """The direct one, where channels and filters are few, as LeNet's are; else the implicit one."""
     from tinyml_backends.numba_backend import convolution as kernels
 
     ran = []
     monkeypatch.setattr(kernels, "run", lambda kernel, *_: ran.append(kernel))
-    rng = np.random.default_rng(0)
-    for shape, filters, stride, count in (
-        ((2, 1, 28, 28), 6, 1, 1),
-        ((2, 6, 14, 14), 16, 1, 1),
-        ((1, 16, 64, 64), 16, 1, 1),
-        ((1, 16, 64, 64), 16, 2, 0),
-        ((1, 128, 8, 8), 16, 1, 0),
+    rng, direct, implicit = np.random.default_rng(0), kernels.direct.conv, kernels.implicit.conv
+    for shape, filters, stride, expected in (
+        ((2, 1, 28, 28), 6, 1, direct),
+        ((2, 6, 14, 14), 16, 1, direct),
+        ((1, 16, 64, 64), 16, 1, direct),
+        ((1, 16, 64, 64), 16, 2, direct),
+        ((1, 16, 64, 64), 40, 2, implicit),
+        ((1, 128, 8, 8), 16, 1, implicit),
     ):
-        ran.clear()
         x = normal(rng, *shape, dtype=np.float32)
         weight = normal(rng, filters, shape[1], 5, 5, dtype=np.float32)
         numba.conv(x, weight, None, Window.of(2, 5, stride, 2), 1)
-        assert len(ran) == count
+        assert ran.pop() is expected
+    assert not ran
 
 
 def same_convolution(backend, shape, filters, window, groups, dtype):

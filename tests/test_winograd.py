@@ -11,7 +11,7 @@ import pytest
 import tinyml
 from support.compare import assert_same_bits
 from tinyml.layers import Conv2D, ConvTranspose2D
-from tinyml_backends import Window, resolve
+from tinyml_backends import Window, resolve, threads
 
 #: Bounds of docs/convolution.md on ‖y − exact‖ / ‖exact‖, up to so many summed channels.
 BOUNDS = {64: 1e-6, 512: 1.8e-6}
@@ -24,8 +24,7 @@ def small_ones_too(monkeypatch):
     if find_spec("numba"):
         from tinyml_backends.numba_backend import winograd
 
-        monkeypatch.setattr(winograd, "CHANNELS", 32)
-        monkeypatch.setattr(winograd, "TILES_PER_CHANNEL", 0)
+        monkeypatch.setattr(winograd, "LEAST", 1)
 
 
 def error(found, exact):
@@ -142,13 +141,71 @@ class TestNumba:
         pytest.importorskip("numba")
         x, weight, bias, gradient, window = self.arrays()
         backend, found = resolve("numba"), []
-        for count in ("1", "2", "5"):
-            monkeypatch.setenv("TINYML_NUM_THREADS", count)
+        for count in (1, 2, 5):
+            monkeypatch.setattr(threads, "thread_count", lambda count=count: count)
             y = backend.conv(x, weight, bias, window, 1)
             found.append([y, *backend.conv_gradient(gradient, x, weight, window, 1)])
         for others in found[1:]:
             for a, b in zip(found[0], others, strict=True):
                 assert_same_bits(a, b)
+
+
+@pytest.mark.host
+class TestKeptWeights:
+    """Transformed weights are kept between calls, and made again if any weight has changed."""
+
+    @pytest.mark.parametrize("filters", [48, 40], ids=["transformed", "in blocks"])
+    def test_changes_count(self, filters):
+        pytest.importorskip("numba")
+        from tinyml_backends.numba_backend.kept import kept_bytes
+
+        rng = np.random.default_rng(0)
+        precision = "high" if filters == 48 else "direct"
+        conv = Conv2D("conv", (48, 20, 20), filters, 3, padding=1, rng=0)
+        x = rng.standard_normal((1, 48, 20, 20), np.float32)
+
+        def same_as_new():
+            other = Conv2D("conv", (48, 20, 20), filters, 3, padding=1)
+            other.weight.tensor, other.bias.tensor = weight.tensor.copy(), conv.bias.tensor
+            for _ in range(3):
+                assert_same_bits(conv.forward(x), other.forward(x))
+                assert_same_bits(conv.backward(x[:, :filters]), other.backward(x[:, :filters]))
+
+        weight = conv.weight
+        with tinyml.use_backend("numba"), tinyml.use_precision(precision):
+            same_as_new()
+            assert kept_bytes(weight.tensor) >= weight.tensor.nbytes
+            weight.tensor[3, 5, 1, 2] += 1
+            same_as_new()
+            weight.tensor[-1, -1, 2, 2] *= -1
+            same_as_new()
+            weight.tensor[:2] = weight.tensor[:2][::-1].copy()
+            same_as_new()
+            weight.tensor = weight.tensor * 2
+            same_as_new()
+
+    def test_only_what_is_used_again_is_kept(self):
+        pytest.importorskip("numba")
+        from tinyml_backends.numba_backend import kept
+
+        arrays, made = [np.zeros(5, np.float32)], []
+
+        def make():
+            made.append(1)
+            return arrays[0] * 2
+
+        for count in (1, 2, 2):
+            kept.kept(arrays[0], "double", make)
+            assert len(made) == count
+        assert kept.kept_bytes(arrays[0]) == 20
+        kept.kept(arrays[0], "other", make)
+        assert kept.kept_bytes(arrays[0]) == 20
+        arrays[0][2] = -0.0
+        assert kept.kept(arrays[0], "double", make).tobytes() == (arrays[0] * 2).tobytes()
+        assert kept.kept_bytes(arrays[0]) == 0
+        before = len(kept._all)
+        arrays.clear()
+        assert len(kept._all) == before - 2
 
 
 @pytest.mark.host

@@ -21,7 +21,11 @@ def load() -> Backend:
     remedy = f"install it: pip install '{wanted}'"
     try:
         import numba
+        import xxhash  # noqa: F401 (it compares weights with those of earlier calls)
     except ModuleNotFoundError as error:
+        if error.name == "xxhash":
+            message = "xxhash is not installed; install it: pip install xxhash"
+            raise BackendUnavailableError(message) from None
         if error.name != "numba":
             raise
         raise BackendUnavailableError(f"Numba is not installed; {remedy}") from None

@@ -9,7 +9,8 @@ from tinyml_backends.arrays import Array
 from tinyml_backends.convolutions import adjoint
 from tinyml_backends.geometry import Window
 from tinyml_backends.memory import empty
-from tinyml_backends.numba_backend import columns, direct, winograd
+from tinyml_backends.numba_backend import columns, direct, implicit, products, winograd
+from tinyml_backends.numba_backend.kept import kept
 from tinyml_backends.numba_backend.plans import plan_of
 from tinyml_backends.numba_backend.scheduling import run
 from tinyml_backends.numba_backend.training import FLOATS
@@ -20,7 +21,9 @@ MOSTLY_PADDING = 4
 #: Convolutions that direct kernels compute faster than matrix products do: at most so many channels
 #: and filters in a group, a row of outputs of at least so many, and at most so many bytes of a
 #: padded sample.
-CHANNELS, FILTERS, WIDTH, BYTES = 64, 64, 7, 1 << 22
+CHANNELS, FILTERS, WIDTH, BYTES = 64, 32, 7, 1 << 22
+#: The implicit kernel makes so many panels of columns at once, at most, and so many bytes of them.
+PANELS, PANEL_BYTES = 16, 1 << 16
 #: For how many filters `direct.conv` sums vectors at once, at most, and for how many rows.
 BLOCK, ROWS = 8, (8, 4, 2, 1)
 #: Of how many samples `direct.conv_weight` sums at once, at most, and how many bytes of inputs and
@@ -114,57 +117,85 @@ def _have_kernels(images: Array, cols_shape: tuple[int, ...], window: Window) ->
     return bool(reach <= MOSTLY_PADDING * (prod(images.shape[2:]) + prod(cols_shape[2:])))
 
 
-def _is_direct(x: Array, weight: Array, window: Window, groups: int) -> bool:
-    """Whether a direct kernel convolves ``x`` with ``weight``."""
-    if x.dtype not in FLOATS or weight.dtype != x.dtype or not 3 <= x.ndim <= 5:
-        return False
+def _is_direct(x: Array, shape: tuple[int, ...], window: Window, groups: int) -> bool:
+    """Whether a direct kernel convolves ``x`` with weights of a shape, or sums their gradients."""
     outputs = window.output_shape(x.shape[2:])
     reach = prod(
         (n - 1) * s + e for n, s, e in zip(outputs, window.stride, window.extent, strict=True)
     )
     return (
-        min(x.size, weight.size) > 0
-        and window.stride[-1] == 1
-        and weight.shape[1] <= CHANNELS
-        and len(weight) // groups <= FILTERS
+        shape[1] <= CHANNELS
+        and shape[0] // groups <= FILTERS
         and outputs[-1] >= WIDTH
-        and weight.shape[1] * reach * x.itemsize <= BYTES
+        and shape[1] * reach * x.itemsize <= BYTES
     )
 
 
 def _conv(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array | None:
-    """By Winograd's algorithm or the direct kernel, if one of them is the fastest."""
-    if bias is not None and bias.dtype != x.dtype:
+    """By Winograd's algorithm, the direct or the implicit kernel: which of them is the fastest."""
+    dtypes = {x.dtype, weight.dtype} if bias is None else {x.dtype, weight.dtype, bias.dtype}
+    if dtypes - set(FLOATS) or len(dtypes) > 1 or not 3 <= x.ndim <= 5:
         return None
-    found = None
     if winograd.fits(x, weight.dtype, weight.shape, window, groups):
         found = winograd.conv(x, weight, bias, window)
-    if found is None and _is_direct(x, weight, window, groups):
-        found = _direct(x, weight, bias, window, groups)
-    return found
+        if found is not None:
+            return found
+    outputs = window.output_shape(x.shape[2:])
+    if 0 in (x.size, weight.size, *outputs):
+        return None
+    if _is_direct(x, weight.shape, window, groups):
+        return _direct(x, weight, bias, window, groups)
+    return _implicit(x, weight, bias, window, groups)
 
 
 def _direct(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
-    """By the direct kernel, whose weights are in blocks of filters; the last one may have zeros."""
-    samples, filters = len(x), len(weight) // groups
-    blocks = -(-filters // BLOCK)
-    block = -(-filters // blocks)
-    matrix = np.zeros((groups, blocks * block, weight.size // len(weight)), x.dtype)
-    matrix[:, :filters] = weight.reshape(groups, filters, -1)
-    packed = matrix.reshape(groups, blocks, block, -1).swapaxes(2, 3).ravel()
-    biases = np.zeros((groups, blocks * block), x.dtype)
-    if bias is not None:
-        biases[:, :filters] = bias.reshape(groups, filters)
-    outputs = window.output_shape(x.shape[2:])
-    out = empty(np, (samples, len(weight), *outputs), x.dtype)
-    sizes = direct.Sizes(samples, groups, weight.shape[1], filters)
-    most = min(direct.SUMS // block, (1, *outputs)[-2])
+    """By the direct kernel."""
+    block = _block(len(weight) // groups, BLOCK)
+    out, sizes, flat = _operands(x, weight, bias, window, groups, block)
+    most = min(direct.SUMS // block, (1, *out.shape[2:])[-2])
     rows = next(count for count in ROWS if count <= most)  # few choices: each is compiled
-    flat = x.ravel(), packed, biases.ravel(), out.ravel()
     arguments = (*flat, plan_of(window, x.shape[2:]).numbers, sizes, (0,) * block, (0,) * rows)
-    work = samples * weight.size * prod(outputs)
-    run(direct.conv, arguments, samples * groups * blocks, work // SPEED)
+    items = len(x) * groups * -(-sizes.filters // block)
+    work = out.size * weight[0].size
+    run(direct.conv, arguments, items, max(work // SPEED, x.nbytes + out.nbytes))
     return out
+
+
+def _implicit(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
+    """By the implicit kernel."""
+    block = _block(len(weight) // groups, products.ROWS * 4 // x.itemsize)
+    out, sizes, flat = _operands(x, weight, bias, window, groups, block)
+    panels = -(-prod(out.shape[2:]) // products.WIDTH)
+    each = min(PANELS, panels, max(1, PANEL_BYTES // (products.WIDTH * weight[0].nbytes)))
+    arguments = (*flat, plan_of(window, x.shape[2:]).numbers, sizes, each, (0,) * block)
+    work = out.size * weight[0].size
+    run(implicit.conv, arguments, len(x) * groups * -(-panels // each), work // SPEED)
+    return out
+
+
+def _block(filters: int, most: int) -> int:
+    """Filters of a block, at most so many, that fill the blocks best."""
+    return -(-filters // -(-filters // most))
+
+
+def _operands(
+    x: Array, weight: Array, bias: Array | None, window: Window, groups: int, block: int
+) -> tuple[Array, direct.Sizes, tuple[Array, Array, Array, Array]]:
+    """An array for the outputs, sizes, and flat: inputs, weights, biases and outputs."""
+    weights = kept(weight, block, lambda: _in_blocks(weight, groups, block))
+    biases = _in_blocks(np.zeros(len(weight), x.dtype) if bias is None else bias, groups, block)
+    out = empty(np, (len(x), len(weight), *window.output_shape(x.shape[2:])), x.dtype)
+    sizes = direct.Sizes(len(x), groups, weight.shape[1], len(weight) // groups)
+    return out, sizes, (x.ravel(), weights, biases, out.ravel())
+
+
+def _in_blocks(values: Array, groups: int, block: int) -> Array:
+    """Values of filters in the order groups, blocks, values, filters of a block, which may be 0."""
+    filters = len(values) // groups
+    blocks = -(-filters // block)
+    matrix = np.zeros((groups, blocks * block, values[0].size), values.dtype)
+    matrix[:, :filters] = values.reshape(groups, filters, -1)
+    return matrix.reshape(groups, blocks, block, -1).swapaxes(2, 3).ravel()
 
 
 def _conv_input(
@@ -179,6 +210,13 @@ def _conv_input(
     if max(window.stride) > 1:
         return None
     turned = adjoint(window, spatial, gradient.shape[2:])
+    shape = weight.shape[1], weight.shape[0], *weight.shape[2:]
+    if winograd.fits(gradient, weight.dtype, shape, turned, groups) and (
+        bias is None or bias.dtype == gradient.dtype
+    ):
+        found = winograd.conv(gradient, weight, bias, turned, is_turned=True)
+        if found is not None:
+            return found
     filters, channels, *size = weight.shape
     of_groups = weight.reshape(groups, filters // groups, channels, *size).swapaxes(1, 2)
     flipped = np.flip(of_groups, tuple(range(3, of_groups.ndim)))
@@ -195,7 +233,13 @@ def _conv_weight(
         if by_tiles is not None:
             return by_tiles
     weight, samples, filters = np.empty(shape, x.dtype), len(x), shape[0] // groups
-    if not _is_direct(x, weight, window, groups) or gradient.dtype != x.dtype:
+    if not (
+        x.dtype == gradient.dtype in FLOATS
+        and 3 <= x.ndim <= 5
+        and min(x.size, weight.size) > 0
+        and window.stride[-1] == 1
+        and _is_direct(x, shape, window, groups)
+    ):
         return None
     size = (shape[1] + filters) * prod(gradient.shape[2:]) * x.itemsize
     if size > SAMPLES_BYTES or not 1 < shape[-1] <= direct.SUMS:

@@ -1,4 +1,4 @@
-"""Direct kernels of convolution with few channels, stride 1 along rows, float32 and float64.
+"""Direct kernels of convolution with few channels and filters, for float32 and float64.
 
 A matrix product of so few rows takes little longer than making its columns. Here, vectors of
 neighbouring outputs are summed in registers. `conv` sums one for each of several filters and rows:
@@ -16,7 +16,7 @@ from llvmlite.binding import get_host_cpu_features
 from numba import types
 
 from tinyml_backends.numba_backend.columns import copy_plane, reach_of
-from tinyml_backends.numba_backend.compiled import Code, at, compiled, instruction, put
+from tinyml_backends.numba_backend.compiled import Code, at, compiled, inlined, instruction, put
 from tinyml_backends.numba_backend.rows import geometry
 from tinyml_backends.numba_backend.vectors import (
     Vector,
@@ -25,9 +25,9 @@ from tinyml_backends.numba_backend.vectors import (
     vector_pointer,
 )
 
-_HAS_WIDE_REGISTERS = bool(get_host_cpu_features().get("avx512f"))
+HAS_WIDE_REGISTERS = bool(get_host_cpu_features().get("avx512f"))
 #: Lanes of a vector, which fills a register of float32; and the most that are summed at once.
-LANES, SUMS = (16, 20) if _HAS_WIDE_REGISTERS else (8, 12)
+LANES, SUMS = (16, 20) if HAS_WIDE_REGISTERS else (8, 12)
 
 
 class Sizes(NamedTuple):
@@ -101,21 +101,39 @@ def add_products(
     return _tuple(code, code.types[0], sums)
 
 
-@instruction(
-    lambda out, index, pitch, line, totals, rows, count: types.void(
-        out, types.intp, types.intp, types.intp, totals, rows, types.intp
-    )
-)
-def store_all(
-    code: Code, out: Any, index: Any, pitch: Any, line: Any, totals: Any, rows: Any, count: Any
-) -> None:
-    """Store the vectors of the first ``count`` filters, ``pitch`` apart, in rows ``line`` apart."""
+def _places(*kinds: Any) -> Any:
+    """The signature of `store_all` and `add_all`."""
+    out, _, _, _, totals, rows, _ = kinds
+    place = types.intp
+    return types.void(out, place, place, place, totals, rows, place)
+
+
+def _store_all(code: Code, is_added: bool, *values: Any) -> None:
+    out, index, pitch, line, totals, _, count = values
     lines = code.types[5].count
     for i, total in enumerate(_unpacked(code, totals, code.types[4].count)):
         with code.builder.if_then(code.builder.icmp_signed(">", count, count.type(i // lines))):
             place = _after(code, _after(code, index, pitch, i // lines), line, i % lines)
             pointer, align = vector_pointer(code, 0, out, place, LANES)
+            if is_added:
+                total = code.builder.fadd(code.builder.load(pointer, align=align), total)
             code.builder.store(total, pointer, align=align)
+
+
+@instruction(_places)
+def store_all(
+    code: Code, out: Any, index: Any, pitch: Any, line: Any, totals: Any, rows: Any, count: Any
+) -> None:
+    """Store the vectors of the first ``count`` filters, ``pitch`` apart, in rows ``line`` apart."""
+    _store_all(code, False, out, index, pitch, line, totals, rows, count)
+
+
+@instruction(_places)
+def add_all(
+    code: Code, out: Any, index: Any, pitch: Any, line: Any, totals: Any, rows: Any, count: Any
+) -> None:
+    """Like `store_all`, but add them to what is there."""
+    _store_all(code, True, out, index, pitch, line, totals, rows, count)
 
 
 @instruction(
@@ -176,6 +194,17 @@ def put_sums(
             code.builder.store(value, code.pointer(0, out, place))
 
 
+@inlined
+def _separate(padded: Any, row: int, line: Any, stride: int) -> None:
+    """Reorder a row, so that the cells that neighbouring windows read are neighbours too."""
+    part = len(line) // stride
+    for i in range(len(line)):
+        put(line, i, at(padded, row + i))
+    for phase in range(stride):
+        for i in range(part):
+            put(padded, row + phase * part + i, at(line, i * stride + phase))
+
+
 @compiled
 def conv(
     x: Any,
@@ -194,9 +223,12 @@ def conv(
     ``weights`` are in the order groups, blocks of filters, channels, cells, filters of a block.
     """
     g = geometry(numbers)
-    deep, high, wide = reach_of(g)
+    deep, high, reach = reach_of(g)
+    part = -(-reach // g.stride_w)
+    wide = part * g.stride_w
     size, cells = deep * high * wide, g.size_d * g.size_h * g.size_w
     padded = np.zeros(sizes.channels * size + LANES, x.dtype)
+    line = np.empty(wide, x.dtype)
     short = np.empty(len(block) * len(rows) * LANES, x.dtype)
     blocks, pixels = -(-sizes.filters // len(block)), g.out_d * g.out_h * g.out_w
     steps, copied = -(-g.out_h // len(rows)), -1
@@ -206,6 +238,9 @@ def conv(
             copied = of_group
             for c in range(sizes.channels):
                 copy_plane(x, of_group * sizes.channels + c, padded, c * size, wide, g, False)
+            if g.stride_w > 1:
+                for row in range(0, sizes.channels * size, wide):
+                    _separate(padded, row, line, g.stride_w)
         count = min(len(block), sizes.filters - first)
         of_bias = item % (sizes.groups * blocks) * len(block)
         of_weights = of_bias * sizes.channels * cells
@@ -224,7 +259,8 @@ def conv(
                             depth = kd * g.dilation_d * high + kh * g.dilation_h
                             of = channel * size + (corner + depth) * wide + begin
                             for kw in range(g.size_w):
-                                cell, pitch = of + kw * g.dilation_w, g.stride_h * wide
+                                column, pitch = kw * g.dilation_w, g.stride_h * wide
+                                cell = of + column % g.stride_w * part + column // g.stride_w
                                 totals = add_products(totals, rows, padded, cell, pitch, weights, k)
                                 k += len(block)
                 place = to + (d * g.out_h + h) * g.out_w + begin

@@ -17,35 +17,25 @@ import numpy as np
 from tinyml_backends import threads
 from tinyml_backends.arrays import Array
 from tinyml_backends.geometry import Window
-from tinyml_backends.memory import empty
+from tinyml_backends.memory import empty, zeros
+from tinyml_backends.numba_backend import products, scheduling
 from tinyml_backends.numba_backend import winograd_kernels as kernels
-from tinyml_backends.numba_backend.winograd_kernels import INPUTS, TILE
+from tinyml_backends.numba_backend.direct import LANES
+from tinyml_backends.numba_backend.kept import kept
+from tinyml_backends.numba_backend.winograd_kernels import PLANES, TILE
 from tinyml_backends.numpy_backend.scratch import buffer_set, buffers
 from tinyml_backends.precision import current_precision
 
-PLANES = INPUTS * INPUTS
-#: Tiles of a chunk, about: their planes stay in the L3 cache.
-TILES = 256
-#: If there are fewer chunks, filters are divided too, into parts of at least so many.
-CHUNKS, FILTERS = 8, 32
-#: With fewer channels or filters the transforms take longer than the products that they save. So
-#: do those of the weights, if there are fewer tiles for each channel.
-CHANNELS, TILES_PER_CHANNEL = 48, 0.75
-
-_A, _B = 0.5**0.5, 2**0.5
-#: Transform of the weights: their polynomials at the points, over the products of the distances.
-_G = np.array(
-    [
-        [1, 0, 0],
-        [-2 / 3, -2 / 3 * _A, -1 / 3],
-        [-2 / 3, 2 / 3 * _A, -1 / 3],
-        [1 / 6, _B / 6, 1 / 3],
-        [1 / 6, -_B / 6, 1 / 3],
-        [0, 0, 1],
-    ]
-)
-#: The same for all 9 weights of a window at once, (36, 9).
-_OF_WEIGHTS = np.kron(_G, _G).astype(np.float32)
+#: Bytes of the planes and the products of a chunk of tiles, about: they stay in the cache. And the
+#: least number of tiles, for which the transformed weights are read.
+CHUNK_BYTES, TILES = 1 << 20, 32
+#: Tiles of a chunk whose products are summed: each sum ends with the sum of a vector's lanes.
+SUMMED = 256
+#: Parts into which the sum over all tiles is divided, at most, and bytes of their sums.
+SUMS, SUMS_BYTES = 8, 1 << 24
+#: With fewer channels or filters, or fewer tiles, the transforms take longer than the products that
+#: they save.
+CHANNELS, LEAST = 16, 16
 
 
 class _Tiles(NamedTuple):
@@ -67,25 +57,54 @@ class _Tiles(NamedTuple):
     def total(self) -> int:
         return self.samples * self.per_image * self.across
 
-    def chunks(self) -> list[slice]:
-        """Ranges of tile rows, of about `TILES` tiles each."""
+    def chunks(self, tiles: int) -> list[slice]:
+        """Ranges of tile rows, of about so many tiles, that best fill the vectors."""
         rows = self.samples * self.per_image
-        count = max(1, -(-rows * self.across // TILES))
-        step = -(-rows // count)
+
+        def cost(step: int) -> tuple[int, int]:
+            padded = sum(
+                _padded(len(range(rows)[i : i + step]) * self.across) for i in range(0, rows, step)
+            )
+            return padded, abs(step * self.across - tiles)
+
+        middle = max(1, round(tiles / self.across))
+        step = min(range(-(-middle // 2), 2 * middle + 1), key=cost)
         return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
+
+    def place(self, rows: slice) -> tuple[int, ...]:
+        """The last arguments of the kernels."""
+        count = rows.stop - rows.start
+        return rows.start, count, self.per_image, self.across, _padded(count * self.across)
+
+
+def _padded(tiles: int) -> int:
+    """The next multiple of a vector."""
+    return -(-tiles // LANES) * LANES
+
+
+def _divided(filters: int, chunks: int) -> tuple[slice, ...]:
+    """Parts of the filters, if there are too few chunks for all threads."""
+    count = threads.thread_count()
+    return threads.divide(filters, 1 if chunks >= 4 * count or chunks % count == 0 else count)
 
 
 class _Buffers:
-    """Scratch memory of a thread for chunks of so many tile rows."""
+    """Scratch memory of a thread for chunks with so many tiles."""
 
-    def __init__(self, channels: int, filters: int, tiles: int, across: int) -> None:
-        cells = PLANES * channels * tiles, PLANES * filters * tiles, 12 * (TILE * across + 2)
-        planes, products, self.rows = (
-            memory.view(np.float32) for memory in buffers(*(4 * n for n in cells))
-        )
-        self.flat = planes, products
-        self.planes = planes.reshape(PLANES, channels, tiles)
-        self.products = products.reshape(PLANES, filters, tiles)
+    def __init__(self, channels: int, filters: int, pitch: int, across: int) -> None:
+        rows = channels + len(products.RIGHT), filters + len(products.LEFT)
+        cells = *(PLANES * n * pitch for n in rows), 12 * (TILE * across + 2), channels * pitch
+        found = buffers(*(4 * n for n in cells))
+        self.planes, self.products, self.rows, self.panels = (b.view(np.float32) for b in found)
+        self.cells = [
+            memory[: PLANES * n * pitch].reshape(-1, pitch)
+            for memory, n in ((self.planes, channels), (self.products, filters))
+        ]
+
+    def clear_after(self, tiles: int) -> None:
+        """Set what is left of the last vectors to zero."""
+        for cells in self.cells:
+            cells[:, tiles:] = 0
 
 
 def fits(
@@ -98,45 +117,58 @@ def fits(
         and min(shape[:2]) >= CHANNELS
         and window.size == (3, 3)
         and window.stride == window.dilation == (1, 1)
-        and _Tiles(len(x), *window.output_shape(x.shape[2:])).total
-        >= max(1, TILES_PER_CHANNEL * min(shape[:2]))
+        and _Tiles(len(x), *window.output_shape(x.shape[2:])).total >= LEAST
         and current_precision() == "high"
     )
 
 
-def conv(x: Array, weight: Array, bias: Array | None, window: Window) -> Array | None:
-    """As `Backend.conv`; None if an output is not finite."""
-    filters, channels = weight.shape[:2]
+def conv(
+    x: Array, weight: Array, bias: Array | None, window: Window, is_turned: bool = False
+) -> Array | None:
+    """As `Backend.conv`; None if an output is not finite.
+
+    ``is_turned``: with the weights' first two axes swapped and the others reversed.
+    """
+    filters, channels = weight.shape[1::-1] if is_turned else weight.shape[:2]
+    blocks = -(-filters // products.ROWS)
+    block = -(-filters // blocks)
+    left = _transformed(weight, is_turned, blocks, block)
     (pad_h, _), (pad_w, _) = window.padding
     tiles = _Tiles(len(x), *window.output_shape(x.shape[2:]))
-    flat = weight.reshape(filters * channels, 9)
-    planes = np.matmul(_OF_WEIGHTS, flat.T).reshape(PLANES, filters, channels)
     biases = np.zeros(filters, np.float32) if bias is None else np.ascontiguousarray(bias)
     out = empty(np, (len(x), filters, tiles.height, tiles.width), np.dtype(np.float32))
-    source, target, finite = x.ravel(), out.ravel(), True
-    chunks = tiles.chunks()
-    parts = max(1, min(CHUNKS // len(chunks), filters // FILTERS))
-    of_filters = threads.divide(filters, parts)
+    source, target, are_finite = x.ravel(), out.ravel(), []
+    chunks = tiles.chunks(max(TILES, CHUNK_BYTES // (4 * PLANES * (channels + filters))))
 
-    def run(job: tuple[slice, slice]) -> bool:
+    def run(job: tuple[slice, slice]) -> None:
         rows, some = job
-        count = (rows.stop - rows.start) * tiles.across
-        shape = channels, some.stop - some.start, count, tiles.across
-        kept = buffer_set(_Buffers, *shape)
-        place = rows.start, rows.stop - rows.start, tiles.per_image, tiles.across
-        kernels.inputs(
-            source, kept.flat[0], kept.rows, channels, *x.shape[2:], pad_h, pad_w, *place
-        )
-        np.matmul(planes[:, some], kept.planes, out=kept.products)
-        sizes = filters, some.start, some.stop, tiles.height, tiles.width
-        return bool(kernels.outputs(kept.flat[1], target, biases, kept.rows, *sizes, *place))
+        place = tiles.place(rows)
+        begin, end = some.start * block, min(some.stop * block, filters)
+        kept = buffer_set(_Buffers, channels, end - begin, place[-1], tiles.across)
+        kernels.inputs(source, kept.planes, kept.rows, channels, *x.shape[2:], pad_h, pad_w, *place)
+        sizes = blocks, some.start, end - begin, channels, place[-1], (0,) * block
+        products.multiply(left, kept.planes, kept.products, kept.panels, *sizes, 0, PLANES)
+        of_filters = filters, begin, end, tiles.height, tiles.width
+        is_finite = kernels.outputs(kept.products, target, biases, kept.rows, *of_filters, *place)
+        are_finite.append(is_finite)
 
-    def collect(is_finite: bool) -> None:
-        nonlocal finite
-        finite = finite and is_finite
+    parts = _divided(blocks, len(chunks))
+    threads.run(run, [(rows, some) for rows in chunks for some in parts])
+    return out if all(are_finite) else None
 
-    threads.run_in_order(run, [(rows, some) for rows in chunks for some in of_filters], collect)
-    return out if finite else None
+
+def _transformed(weight: Array, is_turned: bool, blocks: int, block: int) -> Array:
+    """The left operands of the products, flat."""
+    filters, channels = weight.shape[1::-1] if is_turned else weight.shape[:2]
+    flat = weight.ravel()
+
+    def make() -> Array:
+        planes = empty(np, (PLANES * blocks * channels * block,), np.dtype(np.float32))
+        arguments = flat, planes, filters, channels, is_turned, block
+        scheduling.run(kernels.weights, arguments, blocks, planes.nbytes)
+        return planes
+
+    return kept(weight, is_turned, make)
 
 
 def conv_weight(gradient: Array, x: Array, window: Window) -> Array | None:
@@ -144,20 +176,33 @@ def conv_weight(gradient: Array, x: Array, window: Window) -> Array | None:
     filters, channels = gradient.shape[1], x.shape[1]
     (pad_h, _), (pad_w, _) = window.padding
     tiles = _Tiles(len(x), *gradient.shape[2:])
-    total = np.zeros((PLANES, filters, channels), np.float32)
     source, given = x.ravel(), gradient.ravel()
+    chunks = tiles.chunks(SUMMED)
+    of_sums = threads.divide(
+        len(chunks), max(1, min(SUMS, SUMS_BYTES // (36 * filters * channels)))
+    )
+    parts = _divided(filters, len(of_sums))
+    sums = zeros(np, (len(of_sums), PLANES * filters * channels), np.dtype(np.float32))
 
-    def run(rows: slice) -> Array:
-        count = (rows.stop - rows.start) * tiles.across
-        kept = buffer_set(_Buffers, channels, filters, count, tiles.across)
-        place = rows.start, rows.stop - rows.start, tiles.per_image, tiles.across
-        kernels.inputs(
-            source, kept.flat[0], kept.rows, channels, *x.shape[2:], pad_h, pad_w, *place
-        )
-        sizes = filters, tiles.height, tiles.width
-        kernels.gradients(given, kept.flat[1], kept.rows, *sizes, *place)
-        return np.matmul(kept.products, kept.planes.swapaxes(1, 2))
+    def run(job: tuple[int, slice]) -> None:
+        part, some = job
+        for rows in chunks[of_sums[part]]:
+            place = tiles.place(rows)
+            kept = buffer_set(_Buffers, channels, some.stop - some.start, place[-1], tiles.across)
+            kept.clear_after(place[1] * tiles.across)
+            kernels.inputs(
+                source, kept.planes, kept.rows, channels, *x.shape[2:], pad_h, pad_w, *place
+            )
+            sizes = filters, some.start, some.stop, tiles.height, tiles.width
+            kernels.gradients(given, kept.products, kept.rows, *sizes, *place)
+            operands = kept.products, kept.planes, sums[part]
+            sizes = some.start, some.stop, filters, channels, place[-1]
+            products.add_outer_products(*operands, *sizes, 0, PLANES)
 
-    threads.run_in_order(run, tiles.chunks(), lambda term: np.add(total, term, out=total))
-    weight = np.matmul(total.reshape(PLANES, -1).T, _OF_WEIGHTS).reshape(filters, channels, 3, 3)
+    jobs = [(part, some) for part in range(len(of_sums)) for some in parts]
+    threads.run(run, jobs)
+    weight = empty(np, (filters, channels, 3, 3), np.dtype(np.float32))
+    total = sums[0] if len(sums) == 1 else sums.sum(0)
+    items = -(-filters * channels // kernels.WIDTH)
+    scheduling.run(kernels.of_sums, (total, weight.ravel()), items, total.nbytes)
     return weight if np.isfinite(weight).all() else None
