@@ -1,11 +1,11 @@
 """A network with the networks inside it taken apart: single layers, each with a full name."""
 
-from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import NamedTuple
 
 from tinyml.graph import Graph
 from tinyml.layers.base import Layer
+from tinyml.layers.unpooling import MaxUnpool2D
 
 
 class FlatStep(NamedTuple):
@@ -99,13 +99,20 @@ class Flat:
         names = f"the closest are {', '.join(close)}" if close else f"it has {', '.join(outer)}"
         raise ValueError(f"layer is {layer!r}, which {self.model!r} lacks; {names}")
 
-    def leading_to(self, node: int) -> Iterator[FlatStep]:
-        """The steps that a node depends on, the last one first."""
-        needed = {node}
+    def leading_to(self, *nodes: int) -> list[FlatStep]:
+        """The steps that some nodes depend on, in order.
+
+        An unpooling layer depends on its pooling layer too.
+        """
+        output_of = {step.layer: step.output for step in self.steps}
+        wanted, found = set(nodes), list[FlatStep]()
         for step in reversed(self.steps):
-            if step.output in needed:
-                needed.update(step.inputs)
-                yield step
+            if step.output in wanted:
+                found.append(step)
+                wanted.update(step.inputs)
+                if isinstance(step.layer, MaxUnpool2D) and step.layer.pool in output_of:
+                    wanted.add(output_of[step.layer.pool])
+        return found[::-1]
 
 
 def _is_plain(layer: Layer) -> bool:

@@ -5,10 +5,9 @@ from typing import Any
 
 from tinyml.arrays import zeros_like
 from tinyml.core.parameter import Buffer, Parameter
-from tinyml.flat import Flat, FlatStep
+from tinyml.flat import Flat
 from tinyml.graph import accumulate
 from tinyml.layers.base import REPLICA, Layer, scope_of
-from tinyml.layers.unpooling import MaxUnpool2D
 from tinyml_backends import owner_of
 from tinyml_backends.arrays import Array
 
@@ -88,7 +87,7 @@ class Run:
     def forward(self, x: Array, *nodes: int) -> dict[int, Array]:
         """Values of some nodes; layers that none of them depends on do not run."""
         last_reader: dict[int, int] = {}
-        steps = self._leading_to(nodes)
+        steps = self.flat.leading_to(*nodes)
         for step in steps:
             last_reader.update(dict.fromkeys(step.inputs, step.output))
         values: dict[int, Any] = {0: x}
@@ -101,18 +100,6 @@ class Run:
                     values.pop(i, None)
         return {node: values[node] for node in nodes}
 
-    def _leading_to(self, nodes: tuple[int, ...]) -> list[FlatStep]:
-        """What `forward` runs, in order; an unpooling layer needs its pooling layer too."""
-        wanted, needed = set(nodes), list[FlatStep]()
-        output_of = {step.layer: step.output for step in self.flat.steps}
-        for step in reversed(self.flat.steps):
-            if step.output in wanted:
-                needed.append(step)
-                wanted.update(step.inputs)
-                if isinstance(step.layer, MaxUnpool2D) and step.layer.pool in output_of:
-                    wanted.add(output_of[step.layer.pool])
-        return needed[::-1]
-
     def reverse(self, signal: Array, start: int, rule: str, stop: int = 0) -> Array:
         """Signal at node ``stop``, by default the input, for a signal at node ``start``.
 
@@ -120,7 +107,7 @@ class Run:
         """
         signals: dict[int, Array] = {start: signal}
         with scope_of(signal):
-            for layer, inputs, output in self.flat.leading_to(start):
+            for layer, inputs, output in reversed(self.flat.leading_to(start)):
                 if output <= stop:
                     break
                 if output in signals:
@@ -147,7 +134,7 @@ class Run:
 
 
 def check_image(model: Layer, x: Array) -> None:
-    """Raise TypeError for an input whose values are not floats."""
+    """Raise TypeError for an input that is no array of floats."""
     owner_of(x)  # its error names the argument
     if x.dtype.kind != "f":
         raise TypeError(
