@@ -78,7 +78,7 @@ def deconvnet(
     >>> from tinyml.visualize import deconvnet
     >>> model = lenet((1, 8, 8), 10)
     >>> image = np.random.default_rng(0).random((1, 1, 8, 8))
-    >>> seen = deconvnet(model, image, "relu1", channel=2, position=(4, 4))
+    >>> seen = deconvnet(model, image, "conv1", channel=2, position=(4, 4))
     >>> seen.shape, [index.tolist() for index in np.nonzero(seen[0, 0].any(0))]
     ((1, 1, 8, 8), [[2, 3, 4, 5, 6]])
     """
