@@ -109,6 +109,8 @@ def test_published_numbers():
     assert receptive_field(vgg, vgg.layers[0])[0].size == 3
     last = receptive_field(resnet18((1, 64, 64), 3, width=1), "block4_2")
     assert [(field.size, field.step) for field in last] == [(435, 32), (435, 32)]
+    inner = receptive_field(resnet18((1, 64, 64), 3, width=1), "block1_1.conv1")
+    assert [(field.size, field.step, field.first) for field in inner] == [(19, 4, -9)] * 2
     assert tinyml.receptive_field is receptive_field
 
 
@@ -147,7 +149,7 @@ def test_errors():
 
     with pytest.raises(TypeError, match=r"the geometry of Own\('own'\) is not known"):
         receptive_field(Sequential([Own("own")]))
-    with pytest.raises(ValueError, match=r"layer is 'no'; Sequential\('lenet'\) has conv1, relu1"):
+    with pytest.raises(ValueError, match=r"layer is 'no', which .*'lenet'\) lacks; it has"):
         receptive_field(lenet((1, 8, 8), 3), "no")
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = tinyml.nothing

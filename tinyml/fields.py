@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import inf, lcm
 
-from tinyml.graph import Graph
+from tinyml.flat import Flat
 from tinyml.layers.activation import Activation, PReLU, Softmax
 from tinyml.layers.base import Layer
 from tinyml.layers.batch_norm import BatchNorm
@@ -54,7 +54,7 @@ class ReceptiveField:
 
 
 _WHOLE = ReceptiveField(Fraction(1), -inf, inf)
-_POINT = ReceptiveField(Fraction(1), Fraction(0), Fraction(0))
+POINT = ReceptiveField(Fraction(1), Fraction(0), Fraction(0))
 _Fields = tuple[ReceptiveField, ...]
 
 
@@ -69,8 +69,8 @@ def receptive_field(model: Layer, layer: str | Layer | None = None) -> _Fields:
     model : Layer
         A network, or a single layer.
     layer : str or Layer, optional
-        A layer that is a step of the network, or its name; by default the one of the output. Of
-        networks inside the network, the whole is a step.
+        A layer of the network, or its name; by default the one of the output. "block1_1.conv1" is
+        in a network inside the network.
 
     Returns
     -------
@@ -93,55 +93,31 @@ def receptive_field(model: Layer, layer: str | Layer | None = None) -> _Fields:
     >>> field.size, field.step
     (196, Fraction(16, 1))
     """
-    number = None
+    node = None
     if layer is not None:
-        layers = model.layers if isinstance(model, Graph) else (model,)
-        names = [other.name for other in layers]
-        name = layer.name if isinstance(layer, Layer) else layer
-        if name not in names or (isinstance(layer, Layer) and layer not in layers):
-            raise ValueError(f"layer is {layer!r}; {model!r} has {', '.join(names)}")
-        if isinstance(model, Graph):
-            number = len(model.inputs) + names.index(name)
-    return fields_and_grid(model, number)[0]
+        flat = Flat(model)
+        node = flat.nodes[flat.name_of(layer)]
+    return fields_and_grid(model, node)[0]
 
 
-def fields_and_grid(model: Layer, number: int | None = None) -> tuple[_Fields, tuple[int, ...]]:
+def fields_and_grid(model: Layer, node: int | None = None) -> tuple[_Fields, tuple[int, ...]]:
     """Fields of a node of a network, by default of its output, and the network's coarsest steps.
 
     If an image is cut at multiples of these, its windows stay the same.
     """
     axes = max((layer.axes for layer in model.walk() if hasattr(layer, "axes")), default=2)
-    inputs = len(model.inputs) if isinstance(model, Graph) else 1
+    flat = Flat(model)
+    node = flat.output if node is None else node
+    known = dict.fromkeys(range(flat.inputs), (POINT,) * axes)
     seen: dict[Layer, _Fields] = {}
-    fields = _through(model, [(_POINT,) * axes] * inputs, seen, number)
+    for layer, inputs, output in flat.steps:
+        if output <= node:
+            known[output] = seen[layer] = after(layer, [known[i] for i in inputs], seen)
     steps = zip(*([field.step for field in found] for found in seen.values()), strict=True)
-    return fields, tuple(lcm(*(step.numerator for step in of_axis)) for of_axis in steps)
+    return known[node], tuple(lcm(*(step.numerator for step in of_axis)) for of_axis in steps)
 
 
-def _of_graph(
-    graph: Graph, inputs: list[_Fields], seen: dict[Layer, _Fields], number: int | None
-) -> _Fields:
-    """Fields of a node of a network."""
-    number = graph.output.number if number is None else number
-    known = dict(enumerate(inputs))
-    for at, step in enumerate(graph.steps, len(inputs)):
-        if at <= number:
-            known[at] = _through(step.layer, [known[i] for i in step.inputs], seen)
-    return known[number]
-
-
-def _through(
-    layer: Layer, fields: list[_Fields], seen: dict[Layer, _Fields], number: int | None = None
-) -> _Fields:
-    """Fields of a layer's output; they are noted in ``seen``."""
-    if isinstance(layer, Graph):
-        seen[layer] = _of_graph(layer, fields, seen, number)
-    else:
-        seen[layer] = _after(layer, fields, seen)
-    return seen[layer]
-
-
-def _after(layer: Layer, fields: list[_Fields], seen: dict[Layer, _Fields]) -> _Fields:
+def after(layer: Layer, fields: list[_Fields], seen: dict[Layer, _Fields]) -> _Fields:
     """Fields of the output of a layer that is no network."""
     before = tuple(map(_union, zip(*fields, strict=True)))
     if isinstance(layer, Softmax) and layer.axis not in (1, 1 - 2 - len(before)):

@@ -256,7 +256,7 @@ class Graph(Layer):
             for number in reversed(range(len(self.inputs), len(self.nodes))):
                 if readers[number]:
                     layer, inputs = self.steps[number - len(self.inputs)]
-                    _add(gradients, inputs, layer, layer.backward(gradients.pop(number)))
+                    accumulate(gradients, inputs, layer, layer.backward(gradients.pop(number)))
             of_inputs = tuple(gradients[number] for number in range(len(self.inputs)))
             return of_inputs[0] if len(of_inputs) == 1 else of_inputs
 
@@ -375,8 +375,8 @@ def _take(values: dict[int, Any], waiting: list[int], numbers: tuple[int, ...]) 
     return taken
 
 
-def _add(gradients: dict[int, Array], numbers: tuple[int, ...], layer: Layer, given: Any) -> None:
-    """Add what the ``backward`` of a layer returned to the gradients of the nodes that it reads."""
+def accumulate(sums: dict[int, Array], numbers: tuple[int, ...], layer: Layer, given: Any) -> None:
+    """Add what the ``backward`` of a layer returned to the sums at the nodes that it reads."""
     of_inputs = tuple(given) if isinstance(given, tuple | list) else (given,)
     if len(of_inputs) != len(numbers) or any(gradient is None for gradient in of_inputs):
         returned = ", ".join(type(gradient).__name__ for gradient in of_inputs)
@@ -385,9 +385,9 @@ def _add(gradients: dict[int, Array], numbers: tuple[int, ...], layer: Layer, gi
             f"{len(numbers)} inputs"
         )
     for number, gradient in zip(numbers, of_inputs, strict=True):
-        old = gradients.get(number)
+        old = sums.get(number)
         both = (old, gradient)
-        gradients[number] = gradient if old is None else backend_for(*both).add(both)
+        sums[number] = gradient if old is None else backend_for(*both).add(both)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Activations. The derivations are on the page docs/activations.md."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,8 @@ class Activation(Layer):
     """
 
     kind: str
+    rectifies: ClassVar[bool] = False
+    """Whether it suppresses negative values, so that the rules of `reverse` apply."""
     saved: Saved | None
 
     def options(self) -> dict[str, Any]:
@@ -50,6 +52,15 @@ class Activation(Layer):
         backend = backend_for(in_gradient, array)
         gradient = backend.activate_gradient(self.kind, in_gradient, array, **self.options())
         return gradient.astype(dtype, copy=False)
+
+    def reverse(self, signal: Array, rule: str) -> Array:
+        """The gradient; rectifiers also apply the rules of `tinyml.visualize.deconvnet`."""
+        if self.rectifies and rule != "gradient":
+            signal, _ = backend_for(signal).activate("relu", signal)
+            if rule == "deconvnet":
+                return signal
+        reversed_signal: Array = self.backward(signal)
+        return reversed_signal
 
 
 class ReLU(Activation):
@@ -73,6 +84,7 @@ class ReLU(Activation):
     """
 
     kind = "relu"
+    rectifies = True
 
 
 #: The original's spelling.
@@ -99,6 +111,7 @@ class LeakyReLU(Activation):
     """
 
     kind = "leaky_relu"
+    rectifies = True
     slope = Number()
 
     def __init__(self, name: str, slope: float = 0.01) -> None:
@@ -136,6 +149,7 @@ class PReLU(Activation):
     """
 
     kind = "prelu"
+    rectifies = True
 
     def __init__(self, name: str, channels: int = 1, slope: float = 0.25) -> None:
         super().__init__(name)
@@ -183,6 +197,7 @@ class ELU(Activation):
     """
 
     kind = "elu"
+    rectifies = True
     alpha = Number()
 
     def __init__(self, name: str, alpha: float = 1.0) -> None:
@@ -213,6 +228,8 @@ class GELU(Activation):
     array([-0.1587,  0.    ,  0.8413])
     """
 
+    rectifies = True
+
     def __init__(self, name: str, approximate: Literal["none", "tanh"] = "none") -> None:
         super().__init__(name)
         self.kind = gelu_kind(approximate)
@@ -235,6 +252,7 @@ class SiLU(Activation):
     """
 
     kind = "silu"
+    rectifies = True
 
 
 class Sigmoid(Activation):

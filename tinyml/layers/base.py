@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Dim = tuple[int, ...]
 
 #: Key in deepcopy's memo (its other keys are ids) that makes a copy leave out what forward saved.
-_REPLICA = "replica"
+REPLICA = "replica"
 
 
 class Layer(Called):
@@ -91,6 +91,13 @@ class Layer(Called):
     def backward(self, in_gradient: Array) -> Any:
         """Gradient with respect to the input, or a tuple with one for each of several inputs."""
         raise NotImplementedError(f"{self.type}.backward")
+
+    def reverse(self, signal: Array, rule: str) -> Any:
+        """Signal of the input, given that of the output, as `tinyml.visualize.deconvnet` needs it.
+
+        By default ``backward``, for every rule; gradients of parameters are not needed.
+        """
+        return self.backward(signal)
 
     def output_dim(self, *dims: Any) -> Any:
         """Shape of one output sample for inputs of these shapes.
@@ -284,14 +291,14 @@ class Layer(Called):
         outside = {tie.layer for tie in inside if isinstance(tie, Tie)} - set(inside)
         shared = (*(found for found in inside if isinstance(found, Buffer)), *outside)
         memo: dict[Any, Any] = {id(kept): kept for kept in shared}
-        memo[_REPLICA] = True
+        memo[REPLICA] = True
         return copy.deepcopy(self, memo)
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
         twin = object.__new__(type(self))
         memo[id(self)] = twin
         for name, value in vars(self).items():
-            leave_out = name == "saved" and _REPLICA in memo
+            leave_out = name == "saved" and REPLICA in memo
             try:
                 vars(twin)[name] = None if leave_out else copy.deepcopy(value, memo)
             except TypeError as error:

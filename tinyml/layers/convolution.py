@@ -126,6 +126,14 @@ class _Conv(Convolution):
             self.bias.gradient += backend.sum_channels(in_gradient)
         return gradient
 
+    def reverse(self, signal: Array, rule: str) -> Array:
+        """The gradient with respect to the input alone: the transposed convolution."""
+        x, weight = self._checked(signal), self.weight.tensor
+        spatial = tuple(x.shape[2:])
+        backend = backend_for(signal, x)
+        found = backend.conv_input(signal, weight, None, spatial, self.window, self.groups)
+        return found.astype(as_floats(x).dtype, copy=False)
+
 
 class Conv2D(_Conv):
     """Two-dimensional convolution (cross-correlation, as everywhere in deep learning).
@@ -306,8 +314,13 @@ class ConvTranspose2D(Convolution):
         )
         if self.bias is not None:
             self.bias.gradient += backend.sum_channels(in_gradient)
-        gradient = backend.conv(in_gradient, weight, None, self.window, self.groups)
-        return gradient.astype(as_floats(x).dtype, copy=False)
+        return self.reverse(in_gradient, "gradient")
+
+    def reverse(self, signal: Array, rule: str) -> Array:
+        """The gradient with respect to the input alone: the convolution."""
+        x, weight = self._checked(signal), self.weight.tensor
+        found = backend_for(signal, x).conv(signal, weight, None, self.window, self.groups)
+        return found.astype(as_floats(x).dtype, copy=False)
 
 
 class ConvTranspose1D(ConvTranspose2D):

@@ -104,4 +104,13 @@ class Linear(Layer):
         self.weight.gradient += xp.matmul(gradient.T, widened(x))
         if self.bias is not None:
             self.bias.gradient += gradient.sum(0)
-        return xp.matmul(gradient, self.weight.tensor).astype(x.dtype, copy=False)
+        return self.reverse(in_gradient, "gradient")
+
+    @quiet
+    def reverse(self, signal: Array, rule: str) -> Array:
+        """The gradient with respect to the input alone."""
+        x = self.saved_by_forward()
+        self.check("gradient", signal, (len(x), *self.out_dim))
+        xp = backend_for(signal, x).xp
+        found = xp.matmul(widened(as_floats(signal)), self.weight.tensor)
+        return found.astype(x.dtype, copy=False)
