@@ -16,7 +16,7 @@ METHODS = {
 
 
 def test_the_contract_has_methods(backend):
-    assert len(METHODS) == 45
+    assert len(METHODS) == 47
     assert isinstance(backend, Backend)
 
 

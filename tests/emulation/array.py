@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from emulation import indexing
+from emulation import indexing, observed
 from emulation.api import UFUNCS
 from emulation.device import Device
 from emulation.memory import Adopted, EmulationError, Memory, check_device, synchronise
@@ -96,6 +96,7 @@ class ndarray:
         self, stream: object = None, order: str = "C", out: Any = None, blocking: bool = True
     ) -> np.ndarray:
         synchronise()
+        observed.tell("copied", "to host", self.nbytes)
         if out is None:
             return self._host.copy(order)
         np.copyto(out, self._host, casting="no")
@@ -125,6 +126,7 @@ class ndarray:
 
     def item(self) -> Any:
         synchronise()
+        observed.tell("copied", "to host", self.nbytes)
         return self._host.item()
 
     def tolist(self) -> Any:
@@ -137,6 +139,7 @@ class ndarray:
 
     def __bool__(self) -> bool:
         synchronise()
+        observed.tell("copied", "to host", self.nbytes)
         return bool(self._host)
 
     def __int__(self) -> int:
@@ -173,7 +176,9 @@ class ndarray:
         check_device(self._memory)
         if any(a.dtype.kind == "b" for a in arrays):
             synchronise()  # the shape depends on the values
-        return new(np.array(self._host[indexing.host(items, ndarray)]))
+        result = new(np.array(self._host[indexing.host(items, ndarray)]))
+        observed.tell("called", "take", (result, *arrays), (result,))
+        return result
 
     def __setitem__(self, key: Any, value: Any) -> None:
         items, arrays = indexing.parse(key, ndarray)
@@ -182,6 +187,10 @@ class ndarray:
         if isinstance(value, ndarray) and any(a.dtype.kind == "b" for a in arrays):
             synchronise()
         items = indexing.host(items, ndarray)
+        if observed.current() is not None:
+            part = _wrap(np.asarray(self._host[items]), self._memory, self)
+            given = [*arrays, *([value] if isinstance(value, ndarray) else [])]
+            observed.tell("called", "copy", given, (part,))
         with np.errstate(all="ignore"):
             self._host[items] = unwrapped
         self._memory.fresh = False
@@ -196,13 +205,16 @@ class ndarray:
 
     def fill(self, value: Any) -> None:
         check_device(self._memory)
+        observed.tell("called", "fill", (), (self,))
         self._host.fill(unwrap(value, [], scalars=True))
         self._memory.fresh = False
 
     # -- copies ------------------------------------------------------------------------------
 
     def copy(self, order: str = "C") -> "ndarray":
-        return new(self._host, order)
+        result = new(self._host, order)
+        observed.tell("called", "copy", (self,), (result,))
+        return result
 
     def __copy__(self) -> "ndarray":
         return self.copy()
@@ -229,7 +241,9 @@ class ndarray:
             result = self._host.astype(dtype, order, casting=casting or "unsafe")
         if result.dtype == np.float16 != self.dtype:  # on a GPU every NaN becomes this one
             result.view(np.uint16)[np.isnan(result)] = 0x7FFF
-        return new(result, order)
+        made = new(result, order)
+        observed.tell("called", "astype", (self,), (made,))
+        return made
 
     def argsort(self, axis: int | None = -1, kind: str | None = None) -> "ndarray":
         return call(np.argsort, (self, axis), {"kind": stable(kind)})
@@ -302,13 +316,66 @@ def call(
     sources: list[ndarray] = []
     host_args = [unwrap(a, sources, here=here) for a in args]
     host_kwargs = {k: unwrap(v, sources, here=here) for k, v in kwargs.items()}
-    with np.errstate(all="ignore"):
-        result = function(*host_args, **host_kwargs)
     out = kwargs.get("out")
+    observer = observed.current()
+    if observer is not None and observer.lazy and (made := _uncomputed(function, host_args)):
+        result = out if out is not None else ndarray(*made)
+    else:
+        with np.errstate(all="ignore"):
+            result = function(*host_args, **host_kwargs)
+        result = out if out is not None else _results(result, sources)
     if out is not None:
         out._memory.fresh = False
-        return out
-    return _results(result, sources)
+    if observer is not None:
+        _observe(observer, function, args, sources, result, out)
+    return result
+
+
+#: Results of at least so many elements may be left uncomputed.
+LARGE = 1 << 18
+
+
+def _uncomputed(function: Any, args: Sequence[Any]) -> tuple[tuple[int, ...], np.dtype] | None:
+    """Shape and dtype of a large result that need not be computed, else None."""
+    if not isinstance(function, np.ufunc) or function.nout > 1:
+        return None
+    shapes = [np.shape(a) for a in args]
+    if function is np.matmul:
+        if min(map(len, shapes)) < 2:
+            return None
+        shape = (
+            *np.broadcast_shapes(*(s[:-2] for s in shapes)),
+            *(shapes[0][-2], shapes[1][-1]),
+        )
+    else:
+        shape = np.broadcast_shapes(*shapes)
+    if np.prod(shape, dtype=float) < LARGE:
+        return None
+    tiny = [np.zeros((1,) * a.ndim, a.dtype) if isinstance(a, np.ndarray) else a for a in args]
+    with np.errstate(all="ignore"):
+        return shape, np.asarray(function(*tiny)).dtype
+
+
+def _observe(
+    observer: observed.Observer,
+    function: Any,
+    args: Sequence[Any],
+    sources: Sequence[ndarray],
+    result: Any,
+    out: ndarray | None,
+) -> None:
+    results = result if isinstance(result, list | tuple) else [result]
+    if out is None and all(any(r._memory is s._memory for s in sources) for r in results):
+        return  # views
+    if function is np.matmul:
+        rows, terms = args[0].shape[-2:] if args[0].ndim > 1 else (1, args[0].size)
+        batch = int(np.prod(result.shape[:-2])) if result.ndim > 2 else 1
+        columns = result.size // max(1, batch * rows)
+        observer.multiplied("matmul", (*args[:2], result), (batch, rows, columns, terms))
+    else:
+        kind = "ufunc" if isinstance(function, np.ufunc) else function.__name__
+        given = [s for s in sources if s is not out or any(s is a for a in args)]
+        observer.called(kind, given, results)
 
 
 def _results(result: Any, sources: list[ndarray]) -> Any:

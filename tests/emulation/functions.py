@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from emulation import observed
 from emulation.api import AT, FUNCTIONS, OF_SEQUENCES, SYNCHRONISING, VARIADIC, bind
 from emulation.array import adopt, call, ndarray, new, stable, unwrap
 from emulation.memory import check_device, synchronise
@@ -121,7 +122,12 @@ def _array(
     if dtype is not None:
         with np.errstate(all="ignore"):
             host = host.astype(dtype, copy=False)
-    return new(host.reshape((1,) * (ndmin - host.ndim) + host.shape), order)
+    result = new(host.reshape((1,) * (ndmin - host.ndim) + host.shape), order)
+    if isinstance(obj, ndarray):
+        observed.tell("called", "copy", (obj,), (result,))
+    else:
+        observed.tell("copied", "to device", result.nbytes)
+    return result
 
 
 def _shared(interface: dict[str, Any], owner: object) -> ndarray:
@@ -199,6 +205,7 @@ def _full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> n
 
 def _zeros(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
     array = ndarray(shape, dtype, order)
+    observed.tell("called", "fill", (), (array,))
     if not array._memory.zero:  # writing to a sparse mapping would allocate its pages
         array._host.fill(0)
     array._memory.fresh = False

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emulation import observed
 from emulation.array import ndarray
 from emulation.memory import EmulationError
 
@@ -88,6 +89,7 @@ def launch(
 ) -> None:
     """Run all threads by ``run``, which has the packed arguments; compare the results."""
     record.append(Launch(name, grid, block))
+    observed.tell("launched", name, parameters, args)
     threads = prod(grid) * prod(block)
     c_grid, c_block = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block)
     arrays = [
@@ -95,6 +97,11 @@ def launch(
         for i, (a, p) in enumerate(zip(args, parameters, strict=True))
         if isinstance(a, ndarray) and a.size
     ]
+    observer = observed.current()
+    if observer is not None and observer.lazy:
+        for _, array, parameter in arrays:
+            array._memory.fresh = array._memory.fresh and parameter.constant
+        return
     if _only.blocks is not None:
         first, count = (n * prod(block) for n in _only.blocks)
         if first < 0 or first + count > threads:

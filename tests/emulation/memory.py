@@ -13,10 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from emulation import observed
+
 DEVICES = 2
 ALIGNMENT = 512
 #: Larger memory is a private mapping without red zones; pages are allocated when touched.
 SPARSE_BYTES = 1 << 28
+#: So is memory of at least so many bytes, if an observer leaves large results uncomputed.
+LAZY_BYTES = 1 << 20
 #: Byte that fills uninitialised memory; it does not form a NaN in any float dtype.
 GARBAGE = 0xA5
 _MAP = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python names it from 3.13 on
@@ -53,6 +57,7 @@ class Counts:
 
 def synchronise() -> None:
     Counts.synchronisations += 1
+    observed.tell("waited")
 
 
 class Memory:
@@ -68,7 +73,10 @@ class Memory:
         self.zero = False
         self.ptr = 0
         self._owner: object = None
-        if nbytes >= SPARSE_BYTES:
+        self._observer: observed.Observer | None = None
+        observer = observed.current()
+        is_lazy = observer is not None and observer.lazy and nbytes >= LAZY_BYTES
+        if nbytes >= SPARSE_BYTES or is_lazy:
             self._owner = mmap.mmap(-1, nbytes, _MAP)
             self.ptr = np.frombuffer(self._owner, np.uint8, 1).ctypes.data
             self.zero = True
@@ -80,8 +88,13 @@ class Memory:
             ctypes.memset(self.ptr, GARBAGE, nbytes)
         if self.ptr:
             _devices[self.ptr] = self
+        self._observer = observer
+        if observer is not None:
+            observer.allocated(nbytes)
 
     def __del__(self) -> None:
+        if self._observer is not None:
+            self._observer.allocated(-self.nbytes)
         if self.ptr and self._owner is None:
             _free(self.ptr)
 
@@ -120,7 +133,7 @@ class Adopted(Memory):
         self.nbytes = host.nbytes
         self.fresh = self.zero = False
         self.ptr = host.ctypes.data if host.nbytes else 0
-        self._owner = host
+        self._owner, self._observer = host, None
 
 
 @contextlib.contextmanager

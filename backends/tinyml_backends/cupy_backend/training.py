@@ -15,6 +15,8 @@ from tinyml_backends.geometry import Window
 
 #: Partial sums of each channel in batch normalisation, at most.
 MAX_PARTIALS = 1024
+#: Matrix products that are computed one by one, at most.
+MAX_PRODUCTS = 16
 
 
 class CupyTraining(CupyArrays):
@@ -55,6 +57,27 @@ class CupyTraining(CupyArrays):
             super().add_patches(cols, out, window)
         else:
             out += self._image(cols, out.shape, window, SAMPLES_LAST=False, ADD=True)
+
+    def turned(self, matrices: Array) -> Array:
+        """As `Backend.turned`; cuBLAS reads the transposed view."""
+        return matrices.swapaxes(1, 2)
+
+    def products(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """As `Backend.products`, by a call of cuBLAS for each of a few pairs.
+
+        With two axes, `cupy.matmul` copies no operand whose rows or columns are contiguous. With
+        more, it copies whatever is transposed, and makes arrays of pointers in order to broadcast.
+        """
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        if prod(batch) > MAX_PRODUCTS:  # small ones: launches take longer than copies
+            return super().products(a, b, out)
+        a, b = (self.xp.broadcast_to(m, (*batch, *m.shape[-2:])) for m in (a, b))
+        if out is None:
+            dtype = self.xp.result_type(a, b)
+            out = self.xp.empty((*batch, a.shape[-2], b.shape[-1]), dtype)
+        for place in np.ndindex(*batch):
+            self.xp.matmul(a[place], b[place], out=out[place])
+        return out
 
     def _columns(self, x: Array, window: Window, *, samples_last: bool) -> Array:
         """Columns (N, C, cells, *outputs), or (C, cells, *outputs, N)."""

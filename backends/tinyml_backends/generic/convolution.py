@@ -49,6 +49,16 @@ class Steps(Arrays):
         for cell in window.cells(out.shape[2:]):
             out[:, *cell.inputs] += cols[:, :, cell.number, *cell.outputs[1:]]
 
+    def turned(self, matrices: Array) -> Array:
+        """Transposes of matrices (groups, rows, columns), for many products."""
+        result: Array = self.xp.ascontiguousarray(matrices.swapaxes(1, 2))
+        return result
+
+    def products(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """Matrix products of two stacks (…, rows, terms) and (…, terms, columns), as `matmul`."""
+        result: Array = self.xp.matmul(a, b, out=out)
+        return result
+
     def run_in_order(
         self, work: Callable[[T], R], chunks: Iterable[T], collect: Callable[[R], object]
     ) -> None:
@@ -79,7 +89,7 @@ def conv(
         cols = _columns(backend, x, chunk, groups)
         is_whole = target.shape[2] == outputs[0]  # of contiguous memory, which matmul can write
         place = target.reshape(len(target), groups, matrix.shape[1], -1) if is_whole else None
-        product = xp.matmul(matrix, cols, out=place)
+        product = backend.products(matrix, cols, place)
         if bias is not None:
             product += bias.reshape(groups, -1, 1)
         if not is_whole:
@@ -157,13 +167,13 @@ class _OfInput:
         xp = backend.xp
         matrix = weight.reshape(groups, len(weight) // groups, -1)
         self.backend = backend
-        self.transposed = xp.ascontiguousarray(matrix.swapaxes(1, 2))
+        self.transposed = backend.turned(matrix)
         self.out = zeros(xp, shape, xp.result_type(gradient, weight))
 
     def add(self, chunk: "_Chunk", terms: Array) -> None:
         target = self.out[chunk.samples, :, chunk.rows]
         outputs = chunk.window.output_shape(target.shape[2:])
-        cols = self.backend.xp.matmul(self.transposed, terms)
+        cols = self.backend.products(self.transposed, terms)
         cols = cols.reshape(*target.shape[:2], chunk.window.count, *outputs)
         self.backend.add_patches(cols, target, chunk.window)
 
@@ -180,7 +190,7 @@ class _OfWeight:
 
     def term(self, chunk: "_Chunk", terms: Array) -> Array:
         cols = _columns(self.backend, self.x, chunk, self.groups)
-        return self.backend.xp.matmul(terms, cols.swapaxes(2, 3)).sum(0)
+        return self.backend.products(terms, cols.swapaxes(2, 3)).sum(0)
 
     def run(self, window: Window, term: "Callable[[_Chunk, Array], Array]") -> None:
         """Add what ``term`` returns for each chunk.
