@@ -204,6 +204,27 @@ class TestCases:
         prepared = peers.load("onnxruntime")._network([layer], x)
         assert cases.difference(prepared.results(prepared.run()), expected, 1e-5) == ""
 
+    @pytest.mark.parametrize(("library", "module"), [("opencv", "cv2"), ("ncnn", "ncnn")])
+    def test_peers_of_convolutions_agree_with_the_reference(self, library, module):
+        peer("onnx")
+        peer(module)
+        result = bench("--peers", library, "--cases", "2x", "--budget", "0")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.count(f"\n  {library}  ") == 2
+        assert result.stdout.count(f"\n  without {library}: ") == len(cases.chosen("2x")) - 2
+
+    @pytest.mark.parametrize(("library", "module"), [("opencv", "cv2"), ("ncnn", "ncnn")])
+    @pytest.mark.parametrize("groups", [1, 2, 4])
+    def test_peers_of_convolutions_take_every_option(self, library, module, groups):
+        peer("onnx")
+        peer(module)
+        options = {"stride": (2, 1), "padding": (1, 3), "dilation": (1, 2), "groups": groups}
+        layer = Conv2D("conv", (4, 9, 8), 8, (3, 2), **options, rng=0)
+        layer.bias.tensor[...] = np.arange(8)
+        x = cases.values((2, 4, 9, 8))
+        prepared = peers.load(library).convolution(layer, x)
+        assert cases.difference(prepared.results(prepared.run()), (layer(x),), 1e-5) == ""
+
     def test_the_reference_runs_generic_kernels(self, monkeypatch):
         def broken(*_, **__):
             raise AssertionError("the backend under test is not its own reference")
@@ -299,4 +320,6 @@ def test_no_peer_is_imported_unless_named():
     assert "  numpy  " in run.stdout
     loaded = {name.partition(".")[0] for name in run.stdout.splitlines()[-1].split()}
     assert "click" in loaded
-    assert not {"torch", "onnx", "onnxruntime", "matplotlib", "numba", "cupy"} & loaded
+    assert (
+        not {"torch", "onnx", "onnxruntime", "cv2", "ncnn", "matplotlib", "numba", "cupy"} & loaded
+    )
