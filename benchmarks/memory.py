@@ -1,11 +1,13 @@
 """Peak memory of SegNet training steps in tinyml and in PyTorch, each in a process of its own.
 
-Run ``python benchmarks/memory.py``. The figure is the peak resident memory during the steps, less
-the resident memory after data and model were made.
+Run ``python benchmarks/memory.py``; TINYML_BACKEND chooses tinyml's backend. The figure is the peak
+resident memory during the last step, less the resident memory before the model was built, with all
+libraries imported and the data made.
 """
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,38 +25,48 @@ def data() -> tuple[Any, Any]:
     return x, rng.integers(0, CLASSES, (SHAPE[0], *SHAPE[2:]))
 
 
-def step_of_tinyml(channels: int) -> Any:
-    """A training step of `tinyml.models.segnet`."""
+def build_tinyml(channels: int) -> Callable[[], Callable[[], float]]:
+    """Import, and return what builds `tinyml.models.segnet` and its training step."""
+    from tinyml import current_backend
     from tinyml.learner import Learner
     from tinyml.losses import SoftmaxCrossEntropy
     from tinyml.models import segnet
     from tinyml.optims import SGD
 
+    current_backend()
     x, y = data()
-    model = segnet(SHAPE[1:], CLASSES, channels=channels)
-    learner = Learner(model, SoftmaxCrossEntropy(), SGD(0.01, 0.9))
-    return lambda: learner.step(x, y)
+
+    def build() -> Callable[[], float]:
+        model = segnet(SHAPE[1:], CLASSES, channels=channels)
+        learner = Learner(model, SoftmaxCrossEntropy(), SGD(0.01, 0.9))
+        return lambda: learner.step(x, y)
+
+    return build
 
 
-def step_of_pytorch(channels: int) -> Any:
-    """The same step of the same network in PyTorch."""
+def build_pytorch(channels: int) -> Callable[[], Callable[[], float]]:
+    """The same for PyTorch, with the same network and step."""
     import torch
 
     from tinyml.bench.torch_network import torch_network
     from tinyml.models import segnet
 
     x, y = map(torch.from_numpy, data())
-    model = torch_network(segnet(SHAPE[1:], CLASSES, channels=channels).layers)
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
 
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return float(loss.item())
+    def build() -> Callable[[], float]:
+        model = torch_network(segnet(SHAPE[1:], CLASSES, channels=channels).layers)
+        optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
 
-    return step
+        def step() -> float:
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return float(loss.item())
+
+        return step
+
+    return build
 
 
 def resident(field: str) -> float:
@@ -68,9 +80,9 @@ def resident(field: str) -> float:
 @click.command()
 @click.option("--library", type=click.Choice(["both", "tinyml", "pytorch"]), default="both")
 @click.option("--channels", default=64, show_default=True)
-@click.option("--steps", default=2, show_default=True)
+@click.option("--steps", default=2, type=click.IntRange(1), show_default=True)
 def main(library: str, channels: int, steps: int) -> None:
-    """Print the peak memory of a SegNet's training steps for each library."""
+    """Print the peak memory of the last of a SegNet's training steps for each library."""
     if library == "both":
         shape = "x".join(map(str, SHAPE))
         click.echo(f"SegNet, 3 levels of {channels} channels, {shape}, {steps} training steps")
@@ -78,10 +90,12 @@ def main(library: str, channels: int, steps: int) -> None:
         for each in ("tinyml", "pytorch"):
             subprocess.run([sys.executable, __file__, "--library", each, *options], check=True)
         return
-    step = {"tinyml": step_of_tinyml, "pytorch": step_of_pytorch}[library](channels)
+    build = {"tinyml": build_tinyml, "pytorch": build_pytorch}[library](channels)
     before = resident("VmRSS")
+    step = build()
+    losses = [f"{step():.4f}" for _ in range(steps - 1)]
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the present use
-    losses = [f"{step():.4f}" for _ in range(steps)]
+    losses.append(f"{step():.4f}")
     peak = resident("VmHWM") - before
     click.echo(f"{library:<8} {peak:7.0f} MiB  losses {', '.join(losses)}")
 

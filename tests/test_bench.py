@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-import types
 
 import numpy as np
 import pytest
@@ -12,9 +11,9 @@ import pytest
 import tinyml
 from conftest import peer
 from support.bench import SMALL, Planted, bench, plant, quick  # noqa: F401
-from tinyml.bench import cases, load, measure, peers, runner, tables
+from tinyml.bench import cases, load, peers, runner, tables
 from tinyml.bench.cases import Convolution
-from tinyml.bench.measure import Contender, host_copies, wall_clock
+from tinyml.bench.environment import instruction_set
 from tinyml.bench.pytorch import PyTorch
 from tinyml.bench.results import Measured, Report, Timing
 from tinyml.bench.torch_network import torch_network
@@ -31,6 +30,7 @@ class TestOutput:
         environment, header, *lines = result.stdout.splitlines()
         assert f"tinyml {tinyml.__version__}" in environment
         assert f"NumPy {np.__version__}" in environment
+        assert f", {instruction_set()}, " in environment
         assert f"torch threads {torch.get_num_threads()}" in environment
         assert " ".join(header.split()) == "median ms min ms GB/s of copy vs torch"
         assert lines[0] == "unpool 2x3x8x6 2x2/2"
@@ -53,6 +53,20 @@ class TestOutput:
         monkeypatch.delenv("OPENBLAS_CORETYPE")
         monkeypatch.delenv("OPENBLAS_L2_SIZE", raising=False)
         assert "forced" not in bench("--cases", "pool 8x6").stdout
+
+    @pytest.mark.parametrize(
+        ("found", "name"),
+        [
+            ({"baseline": ["X86_V2"], "found": ["X86_V3"]}, "AVX2"),
+            ({"baseline": ["X86_V3"], "found": ["X86_V4"]}, "AVX-512"),
+            ({"baseline": ["SSE"], "found": ["FMA3", "AVX2", "AVX512F", "AVX512_SKX"]}, "AVX-512"),
+            ({"baseline": ["NEON", "ASIMD"]}, "NEON"),
+            ({}, "no known vector instructions"),
+        ],
+    )
+    def test_the_instruction_set_is_the_widest_found(self, monkeypatch, found, name):
+        monkeypatch.setattr(np, "show_config", lambda mode: {"SIMD Extensions": found})
+        assert instruction_set() == name
 
     def test_the_share_is_that_of_the_fastest_copy(self):
         measured = Measured("case", "group", 8_000_000_000)
@@ -96,7 +110,12 @@ class TestOutput:
     def test_list(self):
         result = bench("--list", "--cases", "conv")
         assert result.exit_code == 0
-        assert result.stdout == "conv 2x3x8x6 3x3 to 4\nconv gradient 2x3x8x6 3x3 to 4\n"
+        assert result.stdout.splitlines() == [
+            "conv 2x3x8x6 3x3 to 4",
+            "conv gradient 2x3x8x6 3x3 to 4",
+            "conv 2x4x9x7 5x5/2 to 6 in 2 groups",
+            "conv gradient 2x4x9x7 5x5/2 to 6 in 2 groups",
+        ]
 
     def test_a_busy_machine_is_reported(self):
         report = Report({}, [Measured("case", "group", None, others=0.5)])
@@ -185,6 +204,27 @@ class TestCases:
         prepared = peers.load("onnxruntime")._network([layer], x)
         assert cases.difference(prepared.results(prepared.run()), expected, 1e-5) == ""
 
+    @pytest.mark.parametrize(("library", "module"), [("opencv", "cv2"), ("ncnn", "ncnn")])
+    def test_peers_of_convolutions_agree_with_the_reference(self, library, module):
+        peer("onnx")
+        peer(module)
+        result = bench("--peers", library, "--cases", "2x", "--budget", "0")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.count(f"\n  {library}  ") == 2
+        assert result.stdout.count(f"\n  without {library}: ") == len(cases.chosen("2x")) - 2
+
+    @pytest.mark.parametrize(("library", "module"), [("opencv", "cv2"), ("ncnn", "ncnn")])
+    @pytest.mark.parametrize("groups", [1, 2, 4])
+    def test_peers_of_convolutions_take_every_option(self, library, module, groups):
+        peer("onnx")
+        peer(module)
+        options = {"stride": (2, 1), "padding": (1, 3), "dilation": (1, 2), "groups": groups}
+        layer = Conv2D("conv", (4, 9, 8), 8, (3, 2), **options, rng=0)
+        layer.bias.tensor[...] = np.arange(8)
+        x = cases.values((2, 4, 9, 8))
+        prepared = peers.load(library).convolution(layer, x)
+        assert cases.difference(prepared.results(prepared.run()), (layer(x),), 1e-5) == ""
+
     def test_the_reference_runs_generic_kernels(self, monkeypatch):
         def broken(*_, **__):
             raise AssertionError("the backend under test is not its own reference")
@@ -268,99 +308,6 @@ class TestChecks:
         assert cases.difference((np.array([10**9]),), (np.array([10**9 + 1]),), 1e-3)
 
 
-def timing(name):
-    return Timing(name, "backend", name, "cpu")
-
-
-class TestMeasure:
-    def test_copies_copy(self):
-        target, source = np.zeros(1001), np.arange(1001.0)
-        for name, run in host_copies(target, source).items():
-            target[:] = 0
-            run()
-            assert np.array_equal(target, source), name
-
-    def test_turns_are_taken(self):
-        order = []
-
-        def contender(name):
-            def run():
-                order.append(name)
-
-            prepared = cases.Prepared(run, lambda _: ())
-            return Contender(timing(name), prepared, lambda run, _: run() or 1.0)
-
-        both = [contender("a"), contender("b")]
-        assert measure.measure(both, rounds=9, budget=1e9)
-        assert [len(c.timing.seconds) for c in both] == [9, 9]
-        assert order[4:] == ["a", "b"] * 9
-
-    def test_a_break_and_unmeasured_calls_precede_a_sample(self, monkeypatch):
-        log = []
-        monkeypatch.setattr(measure, "SETTLED_SECONDS", 0.02)
-        monkeypatch.setattr(measure.time, "sleep", lambda seconds: log.append("break"))
-        prepared = cases.Prepared(lambda: log.append("run"), lambda _: ())
-        contender = Contender(timing("a"), prepared, wall_clock)
-        measure.measure([contender], rounds=7, budget=0)
-        turns = " ".join(log).split("break")
-        assert len(turns) == 1 + 7
-        assert all(turn.count("run") > 2 * contender.repeats for turn in turns[1:])
-
-    def test_a_long_case_gets_the_fewest_rounds(self):
-        prepared = cases.Prepared(lambda: None, lambda _: ())
-        contender = Contender(timing("a"), prepared, wall_clock)
-        measure.measure([contender], rounds=100, budget=0)
-        assert len(contender.timing.seconds) == measure.FEWEST_ROUNDS
-
-    def test_a_gpu_is_timed_by_its_events(self):
-        """With a backend on NumPy whose module has the names of ``cupy.cuda``."""
-        log = []
-
-        class Event:
-            def record(self):
-                log.append("record")
-
-            def synchronize(self):
-                log.append("synchronize")
-
-        class Device:
-            def __init__(self, number):
-                self.number = number
-
-            def __enter__(self):
-                log.append(f"device {self.number}")
-
-            def __exit__(self, *error):
-                pass
-
-        class Module(types.ModuleType):
-            __version__ = "1.0"
-            cuda = types.SimpleNamespace(
-                Event=Event,
-                Device=Device,
-                get_elapsed_time=lambda start, stop: 5.0,
-                runtime=types.SimpleNamespace(
-                    getDeviceProperties=lambda number: {"name": b"GPU of the test"},
-                    runtimeGetVersion=lambda: 12090,
-                ),
-            )
-
-            def __getattr__(self, name):
-                return getattr(np, name)
-
-        class OnGpu(NumpyBackend):
-            name = "on-gpu"
-            xp = Module("like_cupy")
-
-        tinyml.register_backend("on-gpu", OnGpu)
-        result = bench("--backends", "numpy,on-gpu", "--cases", "unpool 8x6")
-        assert result.exit_code == 0, result.output
-        assert "on-gpu GPU GPU of the test" in result.stdout
-        assert f"  {'on-gpu':<24}{5.0:11.4f}" in result.stdout
-        sample = log.index("synchronize")
-        assert log[sample - 3 : sample + 1] == ["device 0", "record", "record", "synchronize"]
-
-
 def test_no_peer_is_imported_unless_named():
     arguments = ["bench", "--cases", "pool 1x1x4x4", "--rounds", "7", "--backends", "numpy"]
     code = (
@@ -373,26 +320,6 @@ def test_no_peer_is_imported_unless_named():
     assert "  numpy  " in run.stdout
     loaded = {name.partition(".")[0] for name in run.stdout.splitlines()[-1].split()}
     assert "click" in loaded
-    assert not {"torch", "onnx", "onnxruntime", "matplotlib", "numba", "cupy"} & loaded
-
-
-def test_a_gpu_is_busy_until_all_calls_are_queued():
-    """Otherwise the time between the events would be that of Python."""
-    done = []
-
-    class Event:
-        def record(self):
-            done.append("event")
-
-        def synchronize(self):
-            done.append("wait")
-
-    cuda = types.SimpleNamespace(Event=Event, get_elapsed_time=lambda start, stop: 6.0)
-
-    class Busy:
-        def __setitem__(self, key, value):
-            done.append("fill")
-
-    seconds = measure.cuda_events(cuda, Busy(), lambda: done.append("call"), 3)
-    assert done == ["fill"] * measure.BUSY_FILLS + ["event"] + ["call"] * 3 + ["event", "wait"]
-    assert seconds == 2e-3
+    assert (
+        not {"torch", "onnx", "onnxruntime", "cv2", "ncnn", "matplotlib", "numba", "cupy"} & loaded
+    )

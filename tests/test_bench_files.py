@@ -176,13 +176,21 @@ class TestArguments:
         message = "--backends is 'numpy,twin'; two of these are one backend, name it once"
         assert refused("--backends", "numpy,twin") == message
 
-    @pytest.mark.parametrize("missing", ["torch", "onnxruntime"])
-    def test_a_peer_that_is_not_installed(self, missing, monkeypatch):
+    @pytest.mark.parametrize(
+        ("name", "module", "missing"),
+        [
+            ("torch", "torch", "torch"),
+            ("onnxruntime", "onnxruntime", "onnxruntime"),
+            ("opencv", "cv2", "opencv-python-headless"),
+            ("ncnn", "ncnn", "ncnn"),
+        ],
+    )
+    def test_a_peer_that_is_not_installed(self, name, module, missing, monkeypatch):
         from tinyml.bench import peers
 
-        monkeypatch.setattr(peers, "find_spec", lambda name: None if name == missing else True)
-        message = f"peer '{missing}' needs {missing}; run: python3 -m pip install {missing}"
-        assert refused("--peers", missing) == message
+        monkeypatch.setattr(peers, "find_spec", lambda name: None if name == module else True)
+        message = f"peer '{name}' needs {missing}; run: python3 -m pip install {missing}"
+        assert refused("--peers", name) == message
 
     def test_a_peer_that_does_not_load(self, monkeypatch):
         from tinyml.bench import peers

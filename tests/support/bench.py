@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 import tinyml
 from tinyml.bench import cases, measure, runner
-from tinyml.bench.cases import Convolution, Pooling, SegNet
+from tinyml.bench.cases import Convolution, LeNet, Pooling, SegNet
 from tinyml.cli import main
 from tinyml_backends import registry
 from tinyml_backends.numpy_backend import NumpyBackend
@@ -22,8 +22,11 @@ SMALL = (
     *(Pooling((2, 3, 4, 5, 6), operation) for operation in cases.OPERATIONS),
     Convolution((2, 3, 8, 6), 4),
     Convolution((2, 3, 8, 6), 4, operation="conv gradient"),
-    SegNet("small", (1, 3, 20, 26), "inference", classes=3, depth=2, channels=4),
-    SegNet("small", (2, 3, 20, 26), "training step", classes=3, depth=2, channels=4),
+    Convolution((2, 4, 9, 7), 6, size=5, stride=2, groups=2),
+    Convolution((2, 4, 9, 7), 6, size=5, stride=2, groups=2, operation="conv gradient"),
+    LeNet("lenet", (2, 1, 8, 8), "training step", classes=10),
+    SegNet("segnet-small", (1, 3, 20, 26), "inference", classes=3, depth=2, channels=4),
+    SegNet("segnet-small", (2, 3, 20, 26), "training step", classes=3, depth=2, channels=4),
 )
 
 

@@ -15,7 +15,7 @@ import tinyml
 from tinyml.layers import Conv2D, Layer
 from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
-from tinyml.models import segnet
+from tinyml.models import lenet, segnet
 from tinyml.net import Sequential
 from tinyml.optims import SGD
 from tinyml_backends import Backend, Window
@@ -147,35 +147,49 @@ class Network(Case):
 
 @dataclass(frozen=True)
 class Convolution(Network):
-    """`Conv2D` with square kernels that keep the shape: forward, or the gradients of x and w."""
+    """`Conv2D` with square kernels: forward, or the gradients of x and w.
+
+    Half a kernel is padded, so that the stride alone makes the output smaller than the input.
+    """
 
     shape: tuple[int, int, int, int]
     filters: int
     size: int = 3
+    stride: int = 1
+    groups: int = 1
     operation: str = "conv"
 
     tolerance: ClassVar[float] = 1e-5
 
     def __str__(self) -> str:
-        return f"{self.operation} {_joined(self.shape)} {self.size}x{self.size} to {self.filters}"
+        stride = f"/{self.stride}" * (self.stride > 1)
+        groups = f" in {self.groups} groups" * (self.groups > 1)
+        window = f"{self.size}x{self.size}{stride}"
+        return f"{self.operation} {_joined(self.shape)} {window} to {self.filters}{groups}"
 
     @property
     def size_in_bytes(self) -> int:
         """Input, output and weights; for the gradients, input and weights twice."""
-        cells = math.prod(self.shape)
-        weights = self.filters * self.shape[1] * self.size**2
-        output = cells // self.shape[1] * self.filters
+        cells, output = math.prod(self.shape), math.prod(self.output_shape)
+        weights = self.filters * self.shape[1] // self.groups * self.size**2
         passes = 2 if self.operation == "conv gradient" else 1
         return 4 * (passes * (cells + weights) + output)
 
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the output."""
+        height, width = (-(-length // self.stride) for length in self.shape[2:])
+        return self.shape[0], self.filters, height, width
+
     def layers(self) -> list[Conv2D]:
         """One layer without a bias."""
-        filters, size, dim = self.filters, self.size, self.shape[1:]
-        return [Conv2D("conv", dim, filters, size, padding=size // 2, bias=False, rng=0)]
+        window = (self.size, self.stride, self.size // 2)
+        options: dict[str, Any] = {"groups": self.groups, "bias": False, "rng": 0}
+        return [Conv2D("conv", self.shape[1:], self.filters, *window, **options)]
 
     def target(self) -> NDArray[np.float32]:
         """Gradient with respect to the output."""
-        return values((self.shape[0], self.filters, *self.shape[2:]), 2)
+        return values(self.output_shape, 2)
 
     def prepare(self) -> Prepared:
         """Build the layer; the gradients start from one forward pass."""
@@ -193,8 +207,8 @@ class Convolution(Network):
 
 
 @dataclass(frozen=True)
-class SegNet(Network):
-    """`tinyml.models.segnet`, as in the demo or as SegNet-Basic: inference or a training step.
+class Model(Network):
+    """A network of `tinyml.models`: inference, or a training step with a class for every output.
 
     Results are the logits, or the loss and the gradients of all parameters.
     """
@@ -203,8 +217,6 @@ class SegNet(Network):
     shape: tuple[int, int, int, int]
     operation: str
     classes: int
-    depth: int
-    channels: int
 
     #: Large, since rounding decides which of two nearly equal values of a window is its maximum.
     #: The error of a network with one wrong layer is about 1.
@@ -216,23 +228,19 @@ class SegNet(Network):
     @property
     def group(self) -> str:
         """Name of the network, and the operation."""
-        return f"segnet-{self.name} {self.operation}"
+        return f"{self.name} {self.operation}"
+
+    @abstractmethod
+    def model(self) -> Sequential:
+        """Build the network with weights from a fixed seed."""
 
     def layers(self) -> Sequence[Layer]:
         """All layers of the network."""
-        return self._model().layers
-
-    def _model(self) -> Sequential:
-        return segnet(self.shape[1:], self.classes, depth=self.depth, channels=self.channels, rng=0)
-
-    def target(self) -> NDArray[np.int64]:
-        """A class for every pixel."""
-        shape = (self.shape[0], *self.shape[2:])
-        return np.random.default_rng(1).integers(0, self.classes, shape)
+        return self.model().layers
 
     def prepare(self) -> Prepared:
         """Build the network; a training step is `Learner.step` with SGD and momentum."""
-        model, x = self._model(), tinyml.asarray(values(self.shape))
+        model, x = self.model(), tinyml.asarray(values(self.shape))
         if self.operation == "inference":
             model.eval()
             return Prepared(lambda: model(x), lambda logits: (tinyml.to_numpy(logits),))
@@ -243,6 +251,36 @@ class SegNet(Network):
             return learner.step(x, target), [p.gradient for p in model.parameters]
 
         return Prepared(step, lambda r: (np.array(r[0], np.float32), *map(tinyml.to_numpy, r[1])))
+
+
+@dataclass(frozen=True)
+class SegNet(Model):
+    """`tinyml.models.segnet`, as in the demo or as SegNet-Basic."""
+
+    depth: int
+    channels: int
+
+    def model(self) -> Sequential:
+        """Build the network with weights from a fixed seed."""
+        return segnet(self.shape[1:], self.classes, depth=self.depth, channels=self.channels, rng=0)
+
+    def target(self) -> NDArray[np.int64]:
+        """A class for every pixel."""
+        shape = (self.shape[0], *self.shape[2:])
+        return np.random.default_rng(1).integers(0, self.classes, shape)
+
+
+@dataclass(frozen=True)
+class LeNet(Model):
+    """`tinyml.models.lenet`."""
+
+    def model(self) -> Sequential:
+        """Build the network with weights from a fixed seed."""
+        return lenet(self.shape[1:], self.classes, rng=0)
+
+    def target(self) -> NDArray[np.int64]:
+        """A class for every image."""
+        return np.random.default_rng(1).integers(0, self.classes, self.shape[:1])
 
 
 def _joined(shape: tuple[int, ...]) -> str:
@@ -263,17 +301,48 @@ POOLINGS = (
     Pooling((1, 1, 128, 256, 256)),
 )
 
+#: Convolutions of 3×3 with stride 1 in VGG16, U-Net and SegNet, from large images to small ones.
+CONVOLUTIONS = (
+    Convolution((1, 64, 360, 480), 64),
+    Convolution((8, 64, 112, 112), 64),
+    Convolution((1, 64, 180, 240), 64),
+    Convolution((1, 256, 56, 56), 256),
+    Convolution((1, 512, 28, 28), 512),
+)
+#: Other windows: of ResNet (1×1, stride 2, its first layer), depthwise, and 5×5.
+OTHER_CONVOLUTIONS = (
+    Convolution((1, 256, 56, 56), 64, size=1),
+    Convolution((1, 128, 56, 56), 128, stride=2),
+    Convolution((1, 3, 224, 224), 64, size=7, stride=2),
+    Convolution((1, 128, 112, 112), 128, groups=128),
+    Convolution((1, 64, 56, 56), 64, size=5),
+)
+#: More layers of the networks: VGG16's first, second and last one, and U-Net's last 3×3.
+MORE_CONVOLUTIONS = (
+    Convolution((1, 3, 224, 224), 64),
+    Convolution((1, 64, 224, 224), 64),
+    Convolution((1, 512, 14, 14), 512),
+    Convolution((8, 256, 28, 28), 256),
+    Convolution((1, 128, 256, 256), 64),
+)
+
+SEGNET_INFERENCE = SegNet("segnet-basic", (1, 3, 360, 480), "inference", 11, 4, 64)
+SEGNET_STEP = replace(SEGNET_INFERENCE, operation="training step")
+DEMO_STEP = SegNet("segnet-demo", (8, 1, 64, 64), "training step", classes=2, depth=3, channels=16)
+LENET_STEP = LeNet("lenet", (64, 1, 28, 28), "training step", classes=10)
+
 CASES: tuple[Case, ...] = (
     *(replace(pooling, operation=operation) for pooling in POOLINGS for operation in OPERATIONS),
     *(
-        Convolution(shape, shape[1], operation=operation)
-        for shape in ((8, 64, 112, 112), (8, 256, 28, 28))
+        replace(convolution, operation=operation)
+        for convolution in (*CONVOLUTIONS, *OTHER_CONVOLUTIONS, *MORE_CONVOLUTIONS)
         for operation in ("conv", "conv gradient")
     ),
-    SegNet("demo", (1, 1, 512, 256), "inference", classes=2, depth=3, channels=16),
-    SegNet("demo", (8, 1, 64, 64), "training step", classes=2, depth=3, channels=16),
-    SegNet("basic", (1, 3, 360, 480), "inference", classes=11, depth=4, channels=64),
-    SegNet("basic", (1, 3, 360, 480), "training step", classes=11, depth=4, channels=64),
+    SegNet("segnet-demo", (1, 1, 512, 256), "inference", classes=2, depth=3, channels=16),
+    DEMO_STEP,
+    SEGNET_INFERENCE,
+    SEGNET_STEP,
+    LENET_STEP,
 )
 
 

@@ -18,12 +18,23 @@ from tinyml_backends.threads import thread_count
 #: Variables that make OpenBLAS use another kernel than the one it would choose for this machine.
 VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
+#: Vector instructions by the names that NumPy has for them, the widest first. NumPy 2.4 names
+#: levels of x86-64, earlier versions name the instructions.
+INSTRUCTION_SETS = {
+    "AVX-512": {"X86_V4", "AVX512F"},
+    "AVX2": {"X86_V3", "AVX2"},
+    "SSE": {"X86_V2", "SSE42"},
+    "SVE": {"SVE"},
+    "NEON": {"ASIMD", "NEON"},
+}
+
 
 def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
     """Facts that the times depend on, by name."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     facts: dict[str, Any] = {
         "CPU": _cpu_model(),
+        "instructions": instruction_set(),
         "CPUs": len(affinity(0)) if affinity else os.cpu_count(),
         "threads": thread_count(),
         "BLAS": blas(),
@@ -44,10 +55,11 @@ def environment(backends: list[Backend], peers: list[Peer]) -> dict[str, Any]:
 def line(facts: dict[str, Any]) -> str:
     """The facts in one line."""
     forced = [f"{name}={facts[name]}" for name in VARIABLES if name in facts]
-    head = f"{facts['CPU']}, {facts['CPUs']} CPUs; {facts['threads']} threads; {facts['BLAS']}"
+    head = f"{facts['CPU']}, {facts['instructions']}, {facts['CPUs']} CPUs; "
+    head += f"{facts['threads']} threads; {facts['BLAS']}"
     if forced:
         head += f" (forced by {' '.join(forced)})"
-    named = ("CPU", "CPUs", "threads", "BLAS", *VARIABLES)
+    named = ("CPU", "instructions", "CPUs", "threads", "BLAS", *VARIABLES)
     rest = [f"{name} {value}" for name, value in facts.items() if name not in named]
     return f"{head}; {', '.join(rest)}"
 
@@ -60,6 +72,14 @@ def _cpu_model() -> str:
     except OSError:
         pass  # not Linux
     return platform.processor() or platform.machine()
+
+
+def instruction_set() -> str:
+    """The widest vector instructions that NumPy has found on this machine."""
+    simd: Any = np.show_config(mode="dicts")["SIMD Extensions"]
+    found = {*simd.get("baseline", []), *simd.get("found", [])}
+    known = (name for name, marks in INSTRUCTION_SETS.items() if marks & found)
+    return next(known, "no known vector instructions")
 
 
 def blas() -> str:

@@ -29,6 +29,8 @@ SAMPLE_SECONDS = 2e-4
 MOST_REPEATS = 1000
 #: Seconds of the break before a sample, and as long again of calls that are not measured.
 SETTLED_SECONDS = 0.01
+#: Calls that take longer pass through the caches several times, and need no calls before them.
+LONG_SECONDS = 0.2
 
 #: Before calls are timed, filling an array keeps the GPU busy for about a millisecond. In that time
 #: Python can queue some dozens of calls.
@@ -47,6 +49,8 @@ class Contender:
     scope: Scope = nullcontext
     """Context of a sample, entered before its clock starts."""
     repeats: int = 1
+    long: bool = False
+    """Whether a call takes more than `LONG_SECONDS`."""
 
 
 def wall_clock(run: Run, repeats: int) -> float:
@@ -155,12 +159,13 @@ def measure(contenders: list[Contender], rounds: int, budget: float) -> bool:
     After `FEWEST_ROUNDS` a case ends when it has taken ``budget`` seconds. Before each sample there
     is a break: PyTorch's OpenMP threads spin-wait for some milliseconds after their work and would
     take a CPU from the next contender. Calls that are not measured follow, until the contender's
-    memory is in the caches as far as it fits.
+    memory is in the caches as far as it fits; not where one takes more than `LONG_SECONDS`.
     """
     begin = time.perf_counter()
     try:
         for contender in contenders:
             once = min(_sample(contender, 1) for _ in range(2))
+            contender.long = once > LONG_SECONDS
             most = MOST_REPEATS if contender.timing.place == "cpu" else MOST_REPEATS_ON_GPU
             contender.repeats = min(most, math.ceil(SAMPLE_SECONDS / max(once, 1e-9)))
         for number in range(rounds):
@@ -169,7 +174,7 @@ def measure(contenders: list[Contender], rounds: int, budget: float) -> bool:
             for contender in contenders:
                 time.sleep(SETTLED_SECONDS)
                 start = time.perf_counter()
-                while time.perf_counter() - start < SETTLED_SECONDS:
+                while not contender.long and time.perf_counter() - start < SETTLED_SECONDS:
                     _sample(contender, contender.repeats)
                 contender.timing.seconds.append(_sample(contender, contender.repeats))
     except KeyboardInterrupt:

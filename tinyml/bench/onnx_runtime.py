@@ -94,18 +94,18 @@ class OnnxRuntime:
             name = layer.name
             if isinstance(layer, Conv2D):
                 inputs = [value, *constants_of(*(p.tensor for p in layer.parameters))]
-                options = {**_window(layer), "group": layer.groups}
+                options = {**window_options(layer), "group": layer.groups}
                 nodes.append(node("Conv", inputs, [name], **options))
             elif isinstance(layer, BatchNorm2D):
                 four = (layer.scale, layer.shift, layer.running_mean, layer.running_variance)
                 inputs = [value, *constants_of(*(p.tensor for p in four))]
                 nodes.append(node("BatchNormalization", inputs, [name], epsilon=layer.epsilon))
             elif isinstance(layer, MaxPool2D):
-                nodes.append(node("MaxPool", [value], [name, f"{name} i"], **_window(layer)))
+                nodes.append(node("MaxPool", [value], [name, f"{name} i"], **window_options(layer)))
             elif isinstance(layer, MaxUnpool2D) and layer.pool:
                 shape = np.array([len(x), *layer.out_dim])
                 inputs = [value, f"{layer.pool.name} i", *constants_of(shape)]
-                nodes.append(node("MaxUnpool", inputs, [name], **_window(layer)))
+                nodes.append(node("MaxUnpool", inputs, [name], **window_options(layer)))
             elif isinstance(layer, ReLU):
                 nodes.append(node("Relu", [value], [name]))
             else:
@@ -143,7 +143,8 @@ def _first(out: Any) -> tuple[Any, ...]:
     return (out[0].numpy(),)
 
 
-def _window(layer: Conv2D | MaxPool2D | MaxUnpool2D) -> dict[str, Any]:
+def window_options(layer: Conv2D | MaxPool2D | MaxUnpool2D) -> dict[str, Any]:
+    """Attributes of a node of ONNX for the layer's window."""
     window = layer.window
     before, after = zip(*window.padding, strict=True)
     options = {"kernel_shape": window.size, "strides": window.stride, "pads": [*before, *after]}

@@ -28,11 +28,15 @@ class Peer(Protocol):
         """
 
 
-#: Module and class of each peer, and the packages that it needs.
+#: Module and class of each peer, and the modules that it needs.
 PEERS = {
     "torch": ("tinyml.bench.pytorch", "PyTorch", ["torch"]),
     "onnxruntime": ("tinyml.bench.onnx_runtime", "OnnxRuntime", ["onnx", "onnxruntime"]),
+    "opencv": ("tinyml.bench.opencv", "OpenCV", ["onnx", "cv2"]),
+    "ncnn": ("tinyml.bench.ncnn", "Ncnn", ["ncnn"]),
 }
+#: Packages whose names on PyPI are not those of their modules.
+PACKAGES = {"cv2": "opencv-python-headless"}
 
 
 def load(name: str) -> Peer:
@@ -47,8 +51,8 @@ def load(name: str) -> Peer:
         close = difflib.get_close_matches(name, PEERS, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"unknown peer {name!r}; known are {', '.join(map(repr, PEERS))}{hint}")
-    module, attribute, packages = PEERS[name]
-    missing = [package for package in packages if find_spec(package) is None]
+    module, attribute, needed = PEERS[name]
+    missing = [PACKAGES.get(each, each) for each in needed if find_spec(each) is None]
     if missing:
         raise ValueError(
             f"peer {name!r} needs {' and '.join(missing)}; "

@@ -5,7 +5,16 @@ from typing import Any
 
 from tinyml.arrays import to_numpy
 from tinyml.bench.cases import Unsupported
-from tinyml.layers import BatchNorm2D, Conv2D, Layer, MaxPool2D, MaxUnpool2D, ReLU
+from tinyml.layers import (
+    BatchNorm2D,
+    Conv2D,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool2D,
+    MaxUnpool2D,
+    ReLU,
+)
 
 
 def torch_network(layers: Sequence[Layer]) -> Any:
@@ -18,15 +27,17 @@ def torch_network(layers: Sequence[Layer]) -> Any:
     """
     from torch import nn
 
+    unpooled = {layer.pool for layer in layers if isinstance(layer, MaxUnpool2D)}
+
     class Network(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.steps = nn.ModuleList(map(_module, layers))
+            self.steps = nn.ModuleList(_module(layer, layer in unpooled) for layer in layers)
 
         def forward(self, x: Any) -> Any:
             pooled = {}
             for layer, step in zip(layers, self.steps, strict=True):
-                if isinstance(layer, MaxPool2D):
+                if layer in unpooled:
                     shape = x.shape
                     x, indices = step(x)
                     pooled[layer.name] = indices, shape
@@ -40,7 +51,7 @@ def torch_network(layers: Sequence[Layer]) -> Any:
     return Network()
 
 
-def _module(layer: Layer) -> Any:
+def _module(layer: Layer, with_indices: bool) -> Any:
     import torch
     from torch import nn
 
@@ -55,8 +66,12 @@ def _module(layer: Layer) -> Any:
         module = nn.BatchNorm2d(len(layer.scale.tensor), layer.epsilon)
     elif isinstance(layer, ReLU):
         module = nn.ReLU()
+    elif isinstance(layer, Flatten):
+        module = nn.Flatten()
+    elif isinstance(layer, Linear):
+        module = nn.Linear(layer.input_dim[0], layer.out_dim[0], layer.bias is not None)
     elif isinstance(layer, MaxPool2D):
-        module = nn.MaxPool2d(*geometry, window.dilation, return_indices=True)
+        module = nn.MaxPool2d(*geometry, window.dilation, with_indices)
     elif isinstance(layer, MaxUnpool2D) and layer.pool:
         module = nn.MaxUnpool2d(*geometry)
     else:

@@ -30,7 +30,9 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     help="Backends of tinyml, for example numpy,numba; by default the selected one.",
 )
 @click.option(
-    "--peers", metavar="NAMES", help="Other libraries to time in turns: torch,onnxruntime."
+    "--peers",
+    metavar="NAMES",
+    help="Other libraries to time in turns: torch,onnxruntime,opencv,ncnn.",
 )
 @click.option(
     "--cases",
@@ -78,7 +80,7 @@ def command(
 
     A case is named by its operation, the shape of its input (samples × channels × height × width,
     fewer or more axes in one and three dimensions), and the window's size / stride; "3x3 to 64" is
-    a convolution with 64 filters. A plain run takes about three minutes on one backend, and as long
+    a convolution with 64 filters. A plain run takes about five minutes on one backend, and as long
     again for each further library; --cases shortens it.
 
     In each case the libraries take turns, so that they run under the same conditions. A line gives
