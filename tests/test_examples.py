@@ -1,6 +1,5 @@
 """The examples run, are short, and reach what they print."""
 
-import importlib.util
 import runpy
 import subprocess
 import sys
@@ -71,8 +70,8 @@ def test_regression(example):
     assert example("regression", epochs=10) < 0.1
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="matplotlib is missing")
 def test_pool_and_unpool(tmp_path):
+    pytest.importorskip("matplotlib")
     command = [sys.executable, FOLDER / "pool_and_unpool.py", tmp_path / "unpool.png"]
     subprocess.run(command, check=True, capture_output=True)
     assert (tmp_path / "unpool.png").stat().st_size > 10_000

@@ -64,10 +64,11 @@ def batches_of(
             f"x is a {type(data[0]).__name__}; data must be (x, y) of arrays, or batches of them"
         )
     else:
+        count = length_hint(data, -1)
         if rng is not None and isinstance(data, Epochs):
             # One number of rng, however many the epoch draws and whenever it does.
             data = data.epoch(generator(int(rng.integers(2**63))))
-        count = length_hint(data, -1)
+            count = length_hint(data, -1) if count < 0 else count
         return data, None if count < 0 else count  # type: ignore[return-value]
     x, y = data
     if len(x) != len(y):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tinyml.arrays import asarray, to_numpy
 from tinyml.fields import fields_and_grid
+from tinyml.functional import softmax
 from tinyml.layers.base import Layer
 from tinyml.progress import Progress
 from tinyml.training import eval_mode
@@ -48,6 +49,8 @@ class Task:
     def __post_init__(self) -> None:
         if self.kind not in ("classify", "segment"):
             raise ValueError(f"kind is {self.kind!r}; it must be 'classify' or 'segment'")
+        if not 1 <= len(self.classes) <= 256:
+            raise ValueError(f"classes has {len(self.classes)} names; it must have 1 to 256")
         if len(self.mean) != len(self.deviation) or not self.mean or 0 in self.deviation:
             raise ValueError(
                 f"mean is {self.mean} and deviation {self.deviation}; they must have a number for "
@@ -92,7 +95,11 @@ class Task:
 
     def check(self, image: Pixels) -> None:
         """Raise ValueError for an image of other channels or another dtype."""
-        if image.ndim != 3 or len(image) != self.channels:
+        if image.ndim != 3:
+            raise ValueError(
+                f"the image has the shape {image.shape}; it must have (channels, height, width)"
+            )
+        if len(image) != self.channels:
             raise ValueError(
                 f"the image has {len(image)} channels; the model takes images of {self.channels}"
             )
@@ -100,6 +107,14 @@ class Task:
             raise ValueError(
                 f"the image is {image.dtype}; the model was trained on {self.dtype}, whose pixels "
                 "have another scale"
+            )
+
+    def check_outputs(self, count: int) -> None:
+        """Raise ValueError if a model has another number of outputs than there are classes."""
+        if count != len(self.classes):
+            raise ValueError(
+                f"the model has {count} outputs, and classes {len(self.classes)} names; they must "
+                "have the same number"
             )
 
 
@@ -116,7 +131,8 @@ def classify(model: Layer, task: Task, images: Sequence[Pixels]) -> NDArray[np.f
     Raises
     ------
     ValueError
-        If an image has other channels or another dtype.
+        If an image has other channels or another dtype, or the model has not one output for each
+        class.
 
     Examples
     --------
@@ -131,9 +147,9 @@ def classify(model: Layer, task: Task, images: Sequence[Pixels]) -> NDArray[np.f
         task.check(image)
     x = np.stack([task.scaled(image) for image in images])
     with eval_mode(model):
-        logits = to_numpy(model(asarray(x, model.device))).astype(np.float64)
-    exponentials = np.exp(logits - logits.max(1, keepdims=True))
-    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(1, keepdims=True)
+        logits = to_numpy(model(asarray(x, model.device)))
+    task.check_outputs(logits.shape[1])
+    probabilities: NDArray[np.float64] = softmax(logits, 1, dtype=np.float64)
     return probabilities
 
 
@@ -159,7 +175,8 @@ def segment(
     Raises
     ------
     ValueError
-        If the image has other channels, another dtype, or is too small for the model.
+        If the image has other channels, another dtype, or is too small for the model, or the model
+        has not one output for each class.
 
     Examples
     --------
@@ -174,6 +191,7 @@ def segment(
     task.check(image)
     found = np.empty(image.shape[1:], np.uint8)
     for part, scores in tiled_scores(model, task, image, tile=tile):
+        task.check_outputs(len(scores))
         found[part] = scores.argmax(0)
     return found
 

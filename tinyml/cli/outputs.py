@@ -6,6 +6,8 @@ from tempfile import NamedTemporaryFile
 
 import click
 
+#: Largest height and width that an option may ask for.
+LONGEST = 1 << 16
 PICTURES = (".jpg", ".pdf", ".png", ".svg")
 
 
@@ -61,9 +63,13 @@ def height_and_width(text: str) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        If it is not of the form 360x480.
+        If it is not of the form 360x480, or a number is more than `LONGEST`.
     """
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if len(parts) != 2 or not all(
+        part.isdecimal() and (len(part) > 9 or int(part)) for part in parts
+    ):
         raise ValueError(f"--size is {text!r}; it must be height and width, for example 360x480")
+    if max(len(part) for part in parts) > 9 or max(map(int, parts)) > LONGEST:
+        raise ValueError(f"--size is {text!r}; height and width must be at most {LONGEST}")
     return int(parts[0]), int(parts[1])

@@ -58,6 +58,12 @@ def command(
         with tinyml.use_backend(backend or tinyml.current_backend()):
             checkpoint = read(model)
             task = Task.of_info(checkpoint.info)
+            missing = [image for image in images if not image.exists()]
+            if missing and not skip_bad:
+                raise ValueError(
+                    f"image {missing[0]} cannot be read: No such file or directory; --skip-bad "
+                    "leaves such files out"
+                )
             targets = _targets(images, output, task)
             output.mkdir(parents=True, exist_ok=True)
             for target in set(targets):

@@ -164,6 +164,9 @@ class Crops:
     side: int
     batches: int
 
+    def __len__(self) -> int:
+        return self.batches
+
     def epoch(self, rng: np.random.Generator) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Batches of an epoch; large images give more crops than small ones."""
         areas = np.array([pair.mask.size for pair in self.pairs], np.float64)
@@ -237,6 +240,8 @@ class Segmentation:
         side: int,
     ) -> None:
         images = [pair.image for pair in kept]
+        if side % 8:
+            raise ValueError(f"--crop is {side}; it must be a multiple of 8")
         for pair in (*kept, *held):
             if min(pair.mask.shape) < side:
                 height, width = pair.mask.shape

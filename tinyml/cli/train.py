@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -166,13 +167,20 @@ def segment(data: str, name: str, crop: int, classes: str | None, **options: Any
 def _run(data: str, name: str, options: dict[str, Any], kind: str) -> None:
     output, plot = options.pop("output"), options.pop("plot")
     backend, again = options.pop("backend"), options.pop("resume")
-    last = output.with_name(f"{output.stem}.last.safetensors")
+    rate = options["rate"]
     try:
+        if not output.name:
+            raise ValueError("--output is empty; it must be a file")
+        if rate is not None and not isfinite(rate):
+            raise ValueError(f"--learning-rate is {rate}; it must be finite")
+        last = output.with_name(f"{output.stem}.last.safetensors")
         with tinyml.use_backend(backend or tinyml.current_backend()):
             for file in (output, last):
                 check_output("output", file, (), "")
             if plot:
                 check_output("plot", plot, (), "", PICTURES)
+                if plot.resolve() in (output.resolve(), last.resolve()):
+                    raise ValueError(f"--plot and --output are both {plot}; name another file")
             recipe = _recipe(kind, data, options)
             epochs = options["epochs"] = options["epochs"] or recipe.epochs
             options["rate"] = options["rate"] or recipe.rate
@@ -203,6 +211,9 @@ def _run(data: str, name: str, options: dict[str, Any], kind: str) -> None:
 
 def _recipe(kind: str, data: str, options: dict[str, Any]) -> Recipe:
     """Data and training; notes about files are printed."""
+    folder_only = "size" if kind == "classify" else "classes"
+    if data in ("digits", "nuclei") and options[folder_only] is not None:
+        raise ValueError(f"--{folder_only} is for a folder of images; leave it out with {data}")
     if kind == "classify" and data == "digits":
         return recipes.digits(options["seed"], options["held_out"])
     if kind == "segment" and data == "nuclei":
@@ -217,7 +228,12 @@ def _recipe(kind: str, data: str, options: dict[str, Any]) -> Recipe:
         size = None if options["size"] is None else height_and_width(options["size"])
         recipe, skipped = recipes.class_folder(folder, size, *shared)
     else:
-        names = options["classes"] and options["classes"].split(",")
+        names = None if options["classes"] is None else options["classes"].split(",")
+        if names is not None and (not all(names) or len(set(names)) < len(names)):
+            raise ValueError(
+                f"--classes is {options['classes']!r}; it must be different names with commas "
+                "between them"
+            )
         recipe, skipped = recipes.mask_folder(folder, names, options["crop"], *shared)
     for problem in skipped:
         click.echo(f"skipped: {problem}", err=True)

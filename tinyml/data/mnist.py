@@ -1,5 +1,6 @@
 """MNIST, downloaded when it is asked for."""
 
+import errno
 import hashlib
 import urllib.error
 import urllib.request
@@ -93,6 +94,10 @@ def fetch_mnist(folder: str | Path | None = None, *, url: str = URL) -> Mnist:
     return Mnist(*arrays)
 
 
+#: Errors of a disk, not of a connection.
+_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
 def _download(url: str, path: Path, size: int, digest: str) -> None:
     """Download a file to a part of it beside ``path``, and rename that when it is the right one."""
     part = path.with_name(f"{path.name}.part")
@@ -123,6 +128,11 @@ def _download(url: str, path: Path, size: int, digest: str) -> None:
     except (OSError, HTTPException) as error:
         if getattr(error, "code", None) == 416:  # the part is longer than the server's file
             part.unlink(missing_ok=True)
+        if getattr(error, "errno", None) in _DISK or getattr(error, "filename", "") == str(part):
+            raise DownloadError(
+                f"{part} cannot be written: {getattr(error, 'strerror', error)}; free space or "
+                "give another folder, and call again to go on"
+            ) from error
         reason = getattr(error, "reason", None) or error
         raise DownloadError(
             f"{url} cannot be downloaded: {reason}; check the connection and call again, or put "

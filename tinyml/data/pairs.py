@@ -73,9 +73,9 @@ class MissingPackageError(ValueError):
     """No file of this format can be read, since a package is missing."""
 
 
-def read_image(file: Path) -> Pixels:
+def read_image(file: str | Path) -> Pixels:
     """Image (channels, height, width) of uint8 or uint16; the files are those of `read_pair`."""
-    return _read(file, "image")[0]
+    return _read(Path(file), "image")[0]
 
 
 def read_labels(file: Path) -> NDArray[np.int64]:
