@@ -182,7 +182,7 @@ def _operands(
     x: Array, weight: Array, bias: Array | None, window: Window, groups: int, block: int
 ) -> tuple[Array, direct.Sizes, tuple[Array, Array, Array, Array]]:
     """An array for the outputs, sizes, and flat: inputs, weights, biases and outputs."""
-    weights = kept(weight, block, lambda: _in_blocks(weight, groups, block))
+    weights = kept(weight, (groups, block), lambda: _in_blocks(weight, groups, block))
     biases = _in_blocks(np.zeros(len(weight), x.dtype) if bias is None else bias, groups, block)
     out = empty(np, (len(x), len(weight), *window.output_shape(x.shape[2:])), x.dtype)
     sizes = direct.Sizes(len(x), groups, weight.shape[1], len(weight) // groups)

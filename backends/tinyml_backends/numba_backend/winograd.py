@@ -168,7 +168,7 @@ def _transformed(weight: Array, is_turned: bool, blocks: int, block: int) -> Arr
         scheduling.run(kernels.weights, arguments, blocks, planes.nbytes)
         return planes
 
-    return kept(weight, is_turned, make)
+    return kept(weight, "turned" if is_turned else "planes", make)
 
 
 def conv_weight(gradient: Array, x: Array, window: Window) -> Array | None:
