@@ -301,6 +301,13 @@ def test_direct_convolution_does_not_depend_on_threads(numba, monkeypatch, threa
         assert_same_bits(ours, theirs)
 
 
+@pytest.mark.parametrize("stride", [2, 3])
+def test_direct_kernel_with_strides_along_rows(directly, stride):
+    """Rows are reordered, and each sample needs its padding again."""
+    window = Window.of(2, 7, stride, 3, dilation=(1, 2))
+    same_convolution(directly, (3, 3, 16, 31), 5, window, 1, np.float32)
+
+
 def test_which_kernel_convolves(numba, monkeypatch):
     """The direct one, where channels and filters are few, as LeNet's are; else the implicit one."""
     from tinyml_backends.numba_backend import convolution as kernels

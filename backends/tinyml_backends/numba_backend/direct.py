@@ -236,6 +236,9 @@ def conv(
         of_group, first = item // blocks, item % blocks * len(block)
         if of_group != copied:
             copied = of_group
+            if g.stride_w > 1:  # the padding is elsewhere in rows that have been reordered
+                for i in range(len(padded)):
+                    put(padded, i, x.dtype.type(0))
             for c in range(sizes.channels):
                 copy_plane(x, of_group * sizes.channels + c, padded, c * size, wide, g, False)
             if g.stride_w > 1:
