@@ -45,12 +45,12 @@ import numpy as np
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 import tinyml
-from emulation.backend import EmulatedCupyBackend  # type: ignore[import-not-found]
-from emulation.observed import Observer, observed  # type: ignore[import-not-found]
-from tinyml.layers import Layer
+from emulation.backend import EmulatedCupyBackend
+from emulation.observed import observed
 from tinyml.learner import Learner
 from tinyml.losses import SoftmaxCrossEntropy
 from tinyml.models import lenet, segnet
+from tinyml.net import Sequential
 from tinyml.optims import Adam
 
 MEMORY, CACHE = 2.85e12, 5.5e12
@@ -83,8 +83,8 @@ class Count:
             self.kernels[name] = self.kernels.get(name, 0) + seconds
 
 
-class Counter(Observer):  # type: ignore[misc]
-    """Counts under the label that is set."""
+class Counter:
+    """An `emulation.observed.Observer` that counts under the label that is set."""
 
     lazy = True
 
@@ -190,13 +190,13 @@ class Counter(Observer):  # type: ignore[misc]
         setattr(owner, method, watched)
 
 
-def _watch_layers(counter: Counter, model: Layer) -> None:
-    for layer in model.layers:  # type: ignore[attr-defined]
+def _watch_layers(counter: Counter, model: Sequential) -> None:
+    for layer in model.layers:
         for method in ("forward", "backward"):
             counter.watch(layer, method, f"{layer.name} {method}")
 
 
-def _step(model: Layer, x: Any, y: Any, counter: Counter) -> Callable[[], object]:
+def _step(model: Sequential, x: Any, y: Any, counter: Counter) -> Callable[[], object]:
     learner = Learner(model.to("cupy-emulated"), SoftmaxCrossEntropy(), Adam(1e-3))
     _watch_layers(counter, model)
     for method in ("forward", "backward"):

@@ -169,6 +169,14 @@ def second(clean_registry: None) -> Backend:
 
 
 @pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks of small cases, without breaks."""
+    from support.bench import make_quick
+
+    make_quick(monkeypatch)
+
+
+@pytest.fixture
 def no_cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """CuPy cannot be imported, and its backend has not been made."""
     monkeypatch.setitem(sys.modules, "cupy", None)

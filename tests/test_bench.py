@@ -10,7 +10,7 @@ import pytest
 
 import tinyml
 from conftest import peer
-from support.bench import SMALL, Planted, bench, plant, quick  # noqa: F401
+from support.bench import SMALL, Planted, bench, plant
 from tinyml.bench import cases, load, peers, runner, tables
 from tinyml.bench.cases import Convolution
 from tinyml.bench.environment import instruction_set

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import tinyml
-from support.bench import SMALL, Planted, bench, plant, quick, refused  # noqa: F401
+from support.bench import SMALL, Planted, bench, plant, refused
 from tinyml.bench import cases, measure, plot, results
 from tinyml.bench.results import Measured, Report, Timing
 from tinyml.cli import bench as bench_command

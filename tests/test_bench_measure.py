@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinyml
-from support.bench import bench, quick  # noqa: F401
+from support.bench import bench
 from tinyml.bench import cases, measure
 from tinyml.bench.measure import Contender, host_copies, wall_clock
 from tinyml.bench.results import Timing

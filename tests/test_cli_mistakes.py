@@ -1,6 +1,9 @@
 """Mistakes of a user that each command must find before it works, in one sentence."""
 
 import errno
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -132,3 +135,33 @@ def test_a_full_disk_is_no_connection_problem(tmp_path, monkeypatch, number):
     monkeypatch.setattr(mnist.urllib.request, "urlopen", full)
     with pytest.raises(DownloadError, match=r"gz.part cannot be written: the disk is full; free"):
         mnist.fetch_mnist(tmp_path)
+
+
+def test_an_interrupted_command_exits_with_130(tmp_path, monkeypatch):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tinyml.cli.predict.read", interrupted)
+    np.save("a.npy", np.zeros((8, 8), np.uint8))
+    result = CliRunner().invoke(main, ["predict", "a.npy", "a.npy", "--output", "found"])
+    assert result.exit_code == 130
+    assert result.stderr == "Error: interrupted\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy"]
+
+
+def test_an_interrupt_while_modules_are_imported():
+    code = """
+import sys, tinyml.__main__
+class Interrupts:
+    def find_spec(self, name, *rest):
+        if name == "tinyml.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupts())
+tinyml.__main__.main()
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "")

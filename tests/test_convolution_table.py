@@ -9,7 +9,6 @@ from click.testing import CliRunner
 
 import convolution_table
 from convolution_table import ROWS, cells, main
-from support.bench import quick  # noqa: F401
 from tinyml.bench import measure
 from tinyml.bench.cases import CASES, Convolution
 

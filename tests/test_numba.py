@@ -360,6 +360,13 @@ def test_a_changed_source_is_compiled_again(numba, site, tmp_path):
     assert finished(start("f4", site, **cache)) == (0, 1)
 
 
+def test_a_run_without_xxhash():
+    code = "import sys; sys.modules['xxhash'] = None; import tinyml; tinyml.set_backend('numba')"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    reason = "xxhash is not installed; install it: pip install xxhash"
+    assert run.stderr.strip().endswith(f"backend 'numba' cannot run: {reason}")
+
+
 @pytest.mark.parametrize(
     ("module", "reason"),
     [

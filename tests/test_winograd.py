@@ -43,6 +43,7 @@ def case(rng, samples, channels, height, width, filters, rectified):
 @pytest.mark.parametrize(
     ("shape", "filters", "padding"),
     [
+        ((1, 16, 40, 50), 16, 1),
         ((1, 32, 9, 13), 32, 1),
         ((3, 40, 30, 21), 33, 0),
         ((2, 64, 33, 34), 64, 1),

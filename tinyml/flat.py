@@ -1,7 +1,7 @@
 """A network with the networks inside it taken apart: single layers, each with a full name."""
 
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from tinyml.graph import Graph
 from tinyml.layers.base import Layer
@@ -61,8 +61,7 @@ class Flat:
         else:
             self.output = self._add(model, inputs, model.name)
 
-    def _inline(self, graph: Layer, inputs: tuple[int, ...], prefix: str) -> int:
-        assert isinstance(graph, Graph)
+    def _inline(self, graph: Graph, inputs: tuple[int, ...], prefix: str) -> int:
         known = list(inputs)
         for layer, numbers in graph.steps:
             known.append(self._add(layer, tuple(known[i] for i in numbers), prefix + layer.name))
@@ -115,6 +114,6 @@ class Flat:
         return found[::-1]
 
 
-def _is_plain(layer: Layer) -> bool:
+def _is_plain(layer: Layer) -> TypeGuard[Graph]:
     """Whether a layer is a network that runs its steps and does nothing else."""
     return isinstance(layer, Graph) and type(layer).forward is Graph.forward

@@ -6,13 +6,14 @@ may leave large results uncomputed: a count does not depend on values.
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 
-class Observer:
-    """Sees all work; derived classes count it. ``lazy``: large results are not computed."""
+class Observer(Protocol):
+    """Sees all work."""
 
-    lazy = False
+    lazy: bool
+    """Whether large results are not computed."""
 
     def launched(self, name: str, parameters: Sequence[Any], args: Sequence[Any]) -> None:
         """A kernel is launched."""

@@ -1,6 +1,5 @@
 """Small cases for the benchmark runner, and a backend with planted faults."""
 
-import pytest
 from click.testing import CliRunner
 
 import tinyml
@@ -30,8 +29,7 @@ SMALL = (
 )
 
 
-@pytest.fixture
-def quick(monkeypatch):
+def make_quick(monkeypatch):
     """Small cases without breaks; the test's registered backends are removed after it."""
     monkeypatch.setattr(cases, "CASES", SMALL)
     monkeypatch.setattr(measure, "SAMPLE_SECONDS", 1e-5)

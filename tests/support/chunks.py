@@ -1,5 +1,8 @@
 """Chunks of another size for the generic kernels, and for compiled ones."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from tinyml_backends.generic import chunks, convolution, indices
@@ -17,10 +20,10 @@ def use_chunk_bytes(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
         monkeypatch.setattr(module, "chunks", of_size)
 
 
-def backwards(step):  # type: ignore[no-untyped-def]
+def backwards(step: int) -> Callable[..., None]:
     """As `scheduling.run`, with chunks of ``step`` items, the last ones first."""
 
-    def run(kernel, arguments, items, size):  # type: ignore[no-untyped-def]
+    def run(kernel: Callable[..., None], arguments: tuple[Any, ...], items: int, size: int) -> None:
         for stop in range(items, 0, -step):
             kernel(*arguments, max(0, stop - step), stop)
 

@@ -1,6 +1,5 @@
 """ncnn's calls of the convolutions, on models written in its text format."""
 
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,21 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyml.bench.cases import Case, Convolution, Prepared, Unsupported, values
-from tinyml.bench.measure import Contender, wall_clock
-from tinyml.bench.results import PEER, Timing
+from tinyml.bench.cases import Prepared
+from tinyml.bench.convolution_peer import ConvolutionPeer
 from tinyml.layers import Conv2D
-from tinyml_backends import use_backend
 from tinyml_backends.threads import thread_count
 
 #: First line of a file of layers; the mark of float32 at the beginning of a layer's weights.
 MAGIC, FLOAT32 = "7767517", b"\0\0\0\0"
 
 
-class Ncnn:
+class Ncnn(ConvolutionPeer):
     """The peer "ncnn": convolutions on the CPU, sample by sample, with tinyml's thread count."""
 
     name = "ncnn"
+    lacks = "it has no unpooling, no gradients"
 
     def __init__(self) -> None:
         import ncnn
@@ -33,22 +31,6 @@ class Ncnn:
     def describe(self) -> dict[str, Any]:
         """Version and threads, for the environment line."""
         return {"version": version("ncnn"), "threads": thread_count()}
-
-    def contenders(self, case: Case, places: set[str]) -> Iterator[Contender]:
-        """One network of one layer.
-
-        Raises
-        ------
-        Unsupported
-            If the case is not the forward pass of a convolution, or tinyml does not run on the CPU.
-        """
-        if "cpu" not in places:
-            raise Unsupported("it is run on the CPU only")
-        if not isinstance(case, Convolution) or case.operation != "conv":
-            raise Unsupported("only its convolutions are timed: it has no unpooling, no gradients")
-        with use_backend("numpy"):
-            prepared = self.convolution(case.layers()[0], values(case.shape))
-        yield Contender(Timing(self.name, PEER, self.name, "cpu"), prepared, wall_clock)
 
     def convolution(self, layer: Conv2D, x: NDArray[np.float32]) -> Prepared:
         """Call of a layer on every sample of the input.

@@ -1,24 +1,22 @@
 """OpenCV's calls of the convolutions, by its DNN module, which reads an ONNX model from memory."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyml.bench.cases import Case, Convolution, Prepared, Unsupported, values
-from tinyml.bench.measure import Contender, wall_clock
+from tinyml.bench.cases import Prepared
+from tinyml.bench.convolution_peer import ConvolutionPeer
 from tinyml.bench.onnx_runtime import IR_VERSION, OPSET, window_options
-from tinyml.bench.results import PEER, Timing
 from tinyml.layers import Conv2D
-from tinyml_backends import use_backend
 from tinyml_backends.threads import thread_count
 
 
-class OpenCV:
+class OpenCV(ConvolutionPeer):
     """The peer "opencv": convolutions on the CPU, with as many threads as tinyml."""
 
     name = "opencv"
+    lacks = "it reads no MaxUnpool of ONNX"
 
     def __init__(self) -> None:
         import cv2
@@ -30,22 +28,6 @@ class OpenCV:
     def describe(self) -> dict[str, Any]:
         """Version and threads, for the environment line."""
         return {"version": self.cv2.__version__, "threads": self.cv2.getNumThreads()}
-
-    def contenders(self, case: Case, places: set[str]) -> Iterator[Contender]:
-        """One network of one layer.
-
-        Raises
-        ------
-        Unsupported
-            If the case is not the forward pass of a convolution, or tinyml does not run on the CPU.
-        """
-        if "cpu" not in places:
-            raise Unsupported("it is run on the CPU only")
-        if not isinstance(case, Convolution) or case.operation != "conv":
-            raise Unsupported("only its convolutions are timed: it reads no MaxUnpool of ONNX")
-        with use_backend("numpy"):
-            prepared = self.convolution(case.layers()[0], values(case.shape))
-        yield Contender(Timing(self.name, PEER, self.name, "cpu"), prepared, wall_clock)
 
     def convolution(self, layer: Conv2D, x: NDArray[np.float32]) -> Prepared:
         """Call of a layer on the input, which OpenCV copies once, before the call."""

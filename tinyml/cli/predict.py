@@ -52,7 +52,7 @@ def command(
 
     For example: tinyml predict tinyml-demo.safetensors *.png --output found
 
-    Ctrl-C ends it; what was written stays. Exits with 1 if a file was skipped.
+    Ctrl-C ends it with exit code 130; what was written stays. Exits with 1 if a file was skipped.
     """
     try:
         with tinyml.use_backend(backend or tinyml.current_backend()):

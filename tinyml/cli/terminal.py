@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -57,7 +57,7 @@ class Program(click.Group):
         before, sys.unraisablehook = sys.unraisablehook, interrupt_again
         try:
             return super().main(*args, **options)
-        except KeyboardInterrupt:  # click handles the first one; this came later
+        except KeyboardInterrupt:  # this came later than the one that `invoke` handles
             _end("interrupted", 130)
         except MemoryError as error:
             _end(f"out of memory: {error}" if str(error) else "out of memory", 2)
@@ -72,10 +72,13 @@ class Program(click.Group):
             threads.configured_threads()
         except ValueError as error:
             raise Failure(str(error)) from error
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # click would exit with 1
+            _end("interrupted", 130)
 
 
-def _end(message: str, code: int) -> None:
+def _end(message: str, code: int) -> NoReturn:
     """Exit with one line on standard error, without a second error when files are closed."""
     with contextlib.suppress(OSError):
         click.echo(f"Error: {message}", err=True)

@@ -15,17 +15,14 @@ def load() -> Backend:
     Raises
     ------
     BackendUnavailableError
-        If Numba is missing, too old or cannot be imported; the message says what to install.
+        If Numba or xxhash is missing, or Numba too old or cannot be imported; the message says what
+        to install.
     """
     wanted = f"numba>={OLDEST[0]}.{OLDEST[1]}"
     remedy = f"install it: pip install '{wanted}'"
     try:
         import numba
-        import xxhash  # noqa: F401 (it compares weights with those of earlier calls)
     except ModuleNotFoundError as error:
-        if error.name == "xxhash":
-            message = "xxhash is not installed; install it: pip install xxhash"
-            raise BackendUnavailableError(message) from None
         if error.name != "numba":
             raise
         raise BackendUnavailableError(f"Numba is not installed; {remedy}") from None
@@ -39,6 +36,12 @@ def load() -> Backend:
         raise BackendUnavailableError(
             "NUMBA_DISABLE_JIT is set, so that Numba compiles nothing; unset it, or use 'numpy'"
         )
-    from tinyml_backends.numba_backend.backend import NumbaBackend
+    try:
+        from tinyml_backends.numba_backend.backend import NumbaBackend
+    except ModuleNotFoundError as error:
+        if error.name != "xxhash":
+            raise
+        message = "xxhash is not installed; install it: pip install xxhash"
+        raise BackendUnavailableError(message) from None
 
     return NumbaBackend()

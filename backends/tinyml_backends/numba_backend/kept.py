@@ -18,6 +18,7 @@ class _Kept:
         self.made: Array | None = None
 
 
+#: By the array's id, and what is made of it.
 _all: dict[tuple[int, Any], _Kept] = {}
 
 

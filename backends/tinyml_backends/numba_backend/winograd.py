@@ -32,7 +32,7 @@ CHUNK_BYTES, TILES = 1 << 20, 32
 #: Tiles of a chunk whose products are summed: each sum ends with the sum of a vector's lanes.
 SUMMED = 256
 #: Parts into which the sum over all tiles is divided, at most, and bytes of their sums.
-SUMS, SUMS_BYTES = 8, 1 << 24
+SUMS, SUMS_BYTES = 8, 1 << 26
 #: With fewer channels or filters, or fewer tiles, the transforms take longer than the products that
 #: they save.
 CHANNELS, LEAST = 16, 16
@@ -89,7 +89,10 @@ def _divided(filters: int, chunks: int) -> tuple[slice, ...]:
 
 
 class _Buffers:
-    """Scratch memory of a thread for chunks with so many tiles."""
+    """Scratch memory of a thread for chunks with so many tiles.
+
+    The planes and the products are followed by the rows that `products.add_outer_products` reads.
+    """
 
     def __init__(self, channels: int, filters: int, pitch: int, across: int) -> None:
         rows = channels + len(products.RIGHT), filters + len(products.LEFT)
@@ -179,7 +182,7 @@ def conv_weight(gradient: Array, x: Array, window: Window) -> Array | None:
     source, given = x.ravel(), gradient.ravel()
     chunks = tiles.chunks(SUMMED)
     of_sums = threads.divide(
-        len(chunks), max(1, min(SUMS, SUMS_BYTES // (36 * filters * channels)))
+        len(chunks), max(1, min(SUMS, SUMS_BYTES // (4 * PLANES * filters * channels)))
     )
     parts = _divided(filters, len(of_sums))
     sums = zeros(np, (len(of_sums), PLANES * filters * channels), np.dtype(np.float32))
