@@ -361,6 +361,7 @@ def test_a_changed_source_is_compiled_again(numba, site, tmp_path):
 
 
 def test_a_run_without_xxhash():
+    peer("numba")
     code = "import sys; sys.modules['xxhash'] = None; import tinyml; tinyml.set_backend('numba')"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     reason = "xxhash is not installed; install it: pip install xxhash"
